@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bus addresses that can't outlive what keeps them valid.
+
+use super::DmaAddress;
+use crate::prelude::*;
+use core::{
+    marker::PhantomData,
+    ops::Range, //
+};
+
+/// The bus address of a region of mapped memory, borrowed from the value that keeps it mapped.
+///
+/// There is no way from an integer to a `DmaAddr`, and turning one into bits is `unsafe`: that is
+/// the moment at which a device learns an address, and the caller says why the device will be done
+/// with it in time. Protocols such as [`oneshot`](super::oneshot) do it once for all drivers.
+///
+/// # Invariants
+///
+/// The device can access `len` bytes from `addr` on for as long as `'a`.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{DmaAddr, Streaming, ToDevice}, prelude::*};
+/// fn second_half<'a>(s: &'a Streaming<'_, KVec<u8>, ToDevice>) -> Result<DmaAddr<'a>> {
+///     let whole = s.address();
+///
+///     whole.slice(whole.len() / 2..whole.len())
+/// }
+/// ```
+#[derive(Clone, Copy)]
+pub struct DmaAddr<'a> {
+    addr: DmaAddress,
+    len: usize,
+    _borrow: PhantomData<&'a ()>,
+}
+
+impl<'a> DmaAddr<'a> {
+    /// Creates an address.
+    ///
+    /// # Safety
+    ///
+    /// `len` bytes from `addr` on must be mapped for the device for as long as `'a`.
+    #[inline]
+    pub(super) unsafe fn new(addr: DmaAddress, len: usize) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self {
+            addr,
+            len,
+            _borrow: PhantomData,
+        }
+    }
+
+    /// Returns the length in bytes of the region.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// Returns what is left of the region from byte `n` on.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if nothing is left.
+    #[inline]
+    pub fn offset(self, n: usize) -> Result<Self> {
+        self.slice(n..self.len)
+    }
+
+    /// Returns a part of the region.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the part is empty or not inside the region.
+    #[inline]
+    pub fn slice(self, range: Range<usize>) -> Result<Self> {
+        if range.start >= range.end || range.end > self.len {
+            return Err(EINVAL);
+        }
+
+        // CAST: An offset into a mapped region fits into a bus address.
+        // INVARIANT: The part lies inside a region that is valid for `'a`.
+        Ok(Self {
+            addr: self.addr + range.start as DmaAddress,
+            len: range.end - range.start,
+            _borrow: PhantomData,
+        })
+    }
+
+    /// Returns the number to be written into a register or a descriptor of the device.
+    ///
+    /// # Safety
+    ///
+    /// The caller must see to it that the device accesses the region only while it is mapped and
+    /// owned by the device.
+    #[inline]
+    pub unsafe fn to_bits(self) -> DmaAddress {
+        self.addr
+    }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who writes during a transfer, as types.
+//!
+//! The direction of a mapping is part of its type, so it can't differ between map, sync and unmap,
+//! and an access that it doesn't allow doesn't compile. There is no counterpart of `DMA_NONE`.
+//!
+//! C header: [`include/linux/dma-direction.h`](srctree/include/linux/dma-direction.h)
+
+use super::DataDirection;
+
+mod private {
+    /// The directions are these three.
+    pub trait Sealed {}
+}
+
+/// The direction of a mapping: [`ToDevice`], [`FromDevice`] or [`Bidirectional`].
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dma::{Bidirectional, DataDirection, Direction, FromDevice, ToDevice};
+///
+/// assert_eq!(FromDevice::DATA_DIRECTION, DataDirection::FromDevice);
+/// assert!(FromDevice::DEVICE_WRITES && !FromDevice::CPU_WRITES);
+/// assert!(!ToDevice::DEVICE_WRITES && ToDevice::CPU_WRITES);
+/// assert!(Bidirectional::DEVICE_WRITES && Bidirectional::CPU_WRITES);
+/// ```
+pub trait Direction: private::Sealed + Send + Sync + 'static {
+    /// The C constant.
+    const DATA_DIRECTION: DataDirection;
+
+    /// Whether the device may write to the memory.
+    const DEVICE_WRITES: bool;
+
+    /// Whether the CPU may write to the memory while it is mapped.
+    const CPU_WRITES: bool;
+}
+
+/// A direction in which the CPU may fill the memory: the device reads it.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{CpuWrites, StreamingBox}, prelude::*};
+/// fn clear<D: CpuWrites>(buf: &mut StreamingBox<'_, KVec<u8>, D>) {
+///     buf.bytes_mut().fill(0);
+/// }
+/// ```
+pub trait CpuWrites: Direction {}
+
+/// The device reads, the CPU writes (`DMA_TO_DEVICE`).
+pub struct ToDevice;
+
+/// The device writes, the CPU reads (`DMA_FROM_DEVICE`).
+pub struct FromDevice;
+
+/// Both write (`DMA_BIDIRECTIONAL`).
+///
+/// Costs the syncs of both directions; never the default.
+pub struct Bidirectional;
+
+impl private::Sealed for ToDevice {}
+impl private::Sealed for FromDevice {}
+impl private::Sealed for Bidirectional {}
+
+impl Direction for ToDevice {
+    const DATA_DIRECTION: DataDirection = DataDirection::ToDevice;
+    const DEVICE_WRITES: bool = false;
+    const CPU_WRITES: bool = true;
+}
+
+impl Direction for FromDevice {
+    const DATA_DIRECTION: DataDirection = DataDirection::FromDevice;
+    const DEVICE_WRITES: bool = true;
+    const CPU_WRITES: bool = false;
+}
+
+impl Direction for Bidirectional {
+    const DATA_DIRECTION: DataDirection = DataDirection::Bidirectional;
+    const DEVICE_WRITES: bool = true;
+    const CPU_WRITES: bool = true;
+}
+
+impl CpuWrites for ToDevice {}
+impl CpuWrites for Bidirectional {}

@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Streaming mappings of single buffers.
+//!
+//! A mapped buffer is owned either by the CPU ([`StreamingBox`]) or by the device ([`Streaming`]),
+//! and the type says by whom. Moving between the two *is* the sync, so none can be forgotten, made
+//! twice or made with the wrong direction, and while the device owns the buffer there is no way to
+//! its bytes.
+//!
+//! ```text
+//!                    Streaming::map()
+//!        buffer ---------------------------------> Streaming      (the device owns it)
+//!          |  ^                                     |  ^
+//!          |  | unmap()         completion, seen by |  | submit()
+//!          |  |                 a protocol          v  |
+//!          |  +--------------------------------- StreamingBox     (the CPU owns it)
+//!          +------------------------------------>
+//!                    StreamingBox::map()
+//! ```
+//!
+//! There is no safe way from `Streaming` back to `StreamingBox`: only code that saw the device
+//! finish may go it, and that is the protocols of this crate ([`oneshot`](super::oneshot)). The
+//! buffer is owned throughout, so forgetting any of these values leaks memory and never frees it.
+//!
+//! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
+
+use super::{
+    Buffer,
+    Configured,
+    CpuWrites,
+    Direction,
+    DmaAddr,
+    DmaAddress,
+    MapAttrs, //
+};
+use crate::{
+    bindings,
+    device,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
+};
+use core::{
+    fmt,
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ops::Range, //
+};
+
+/// A refusal that gives back what was offered.
+///
+/// Converts into [`Error`] where the value is not wanted, which drops it.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{Configured, FromDevice, MapError, Streaming}, prelude::*};
+/// /// Returns the buffer if there was no room for the mapping.
+/// fn receive<'a>(
+///     dma: Configured<'a>,
+///     buf: KVec<u8>,
+/// ) -> Result<Streaming<'a, KVec<u8>, FromDevice>, KVec<u8>> {
+///     Streaming::map(dma, buf).map_err(|refused| refused.value)
+/// }
+/// ```
+pub struct MapError<T> {
+    /// Why.
+    pub error: Error,
+
+    /// What was offered, unchanged.
+    pub value: T,
+}
+
+impl<T> fmt::Debug for MapError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MapError")
+            .field(&self.error.to_errno())
+            .finish()
+    }
+}
+
+impl<T> From<MapError<T>> for Error {
+    #[inline]
+    fn from(refused: MapError<T>) -> Self {
+        refused.error
+    }
+}
+
+/// A buffer and the address at which the device sees it: what both owners have in common.
+///
+/// Dropping it does nothing; the owners decide.
+///
+/// # Invariants
+///
+/// All of `buf` is mapped for `dma`'s device at `addr`, in the direction `D`.
+struct Mapping<'a, B: Buffer, D: Direction> {
+    dma: Configured<'a>,
+    addr: DmaAddress,
+    buf: ManuallyDrop<B>,
+    _direction: PhantomData<D>,
+}
+
+impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
+    #[inline]
+    fn new(dma: Configured<'a>, buf: B, attrs: MapAttrs) -> Result<Self, MapError<B>> {
+        if let Err(error) = Self::check(dma, &buf) {
+            return Err(MapError { error, value: buf });
+        }
+
+        // SAFETY: `Configured` proves a bound device whose masks are set. By the contract of
+        // `Buffer` the bytes are in the linear map, contiguous, initialised and ours alone.
+        // Failure is checked below.
+        let addr = unsafe {
+            bindings::dma_map_phys(
+                dma.as_raw(),
+                bindings::virt_to_phys(buf.as_ptr().cast_mut().cast()),
+                buf.len(),
+                D::DATA_DIRECTION.into(),
+                attrs.as_raw(),
+            )
+        };
+
+        // SAFETY: `addr` was returned by the mapping call for this device.
+        if unsafe { bindings::dma_mapping_error(dma.as_raw(), addr) } != 0 {
+            return Err(MapError {
+                error: ENOMEM,
+                value: buf,
+            });
+        }
+
+        // INVARIANT: The mapping succeeded, for all of `buf`.
+        Ok(Self {
+            dma,
+            addr,
+            buf: ManuallyDrop::new(buf),
+            _direction: PhantomData,
+        })
+    }
+
+    /// Refuses what the C side would warn about or get wrong.
+    #[inline]
+    fn check(dma: Configured<'_>, buf: &B) -> Result {
+        let len = buf.len();
+
+        if len == 0 {
+            return Err(EINVAL);
+        }
+
+        // No backend has a limit below a page, so the question is only asked for more.
+        if len > PAGE_SIZE && len > dma.max_mapping_size() {
+            return Err(EOVERFLOW);
+        }
+
+        if D::DEVICE_WRITES && !dma.is_coherent() {
+            // SAFETY: No requirements.
+            // CAST: The C side returns a small positive number.
+            let line = unsafe { bindings::dma_get_cache_alignment() } as usize;
+
+            // Invalidating a line throws away what else lives in it.
+            if buf.as_ptr().addr() % line != 0 || len.next_multiple_of(line) > buf.allocation() {
+                return Err(EINVAL);
+            }
+        }
+
+        Ok(())
+    }
+
+    /// Tells the compiler that somebody else reads or writes the buffer from here on.
+    ///
+    /// Where the C calls are inlined and the device needs no sync, nothing else would.
+    #[inline]
+    fn hand_over(&mut self) {
+        // SAFETY: The assembly is empty. It takes the address of the buffer, so that accesses to
+        // the bytes can't move across.
+        unsafe {
+            core::arch::asm!("/* {} */", in(reg) self.buf.as_mut_ptr(),
+                             options(nostack, preserves_flags));
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The device must own the bytes, and be done with them.
+    #[inline]
+    unsafe fn sync_for_cpu(&mut self, range: Range<usize>) {
+        if D::DEVICE_WRITES && !range.is_empty() {
+            // SAFETY: By the type invariants the range, which callers keep inside the buffer, is
+            // mapped with this direction.
+            unsafe {
+                bindings::dma_sync_single_for_cpu(
+                    self.dma.as_raw(),
+                    // CAST: An offset into a mapped buffer fits into a bus address.
+                    self.addr + range.start as DmaAddress,
+                    range.end - range.start,
+                    D::DATA_DIRECTION.into(),
+                )
+            };
+        }
+
+        self.hand_over();
+    }
+
+    #[inline]
+    fn sync_for_device(&mut self, range: Range<usize>) {
+        self.hand_over();
+
+        if !range.is_empty() {
+            // SAFETY: By the type invariants the range, which callers keep inside the buffer, is
+            // mapped with this direction.
+            unsafe {
+                bindings::dma_sync_single_for_device(
+                    self.dma.as_raw(),
+                    // CAST: An offset into a mapped buffer fits into a bus address.
+                    self.addr + range.start as DmaAddress,
+                    range.end - range.start,
+                    D::DATA_DIRECTION.into(),
+                )
+            };
+        }
+    }
+
+    /// Undoes the mapping without copying or cleaning anything.
+    ///
+    /// # Safety
+    ///
+    /// No device may access the buffer any more.
+    #[inline]
+    unsafe fn unmap(self) -> B {
+        // SAFETY: By the type invariants and the safety requirements; `self` goes, so this is done
+        // once.
+        unsafe {
+            bindings::dma_unmap_phys(
+                self.dma.as_raw(),
+                self.addr,
+                self.buf.len(),
+                D::DATA_DIRECTION.into(),
+                MapAttrs::NONE.skip_cpu_sync().as_raw(),
+            )
+        };
+
+        ManuallyDrop::into_inner(self.buf)
+    }
+}
+
+/// A mapped buffer that the CPU owns.
+///
+/// Dropping it unmaps and frees the buffer.
+///
+/// # Invariants
+///
+/// - No device accesses the buffer.
+/// - `defined` lies inside the buffer, and the CPU sees what was last written to that range.
+///   Outside of it the CPU may see older bytes.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{Configured, Streaming, StreamingBox, ToDevice}, prelude::*};
+/// fn command<'a>(dma: Configured<'a>) -> Result<Streaming<'a, KBox<[u8; 64]>, ToDevice>> {
+///     let mut cmd = StreamingBox::map(dma, KBox::new([0; 64], GFP_KERNEL)?)?;
+///
+///     cmd.bytes_mut()[..4].copy_from_slice(b"read");
+///     Ok(cmd.submit())
+/// }
+/// ```
+#[must_use = "dropping it unmaps and frees the buffer"]
+pub struct StreamingBox<'a, B: Buffer, D: Direction> {
+    mapping: ManuallyDrop<Mapping<'a, B, D>>,
+    defined: Range<usize>,
+    /// Whether the device never owned the buffer since it was mapped: then caches may hold writes
+    /// from before, wherever in the buffer.
+    fresh: bool,
+}
+
+impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
+    /// Maps a buffer and leaves it with the CPU.
+    ///
+    /// For buffers that are mapped once and used often. [`Streaming::map`] is cheaper for a single
+    /// use: with this form, mapping and submitting are two calls, and a bounce buffer is filled
+    /// twice.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// As [`Streaming::map`].
+    #[inline]
+    pub fn map(dma: Configured<'a>, buf: B) -> Result<Self, MapError<B>> {
+        let mapping = Mapping::new(dma, buf, MapAttrs::NONE.skip_cpu_sync())?;
+        let len = mapping.buf.len();
+
+        // INVARIANT: No device was told the address; what the CPU wrote is what it sees.
+        Ok(Self {
+            mapping: ManuallyDrop::new(mapping),
+            defined: 0..len,
+            fresh: true,
+        })
+    }
+
+    /// Returns the bytes that are defined: all after mapping, and if both sides may write; else
+    /// those that the last transfer covered.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        let Range { start, end } = self.defined;
+
+        // SAFETY: By the contract of `Buffer` and the type invariants: inside the buffer,
+        // initialised, and nobody else accesses it.
+        unsafe { core::slice::from_raw_parts(self.mapping.buf.as_ptr().add(start), end - start) }
+    }
+
+    /// Gives the buffer to the device.
+    ///
+    /// Syncs what the CPU may have written (C: `dma_sync_single_for_device()`): nothing, if it
+    /// could only read.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn submit(self) -> Streaming<'a, B, D> {
+        let (mut mapping, defined, fresh) = self.into_parts();
+
+        if fresh {
+            let len = mapping.buf.len();
+            mapping.sync_for_device(0..len);
+        } else if D::CPU_WRITES {
+            mapping.sync_for_device(defined);
+        } else {
+            mapping.hand_over();
+        }
+
+        // INVARIANT: The CPU's accesses are over and synced.
+        Streaming {
+            mapping: ManuallyDrop::new(mapping),
+        }
+    }
+
+    /// Undoes the mapping and returns the buffer, all of whose bytes are defined then.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn unmap(self) -> B {
+        let (mut mapping, defined, _) = self.into_parts();
+        let len = mapping.buf.len();
+
+        // The rest of a partial transfer. What the CPU may have written since must stay, so the
+        // unmap itself copies nothing.
+        //
+        // SAFETY: No device accesses the buffer.
+        unsafe {
+            mapping.sync_for_cpu(0..defined.start);
+            mapping.sync_for_cpu(defined.end..len);
+        }
+
+        // SAFETY: No device accesses the buffer.
+        unsafe { mapping.unmap() }
+    }
+
+    #[inline]
+    fn into_parts(self) -> (Mapping<'a, B, D>, Range<usize>, bool) {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is not dropped and not used afterwards.
+        let mapping = unsafe { ManuallyDrop::take(&mut this.mapping) };
+
+        (mapping, this.defined.clone(), this.fresh)
+    }
+}
+
+impl<B: Buffer, D: CpuWrites> StreamingBox<'_, B, D> {
+    /// Returns the defined bytes (see [`bytes`](Self::bytes)), for writing.
+    ///
+    /// Not there for [`FromDevice`](super::FromDevice): the CPU's writes would race with the
+    /// device's on the way through a cache.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let Range { start, end } = self.defined;
+
+        // SAFETY: As in `bytes()`; `&mut self` excludes other accesses of the CPU.
+        unsafe {
+            core::slice::from_raw_parts_mut(self.mapping.buf.as_mut_ptr().add(start), end - start)
+        }
+    }
+}
+
+impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `self` is not used afterwards.
+        let mapping = unsafe { ManuallyDrop::take(&mut self.mapping) };
+
+        // SAFETY: By the type invariants no device accesses the buffer.
+        drop(unsafe { mapping.unmap() });
+    }
+}
+
+/// A mapped buffer that the device owns.
+///
+/// It has an address, and no bytes. Only a protocol that saw the device finish turns it back into a
+/// [`StreamingBox`].
+///
+/// Dropping it while the device may still access the buffer would be corruption, so it is
+/// quarantined instead: the memory stays mapped and allocated for good, the log names the device of
+/// the first such buffer, and [`quarantined`] counts them.
+///
+/// # Invariants
+///
+/// The CPU doesn't access the buffer.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{Configured, FromDevice, Streaming}, prelude::*};
+/// fn receive_buffer<'a>(
+///     dma: Configured<'a>,
+/// ) -> Result<Streaming<'a, KVec<u8>, FromDevice>> {
+///     let buf = KVec::from_elem(0, 2048, GFP_KERNEL)?;
+///     let rx = Streaming::map(dma, buf)?;
+///
+///     assert_eq!(rx.address().len(), 2048);
+///     Ok(rx)
+/// }
+/// ```
+#[must_use = "dropping it leaks the buffer: the device may still access it"]
+pub struct Streaming<'a, B: Buffer, D: Direction> {
+    mapping: ManuallyDrop<Mapping<'a, B, D>>,
+}
+
+impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
+    /// Maps a buffer and gives it to the device, in one C call (`dma_map_phys()`).
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// The buffer comes back, with
+    ///
+    /// - [`EINVAL`] if it is empty, or if the device writes it, isn't cache coherent, and the
+    ///   buffer doesn't begin and end on cache lines of its own;
+    /// - [`EOVERFLOW`] if it is longer than [`Configured::max_mapping_size`];
+    /// - [`ENOMEM`] if there is no room for the mapping or the bounce buffer.
+    #[inline]
+    pub fn map(dma: Configured<'a>, buf: B) -> Result<Self, MapError<B>> {
+        Self::map_with_attrs(dma, buf, MapAttrs::NONE)
+    }
+
+    /// As [`map`](Self::map), with attributes.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    #[inline]
+    pub fn map_with_attrs(
+        dma: Configured<'a>,
+        buf: B,
+        attrs: MapAttrs,
+    ) -> Result<Self, MapError<B>> {
+        let mut mapping = Mapping::new(dma, buf, attrs)?;
+
+        mapping.hand_over();
+
+        // INVARIANT: The mapping call gave the buffer to the device.
+        Ok(Self {
+            mapping: ManuallyDrop::new(mapping),
+        })
+    }
+
+    /// Returns where the device finds the buffer.
+    #[inline]
+    pub fn address(&self) -> DmaAddr<'_> {
+        // SAFETY: By the type invariants of `Mapping` the whole buffer is mapped, until `self`
+        // goes.
+        unsafe { DmaAddr::new(self.mapping.addr, self.mapping.buf.len()) }
+    }
+
+    /// Takes the buffer back from a device that has accessed it in `range` at most.
+    ///
+    /// # Safety
+    ///
+    /// The device must have been seen to be done with the buffer, and `range` must lie inside it.
+    #[inline]
+    pub(super) unsafe fn complete(self, range: Range<usize>) -> StreamingBox<'a, B, D> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is not dropped and not used afterwards.
+        let mut mapping = unsafe { ManuallyDrop::take(&mut this.mapping) };
+
+        // If both write, a line at the edge of the range could hold what the CPU wrote after this
+        // sync, and would be thrown away by the sync of the rest.
+        let range = if D::CPU_WRITES && D::DEVICE_WRITES {
+            0..mapping.buf.len()
+        } else {
+            range
+        };
+
+        // SAFETY: By the safety requirements.
+        unsafe { mapping.sync_for_cpu(range.clone()) };
+
+        // INVARIANT: The device is done, and the CPU sees what it wrote in `range`.
+        StreamingBox {
+            mapping: ManuallyDrop::new(mapping),
+            defined: range,
+            fresh: false,
+        }
+    }
+
+    /// Takes the buffer back from a device that was never told the address.
+    ///
+    /// # Safety
+    ///
+    /// No device may have been told the address.
+    #[inline]
+    pub(super) unsafe fn recall(self) -> StreamingBox<'a, B, D> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is not dropped and not used afterwards.
+        let mapping = unsafe { ManuallyDrop::take(&mut this.mapping) };
+
+        // INVARIANT: Nobody accessed the buffer.
+        StreamingBox {
+            defined: 0..mapping.buf.len(),
+            mapping: ManuallyDrop::new(mapping),
+            fresh: false,
+        }
+    }
+}
+
+impl<B: Buffer, D: Direction> Drop for Streaming<'_, B, D> {
+    #[inline]
+    fn drop(&mut self) {
+        quarantine(self.mapping.dma.device(), self.mapping.buf.len());
+    }
+}
+
+/// How many buffers were ever dropped while a device owned them, and leaked for that reason.
+static QUARANTINED: Atomic<u64> = Atomic::new(0);
+
+/// Returns the number of buffers that were dropped while a device owned them, since boot.
+///
+/// Zero in a system whose drivers are right.
+///
+/// # Examples
+///
+/// ```
+/// let before = kernel::dma::quarantined();
+///
+/// // ... what is tested ...
+/// assert_eq!(kernel::dma::quarantined(), before);
+/// ```
+pub fn quarantined() -> u64 {
+    QUARANTINED.load(Relaxed)
+}
+
+/// Counts a buffer that is left mapped and allocated, since its device may still access it.
+///
+/// Context: any; it neither sleeps nor frees.
+#[cold]
+fn quarantine(dev: &device::Device<device::Bound>, len: usize) {
+    if QUARANTINED.fetch_add(1, Relaxed) == 0 {
+        dev_err!(
+            dev,
+            "a DMA buffer of {len} bytes was dropped while the device owned it; \
+             leaked (and any later one, silently)\n"
+        );
+    }
+}

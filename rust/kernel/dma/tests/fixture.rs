@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bound devices for tests.
+//!
+//! A test runs inside the `probe()` of a driver made for it, so that it holds what real drivers
+//! hold. What it leaves behind is released, and checked by dma-debug, at the unbind that follows.
+
+use crate::{
+    bindings,
+    device::Core,
+    dma::{
+        Direction,
+        DmaAddress,
+        DmaMask,
+        Setup, //
+    },
+    driver,
+    platform,
+    prelude::*,
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Release, //
+    },
+    ThisModule, //
+};
+#[cfg(CONFIG_PCI)]
+use crate::{
+    device_id::IdArray,
+    pci, //
+};
+
+/// What the driver's callbacks are to do, for the device at `device`.
+///
+/// Lives on the stack of the test, which registers the driver after it is set, and unregisters it
+/// before it goes.
+struct Job<'f> {
+    device: *mut bindings::device,
+    setup: Option<Setup>,
+    body: &'f mut dyn FnMut(Bus<'_, '_>) -> Result,
+    outcome: Result,
+}
+
+/// The device, on whichever bus.
+enum Bus<'d, 'a> {
+    #[cfg(CONFIG_PCI)]
+    Pci(&'d pci::Device<Core<'a>>),
+    Platform(&'d platform::Device<Core<'a>>),
+}
+
+/// The job of the test that runs; KUnit runs one at a time.
+static JOB: Atomic<usize> = Atomic::new(0);
+
+impl<'f> Job<'f> {
+    /// Registers a driver, and with that probes the device.
+    fn run<T: driver::RegistrationOps + 'static>(
+        device: *mut bindings::device,
+        setup: Option<Setup>,
+        body: &'f mut dyn FnMut(Bus<'_, '_>) -> Result,
+    ) -> Result {
+        // SAFETY: A null pointer stands for built-in code.
+        static MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
+
+        let mut job = Self {
+            device,
+            setup,
+            body,
+            // What a test finds that was never called, for instance since the set-up was refused.
+            outcome: Err(ENODEV),
+        };
+
+        JOB.store((&raw mut job).expose_provenance(), Release);
+        let registration = KBox::pin_init(
+            driver::Registration::<T>::new(c"dma_test", &MODULE),
+            GFP_KERNEL,
+        );
+
+        // Unbinds.
+        drop(registration?);
+        JOB.store(0, Release);
+
+        job.outcome
+    }
+
+    /// Calls `f` with the job, if it is about this device.
+    fn with<R>(
+        device: *mut bindings::device,
+        f: impl FnOnce(&mut Job<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let job = core::ptr::with_exposed_provenance_mut::<Job<'_>>(JOB.load(Acquire));
+
+        if job.is_null() {
+            return Err(ENODEV);
+        }
+
+        // SAFETY: The job is there while the driver is registered, and the callbacks of one device
+        // don't run at the same time.
+        let job = unsafe { &mut *job };
+
+        if job.device != device {
+            return Err(ENODEV);
+        }
+
+        f(job)
+    }
+
+    fn probe(&mut self, bus: Bus<'_, '_>) {
+        self.outcome = (self.body)(bus);
+    }
+}
+
+/// Runs `body` on a platform device that is made for it, and needs no hardware.
+///
+/// The device has a mask of 64 bits; it has no scatter-gather limits of its own.
+pub fn with_platform_device(mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result) -> Result {
+    with_platform_device_set_up(Some(Setup::new(DmaMask::new::<64>())), &mut body)
+}
+
+/// As [`with_platform_device`], with what `dma_setup()` is to return.
+pub fn with_platform_device_set_up(
+    setup: Option<Setup>,
+    mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result,
+) -> Result {
+    let info = bindings::platform_device_info {
+        name: c"dma_test".as_char_ptr(),
+        id: bindings::PLATFORM_DEVID_NONE,
+        dma_mask: u64::MAX,
+        ..pin_init::zeroed()
+    };
+
+    // SAFETY: `info` is valid; the name is copied.
+    let device =
+        crate::error::from_err_ptr(unsafe { bindings::platform_device_register_full(&info) })?;
+
+    // SAFETY: `device` was just registered, hence is valid.
+    let raw = unsafe { &raw mut (*device).dev };
+    let outcome = Job::run::<platform::Adapter<TestDriver>>(raw, setup, &mut |bus| match bus {
+        Bus::Platform(pdev) => body(pdev),
+        #[cfg(CONFIG_PCI)]
+        Bus::Pci(_) => Err(EINVAL),
+    });
+
+    // SAFETY: `device` was registered above.
+    unsafe { bindings::platform_device_unregister(device) };
+
+    outcome
+}
+
+/// Marks the running test as skipped, for `reason`. It should return `Ok` next.
+pub fn skip(reason: &str) {
+    // SAFETY: No requirements.
+    let test = unsafe { bindings::kunit_get_current_test() };
+
+    if !test.is_null() {
+        // SAFETY: The running test is valid, and changed by nobody else.
+        unsafe {
+            (*test).status = bindings::kunit_status_KUNIT_SKIPPED;
+
+            let comment = &mut (*test).status_comment;
+            let last = comment.len() - 1;
+
+            for (to, from) in comment[..last].iter_mut().zip(reason.bytes()) {
+                *to = from;
+            }
+        }
+    }
+}
+
+/// Tells whoever judges the log that a line with `text` will come, once, and is meant to.
+pub fn expect(text: &str) {
+    crate::pr_info!("dma-rs-expect: {text}\n");
+}
+
+/// Returns whether there is a PCI device with these IDs.
+#[cfg(CONFIG_PCI)]
+pub fn has_pci_device(vendor: u16, device: u16) -> bool {
+    // SAFETY: No requirements; this takes a reference to the device that it returns.
+    let pdev =
+        unsafe { bindings::pci_get_device(vendor.into(), device.into(), core::ptr::null_mut()) };
+
+    // SAFETY: Null, or the reference that we took.
+    unsafe { bindings::pci_dev_put(pdev) };
+
+    !pdev.is_null()
+}
+
+/// Runs `body` on the first PCI device with these IDs, taking it from its driver meanwhile.
+///
+/// # Errors
+///
+/// [`ENXIO`] if there is none; what `body` says.
+#[cfg(CONFIG_PCI)]
+pub fn with_pci_device(
+    vendor: u16,
+    device: u16,
+    setup: Setup,
+    mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
+) -> Result {
+    // SAFETY: No requirements; this takes a reference to the device that it returns.
+    let pdev =
+        unsafe { bindings::pci_get_device(vendor.into(), device.into(), core::ptr::null_mut()) };
+    if pdev.is_null() {
+        return Err(ENXIO);
+    }
+
+    // SAFETY: We hold a reference.
+    let raw = unsafe { &raw mut (*pdev).dev };
+
+    // SAFETY: `raw` is a registered device.
+    unsafe { bindings::device_release_driver(raw) };
+
+    let outcome = Job::run::<pci::Adapter<TestDriver>>(raw, Some(setup), &mut |bus| match bus {
+        Bus::Pci(pdev) => body(pdev),
+        Bus::Platform(_) => Err(EINVAL),
+    });
+
+    // SAFETY: `raw` is a registered device, and we drop the reference that we took, last.
+    unsafe {
+        // Back to its own driver, if it has one.
+        let _ = bindings::device_attach(raw);
+        bindings::pci_dev_put(pdev);
+    }
+
+    outcome
+}
+
+/// Undoes a mapping of a PCI device that a test leaked on purpose, so that later tests don't have
+/// to do with it.
+///
+/// # Safety
+///
+/// `len` bytes must be mapped at `addr` for the first PCI device with these IDs, in the direction
+/// `D`, and the device must be done with them.
+#[cfg(CONFIG_PCI)]
+pub unsafe fn unmap_leaked<D: Direction>(vendor: u16, device: u16, addr: DmaAddress, len: usize) {
+    // SAFETY: No requirements; this takes a reference to the device that it returns.
+    let pdev =
+        unsafe { bindings::pci_get_device(vendor.into(), device.into(), core::ptr::null_mut()) };
+
+    // SAFETY: By the safety requirements; we drop the reference that we took, last.
+    unsafe {
+        bindings::dma_unmap_phys(&raw mut (*pdev).dev, addr, len, D::DATA_DIRECTION.into(), 0);
+        bindings::pci_dev_put(pdev);
+    }
+}
+
+/// Binds to the device of the current job, and to no other.
+struct TestDriver;
+
+impl platform::Driver for TestDriver {
+    type IdInfo = ();
+    type Data<'bound> = ();
+
+    fn dma_setup(dev: &platform::Device, _info: Option<&()>) -> Result<Option<Setup>> {
+        let dev: &crate::device::Device = dev.as_ref();
+
+        Job::with(dev.as_raw(), |job| Ok(job.setup))
+    }
+
+    fn probe<'bound>(
+        pdev: &'bound platform::Device<Core<'_>>,
+        _info: Option<&'bound ()>,
+    ) -> impl PinInit<(), Error> + 'bound {
+        let dev: &crate::device::Device<Core<'_>> = pdev.as_ref();
+
+        Job::with(dev.as_raw(), |job| {
+            job.probe(Bus::Platform(pdev));
+            Ok(())
+        })
+    }
+}
+
+/// Matches every device; the job says which one is meant.
+#[cfg(CONFIG_PCI)]
+static PCI_TABLE: IdArray<pci::DeviceId, (), 1> =
+    IdArray::new([(pci::DeviceId::from_class(0, 0), &())]);
+
+#[cfg(CONFIG_PCI)]
+impl pci::Driver for TestDriver {
+    type IdInfo = ();
+    type Data<'bound> = ();
+    const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
+
+    fn dma_setup(dev: &pci::Device, _info: Option<&()>) -> Result<Option<Setup>> {
+        let dev: &crate::device::Device = dev.as_ref();
+
+        Job::with(dev.as_raw(), |job| Ok(job.setup))
+    }
+
+    fn probe<'bound>(
+        pdev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound ()>,
+    ) -> impl PinInit<(), Error> + 'bound {
+        let dev: &crate::device::Device<Core<'_>> = pdev.as_ref();
+
+        Job::with(dev.as_raw(), |job| {
+            job.probe(Bus::Pci(pdev));
+            Ok(())
+        })
+    }
+}

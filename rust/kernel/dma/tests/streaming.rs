@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of streaming mappings, on a platform device without hardware.
+//!
+//! What a device does to memory is tested where there is one; here, what comes back and when.
+
+use super::{
+    ensure,
+    fixture::with_platform_device, //
+};
+use crate::{
+    dma::{
+        quarantined,
+        Bidirectional,
+        Buffer,
+        Configured,
+        CpuWrites,
+        Direction,
+        FromDevice,
+        MapAttrs,
+        Pages,
+        Streaming,
+        StreamingBox,
+        ToDevice, //
+    },
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// A vector of `len` bytes, each different from its neighbours, alone in its cache lines.
+fn pattern(len: usize) -> Result<KVec<u8>> {
+    let mut vec = KVec::with_capacity(len.next_power_of_two().max(256), GFP_KERNEL)?;
+
+    for i in 0..len {
+        // CAST: Cut on purpose.
+        vec.push((i * 7 + i / 256) as u8, GFP_KERNEL)?;
+    }
+
+    Ok(vec)
+}
+
+fn is_pattern(bytes: &[u8]) -> bool {
+    // CAST: Cut on purpose.
+    bytes
+        .iter()
+        .enumerate()
+        .all(|(i, &byte)| byte == (i * 7 + i / 256) as u8)
+}
+
+#[kunit_tests(rust_dma_streaming)]
+mod cases {
+    use super::*;
+
+    fn there_and_back<D: Direction>(dma: Configured<'_>, len: usize) -> Result {
+        let buf = StreamingBox::<_, D>::map(dma, pattern(len)?)?;
+
+        ensure!(is_pattern(buf.bytes()) && buf.bytes().len() == len);
+
+        let buf = buf.submit();
+        ensure!(buf.address().len() == len);
+
+        // SAFETY: There is no device.
+        let buf = unsafe { buf.complete(0..len) };
+        ensure!(is_pattern(buf.bytes()));
+        ensure!(is_pattern(&buf.unmap()));
+        Ok(())
+    }
+
+    /// The bytes survive each way through the states, for all directions and many lengths.
+    #[test]
+    fn bytes_come_back() -> Result {
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+
+            for len in [1, 2, 63, 64, 65, 127, 128, 129, 2048, 4095, 4096, 10_000] {
+                there_and_back::<ToDevice>(dma, len)?;
+                there_and_back::<FromDevice>(dma, len)?;
+                there_and_back::<Bidirectional>(dma, len)?;
+            }
+
+            Ok(())
+        })
+    }
+
+    /// What the CPU wrote after a transfer stays, though the unmapping would copy or invalidate.
+    #[test]
+    fn writes_after_completion_stay() -> Result {
+        fn write<D: CpuWrites>(dma: Configured<'_>) -> Result {
+            let buf = Streaming::<_, D>::map(dma, KVec::from_elem(0_u8, 4096, GFP_KERNEL)?)?;
+            // SAFETY: There is no device.
+            let mut buf = unsafe { buf.complete(0..4096) };
+
+            buf.bytes_mut().fill(0x77);
+            ensure!(buf.unmap().iter().all(|&byte| byte == 0x77));
+            Ok(())
+        }
+
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+
+            write::<ToDevice>(dma)?;
+            write::<Bidirectional>(dma)
+        })
+    }
+
+    /// A partial transfer defines its range, and only that; unmapping defines all.
+    #[test]
+    fn partial_completion() -> Result {
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let buf = Streaming::<_, FromDevice>::map(dma, pattern(1024)?)?;
+            // SAFETY: There is no device.
+            let buf = unsafe { buf.complete(128..512) };
+
+            ensure!(buf.bytes().len() == 384);
+            ensure!(is_pattern(&buf.unmap()));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn all_buffers() -> Result {
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+
+            let buf = Streaming::<_, ToDevice>::map(dma, KBox::new([3_u32; 5], GFP_KERNEL)?)?;
+            ensure!(buf.address().len() == 20);
+            // SAFETY: No device was told the address.
+            drop(unsafe { buf.recall() });
+
+            let buf = StreamingBox::<_, FromDevice>::map(dma, Pages::zeroed(2, GFP_KERNEL)?)?;
+            ensure!(buf.bytes().len() == 4 * PAGE_SIZE);
+            drop(buf);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn addresses() -> Result {
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let buf = Streaming::<_, ToDevice>::map(dma, pattern(1000)?)?;
+            let whole = buf.address();
+
+            // SAFETY: No device is told.
+            let bits = |address: crate::dma::DmaAddr<'_>| unsafe { address.to_bits() };
+
+            ensure!(bits(whole.offset(10)?) == bits(whole) + 10);
+            ensure!(whole.offset(10)?.len() == 990);
+            ensure!(whole.offset(999)?.len() == 1);
+            ensure!(whole.offset(1000).is_err());
+            ensure!(whole.slice(5..5).is_err());
+            ensure!(whole.slice(500..1001).is_err());
+            // An end before the start.
+            ensure!(whole.slice(core::ops::Range { start: 6, end: 5 }).is_err());
+
+            // SAFETY: No device was told the address.
+            drop(unsafe { buf.recall() });
+            Ok(())
+        })
+    }
+
+    /// A buffer that can't be mapped comes back as it was.
+    #[test]
+    fn refusals_give_the_buffer_back() -> Result {
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+
+            let empty = Streaming::<_, ToDevice>::map(dma, KVec::<u8>::new());
+            ensure!(matches!(empty, Err(ref e) if e.error == EINVAL));
+
+            let max = dma.max_mapping_size();
+            let order = 10;
+            if max < PAGE_SIZE << order {
+                let pages = Pages::zeroed(order, GFP_KERNEL)?;
+                let address = Buffer::as_ptr(&pages);
+
+                match Streaming::<_, ToDevice>::map(dma, pages) {
+                    Err(e) => {
+                        ensure!(e.error == EOVERFLOW);
+                        ensure!(Buffer::as_ptr(&e.value) == address);
+                    }
+                    Ok(_) => return Err(EINVAL),
+                }
+            }
+
+            Ok(())
+        })
+    }
+
+    /// A device that isn't coherent may not write into lines that hold something else.
+    #[test]
+    fn shared_cache_lines() -> Result {
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let small = KBox::new([0_u8; 5], GFP_KERNEL)?;
+            let read = Streaming::<_, ToDevice>::map(dma, small)?;
+
+            // SAFETY: No device was told the address.
+            let small = unsafe { read.recall() }.unmap();
+            let written = StreamingBox::<_, FromDevice>::map(dma, small);
+
+            // SAFETY: No requirements.
+            let line = unsafe { bindings::dma_get_cache_alignment() };
+            ensure!(written.is_ok() == (dma.is_coherent() || line == 1));
+            Ok(())
+        })
+    }
+
+    /// Room for mappings ends somewhere; then the buffer comes back, and what is mapped stays good.
+    #[test]
+    fn no_room_left() -> Result {
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let mut held = KVec::new();
+
+            // Enough for the default bounce buffer of 64 MiB; without one there is no end.
+            for _ in 0..400 {
+                let pages = Pages::zeroed(6, GFP_KERNEL)?;
+
+                match Streaming::<_, FromDevice>::map_with_attrs(dma, pages, MapAttrs::NO_WARN) {
+                    Ok(mapped) => held.push(mapped, GFP_KERNEL)?,
+                    Err(refused) => {
+                        ensure!(refused.error == ENOMEM);
+                        ensure!(Buffer::len(&refused.value) == PAGE_SIZE << 6);
+                        break;
+                    }
+                }
+            }
+
+            ensure!(!held.is_empty());
+            while let Some(mapped) = held.pop() {
+                // SAFETY: No device was told the address.
+                drop(unsafe { mapped.recall() });
+            }
+            Ok(())
+        })
+    }
+
+    /// Values may be forgotten: that leaks, and nothing else.
+    #[test]
+    fn dropping_in_flight_is_counted() -> Result {
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let before = quarantined();
+
+            drop(Streaming::<_, ToDevice>::map(dma, pattern(64)?)?);
+            ensure!(quarantined() == before + 1);
+            Ok(())
+        })
+    }
+}
