@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Driver for QEMU's educational device (`-device edu`).
+//!
+//! The device has a memory of its own, and an engine that moves one piece of it at a time, 100 ms
+//! after it was told to. There is no way to call a transfer off, and the device survives unbinding
+//! with all that it was told, which makes it a hard but fair judge of DMA ownership.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `regs.rs` | the registers |
+//! | `engine.rs` | how the hardware starts and ends a transfer; the only `unsafe` code |
+//! | `edu.rs` | the device as the rest of the kernel sees it |
+//! | `files.rs` | debugfs |
+//! | `tests.rs` | KUnit tests on real devices |
+//!
+//! Specification: `docs/specs/edu.rst` of QEMU.
+
+#![deny(unsafe_code)]
+
+use kernel::{
+    device::Core,
+    dma::{
+        DmaMask,
+        Setup, //
+    },
+    pci,
+    prelude::*,
+    types::ForLt, //
+};
+
+mod edu;
+mod engine;
+mod files;
+mod regs;
+#[cfg(CONFIG_DMA_RS_EDU_KUNIT_TEST)]
+mod tests;
+
+use edu::{
+    Completion,
+    Edu,
+    Handle, //
+};
+use files::Files;
+
+const VENDOR: u16 = 0x1234;
+const DEVICE: u32 = 0x11e8;
+
+kernel::pci_device_table!(
+    PCI_TABLE,
+    <EduDriver as pci::Driver>::IdInfo,
+    [(
+        pci::DeviceId::from_id(pci::Vendor::from_raw(VENDOR), DEVICE),
+        ()
+    )]
+);
+
+struct EduDriver;
+
+/// What the driver keeps of a bound device.
+#[pin_data]
+struct EduData {
+    edu: Handle,
+    #[pin]
+    files: Files,
+}
+
+impl pci::Driver for EduDriver {
+    type IdInfo = ();
+    type Data<'bound> = EduData;
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+
+    fn dma_setup(_dev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<Option<Setup>> {
+        let bits = module_parameters::dma_bits.value();
+
+        Ok(Some(Setup::new(DmaMask::try_new(bits)?)))
+    }
+
+    fn probe<'bound>(
+        pdev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        pin_init::pin_init_scope(move || {
+            let completion = if module_parameters::polling.value() {
+                Completion::Polling
+            } else {
+                Completion::Interrupt
+            };
+
+            let edu = Edu::bring_up(pdev, completion)?;
+            let stats = edu.with(|edu| edu.stats())?;
+
+            Ok(try_pin_init!(EduData {
+                files <- Files::new(pdev.as_ref().name(), edu.clone(), stats),
+                edu,
+            }))
+        })
+    }
+
+    fn unbind<'bound>(pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        // The device may be at work. Memory must not be freed, and the mappings must not go, before
+        // it is done; later than here the driver core takes its address space away.
+        if let Ok(Err(e)) = this.edu.with(|edu| edu.shut_down()) {
+            dev_err!(pdev, "the device does not come to rest ({e:?})\n");
+        }
+
+        this.edu.close();
+    }
+}
+
+type EduLt = ForLt!(Edu<'_>);
+
+kernel::module_pci_driver! {
+    type: EduDriver,
+    name: "dma_rs_edu",
+    authors: ["The dma-rs authors"],
+    description: "QEMU educational device",
+    license: "GPL v2",
+    params: {
+        dma_bits: u32 {
+            default: 28,
+            description: "Address bits that the device drives (its property dma_mask)",
+        },
+        polling: bool {
+            default: false,
+            description: "Look for the end of a transfer instead of waiting for an interrupt",
+        },
+    },
+}

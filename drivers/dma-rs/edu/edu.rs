@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device as the rest of the kernel sees it: a memory that is reached by DMA only.
+
+use super::{
+    engine::{
+        EduEngine,
+        Hardware,
+        Offset,
+        Waker, //
+    },
+    regs::MEMORY_SIZE,
+    EduLt, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Core, //
+    },
+    devres::Shared,
+    dma::{
+        oneshot::{
+            OneWay,
+            Slot, //
+        },
+        Configured,
+        FromDevice,
+        MapError,
+        Streaming,
+        StreamingBox,
+        ToDevice, //
+    },
+    fmt,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+    time::Delta, //
+};
+
+/// How long a transfer may take: it takes 100 ms.
+const TIMEOUT: Delta = Delta::from_secs(2);
+
+/// How often to look where there is no interrupt.
+const INTERVAL: Delta = Delta::from_millis(5);
+
+/// How the driver learns of the end of a transfer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Completion {
+    /// By an interrupt: MSI, or INTx where there is none.
+    Interrupt,
+    /// By looking.
+    Polling,
+}
+
+/// Leads to the device until it is unbound.
+pub(crate) type Handle = Shared<EduLt>;
+
+/// Why a call failed, and the buffer; [`None`] if the device may still access it, so that it stays
+/// where it is.
+pub(crate) type Failure<B = KVec<u8>> = MapError<Option<B>>;
+
+/// A bound device.
+#[pin_data]
+pub(crate) struct Edu<'a> {
+    dev: &'a pci::Device<Bound>,
+    dma: Configured<'a>,
+    hardware: Arc<Hardware<'a>>,
+    stats: Arc<Stats>,
+    /// [`None`] after the device was shut down.
+    #[pin]
+    slot: Mutex<Option<Slot<'a, EduEngine<'a>, KVec<u8>>>>,
+}
+
+impl<'a> Edu<'a> {
+    /// Brings a device up, from whatever state it is in.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if this isn't the device, [`ETIMEDOUT`] if it is busy and stays so, and what the
+    /// allocations and mappings say. Nothing is left behind.
+    pub(crate) fn bring_up(pdev: &pci::Device<Core<'a>>, completion: Completion) -> Result<Handle> {
+        let dev = pdev.bound();
+
+        pdev.enable_device_mem()?;
+
+        let dma = Configured::get(dev.as_ref())?;
+        let hardware = Hardware::bring_up(dev.iomap_region_sized(0, c"dma_rs_edu")?)
+            .inspect_err(|e| dev_err!(pdev, "no edu device that is at rest ({e:?})\n"))?;
+        let (major, minor) = hardware.identify()?;
+
+        let interrupt = match completion {
+            Completion::Polling => None,
+            Completion::Interrupt => {
+                let types = pci::IrqTypes::default()
+                    .with(pci::IrqType::Msi)
+                    .with(pci::IrqType::Intx);
+
+                pdev.request_irq(types, c"dma_rs_edu", Ok(Waker(hardware.clone())))
+                    .inspect_err(|e| dev_warn!(pdev, "no interrupt ({e:?}), polling\n"))
+                    .ok()
+            }
+        };
+
+        let stats = Arc::new(Stats::new(dma.mask(), interrupt), GFP_KERNEL)?;
+        let engine = EduEngine {
+            hardware: hardware.clone(),
+            interrupt: interrupt.is_some(),
+        };
+
+        // The device holds no address any more.
+        pdev.set_master();
+
+        let device: &kernel::device::Device<Core<'a>> = pdev.as_ref();
+        let handle = device.share::<EduLt>(try_pin_init!(Self {
+            dev,
+            dma,
+            hardware,
+            stats,
+            slot <- new_mutex!(Some(Slot::new(engine))),
+        }? Error))?;
+
+        dev_info!(
+            pdev,
+            "edu {major}.{minor}: mask {:#x}, interrupt {interrupt:?}\n",
+            dma.mask()
+        );
+
+        Ok(handle)
+    }
+
+    /// Waits until the device is done with all memory, and takes no more work.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ETIMEDOUT`] or [`ENODEV`]: then what the device may still access is leaked.
+    pub(crate) fn shut_down(&self) -> Result {
+        match self.slot.lock().take() {
+            Some(mut slot) => slot.settle(INTERVAL, TIMEOUT),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the counters.
+    pub(crate) fn stats(&self) -> Arc<Stats> {
+        self.stats.clone()
+    }
+
+    /// Writes a buffer to the device's memory, from `offset` on, and returns it.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if there is nothing to write, or it doesn't fit into the device;
+    /// - [`EBUSY`] if a transfer that timed out is still not over;
+    /// - [`ETIMEDOUT`] if the device doesn't finish, [`ENODEV`] if it is gone, [`EIO`] if it claims
+    ///   to have moved something else than was asked for;
+    /// - [`ESHUTDOWN`] if the device is being unbound;
+    /// - what [`Streaming::map`] says.
+    pub(crate) fn write(&self, offset: usize, buf: KVec<u8>) -> Result<KVec<u8>, Failure> {
+        self.move_whole::<ToDevice>(offset, buf)
+    }
+
+    /// Fills a buffer from the device's memory, from `offset` on, and returns it.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub(crate) fn read(&self, offset: usize, buf: KVec<u8>) -> Result<KVec<u8>, Failure> {
+        self.move_whole::<FromDevice>(offset, buf)
+    }
+
+    /// Copies a buffer to another through the device, in as many pieces as it takes.
+    ///
+    /// Each buffer is mapped once. Overwrites the device's memory. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and [`EINVAL`] if the buffers differ in length.
+    pub(crate) fn copy(
+        &self,
+        source: KVec<u8>,
+        destination: KVec<u8>,
+    ) -> Result<(KVec<u8>, KVec<u8>), Failure<(Option<KVec<u8>>, Option<KVec<u8>>)>> {
+        let len = source.len();
+        let mut guard = self.slot.lock();
+        let slot = match (&mut *guard, len == destination.len()) {
+            (Some(slot), true) => slot,
+            (slot, _) => {
+                let error = if slot.is_none() { ESHUTDOWN } else { EINVAL };
+                let value = Some((Some(source), Some(destination)));
+
+                return Err(MapError { error, value });
+            }
+        };
+
+        let mut source = match StreamingBox::<_, ToDevice>::map(self.dma, source) {
+            Ok(source) => source,
+            Err(MapError { error, value }) => {
+                let value = Some((Some(value), Some(destination)));
+
+                return Err(MapError { error, value });
+            }
+        };
+        let mut destination = match StreamingBox::<_, FromDevice>::map(self.dma, destination) {
+            Ok(destination) => destination,
+            Err(MapError { error, value }) => {
+                let value = Some((Some(source.unmap()), Some(value)));
+
+                return Err(MapError { error, value });
+            }
+        };
+
+        for start in (0..len).step_by(MEMORY_SIZE) {
+            let piece = start..len.min(start + MEMORY_SIZE);
+
+            source = match self.transfer(slot, source.submit(), piece.clone(), 0) {
+                Ok(source) => source,
+                Err(MapError { error, value }) => {
+                    let source = value.map(StreamingBox::unmap);
+                    let value = Some((source, Some(destination.unmap())));
+
+                    return Err(MapError { error, value });
+                }
+            };
+            destination = match self.transfer(slot, destination.submit(), piece, 0) {
+                Ok(destination) => destination,
+                Err(MapError { error, value }) => {
+                    let destination = value.map(StreamingBox::unmap);
+                    let value = Some((Some(source.unmap()), destination));
+
+                    return Err(MapError { error, value });
+                }
+            };
+        }
+
+        Ok((source.unmap(), destination.unmap()))
+    }
+
+    fn move_whole<D: OneWay>(&self, offset: usize, buf: KVec<u8>) -> Result<KVec<u8>, Failure> {
+        let len = buf.len();
+        let mut guard = self.slot.lock();
+        let Some(slot) = &mut *guard else {
+            return Err(MapError {
+                error: ESHUTDOWN,
+                value: Some(buf),
+            });
+        };
+
+        let buf = Streaming::<_, D>::map(self.dma, buf).map_err(|refused| {
+            self.report::<D>(len, refused.error);
+            MapError {
+                error: refused.error,
+                value: Some(refused.value),
+            }
+        })?;
+
+        match self.transfer(slot, buf, 0..len, offset) {
+            Ok(buf) => Ok(buf.unmap()),
+            Err(MapError { error, value }) => Err(MapError {
+                error,
+                value: value.map(StreamingBox::unmap),
+            }),
+        }
+    }
+
+    /// Moves one piece, and waits for it.
+    fn transfer<D: OneWay>(
+        &self,
+        slot: &mut Slot<'a, EduEngine<'a>, KVec<u8>>,
+        buf: Streaming<'a, KVec<u8>, D>,
+        range: core::ops::Range<usize>,
+        offset: usize,
+    ) -> Result<StreamingBox<'a, KVec<u8>, D>, Failure<StreamingBox<'a, KVec<u8>, D>>> {
+        let len = range.len();
+
+        let outcome = match slot.start(buf, range, Offset(offset)) {
+            Err(MapError { error, value }) => Err((error, Some(value))),
+            Ok(transfer) => {
+                let done = match self.stats.interrupt {
+                    Some(_) => transfer.wait(&self.hardware.interrupted, TIMEOUT),
+                    None => transfer.wait_polling(INTERVAL, TIMEOUT),
+                };
+
+                match done {
+                    Ok(buf) if buf.bytes().len() == len => Ok(buf),
+                    Ok(buf) => Err((EIO, Some(buf))),
+                    // If the device was seen to be done all the same, the buffer can be had.
+                    Err(error) => Err((error, slot.take::<D>().ok().flatten())),
+                }
+            }
+        };
+
+        match outcome {
+            Ok(buf) => {
+                self.stats.count::<D>(len);
+                Ok(buf)
+            }
+            Err((error, value)) => {
+                self.report::<D>(len, error);
+                Err(MapError { error, value })
+            }
+        }
+    }
+
+    fn report<D: OneWay>(&self, len: usize, error: Error) {
+        self.stats.failures.fetch_add(1, Relaxed);
+        dev_err!(
+            self.dev,
+            "moving {len} bytes {}: {error:?}\n",
+            WAYS[usize::from(D::DEVICE_WRITES)]
+        );
+    }
+}
+
+const WAYS: [&str; 2] = ["to the device", "from the device"];
+
+/// What was done since the device was bound, for debugfs.
+pub(crate) struct Stats {
+    mask: u64,
+    interrupt: Option<pci::IrqType>,
+    transfers: [Atomic<u64>; 2],
+    bytes: [Atomic<u64>; 2],
+    failures: Atomic<u64>,
+}
+
+impl Stats {
+    fn new(mask: u64, interrupt: Option<pci::IrqType>) -> Self {
+        Self {
+            mask,
+            interrupt,
+            transfers: [Atomic::new(0), Atomic::new(0)],
+            bytes: [Atomic::new(0), Atomic::new(0)],
+            failures: Atomic::new(0),
+        }
+    }
+
+    fn count<D: OneWay>(&self, len: usize) {
+        let way = usize::from(D::DEVICE_WRITES);
+
+        self.transfers[way].fetch_add(1, Relaxed);
+        // CAST: Widening.
+        self.bytes[way].fetch_add(len as u64, Relaxed);
+    }
+
+    /// Writes the counters for a person to read.
+    pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "mask: {:#x}", self.mask)?;
+
+        match self.interrupt {
+            Some(kind) => writeln!(f, "interrupt: {kind:?}")?,
+            None => writeln!(f, "interrupt: none (polling)")?,
+        }
+
+        for (i, way) in WAYS.into_iter().enumerate() {
+            let transfers = self.transfers[i].load(Relaxed);
+            let bytes = self.bytes[i].load(Relaxed);
+
+            writeln!(f, "{way}: {transfers} transfers, {bytes} bytes")?;
+        }
+
+        writeln!(f, "failures: {}", self.failures.load(Relaxed))
+    }
+}
