@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+# Front door of the workshop. Each target is one script; "make help" lists them.
+
+ARCH    ?= x86_64
+SUITE   ?=
+VARIANT ?=
+KSRC    ?=
+
+COMMON := --arch='$(ARCH)' --ksrc='$(KSRC)'
+BUILD  := scripts/build.py $(COMMON)
+CHECK  := scripts/check.py $(COMMON)
+RUN    := tools/testing/dma-rs/run.py $(COMMON) --variant='$(VARIANT)'
+
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## show this list
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo 'Variables:'
+	@echo '  ARCH=           x86_64 (default) or arm64'
+	@echo '  VARIANT=        one variant of the matrix; a wrong name lists them'
+	@echo '  SUITE=          glob of the KUnit suites to run, for test'
+	@echo '  KSRC=           your own Linux 7.3 tree; it is copied, never changed'
+
+.PHONY: run
+run: ## boot the demonstration: bytes to a device and back, by DMA
+	@$(RUN) run
+
+.PHONY: test
+test: ## boot every variant of the matrix, run KUnit, judge the logs
+	@$(RUN) --suite='$(SUITE)' test
+
+.PHONY: shell
+shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
+	@$(RUN) shell
+
+.PHONY: setup
+setup: ## fetch and install what building needs, into the cache
+	@$(BUILD) --until=setup
+
+.PHONY: update
+update: ## look for a newer packaged 7.3 kernel source
+	@$(BUILD) --until=setup --update
+
+.PHONY: tree
+tree: ## prepare the kernel tree: source, overlay, patches
+	@$(BUILD) --until=tree
+
+.PHONY: build
+build: ## build the test kernel
+	@$(BUILD) --until=build
+
+.PHONY: clippy
+clippy: ## lint our Rust code, warnings are errors
+	@$(CHECK) clippy
+
+.PHONY: rustfmtcheck
+rustfmtcheck: ## check the format of our Rust code
+	@$(CHECK) rustfmt
+
+.PHONY: rustdoc
+rustdoc: ## build the kernel crate's documentation, check our part of it
+	@$(CHECK) rustdoc
+
+.PHONY: checkpatch
+checkpatch: ## run checkpatch --strict over our files and patches
+	@$(CHECK) checkpatch
+
+.PHONY: kunitconfig
+kunitconfig: tree ## show how to run our tests with the kernel's own kunit.py
+	@echo 'In the tree named above (with a working KVM, or none at all):'
+	@for config in $(notdir $(wildcard tools/testing/kunit/qemu_configs/dma_rs_*.py)); do \
+		echo "  ./tools/testing/kunit/kunit.py run --make_options LLVM=1 --kunitconfig=drivers/dma-rs" \
+		     "--qemu_config=tools/testing/kunit/qemu_configs/$$config"; done
+
+.PHONY: clean
+clean: ## remove this checkout's out/
+	@rm -rf out
+
+.PHONY: distclean
+distclean: clean ## remove the cache too: sources, tools, kernels of all checkouts
+	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/dma-rs"

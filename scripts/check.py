@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Static checks of our own files: format, lints, documentation, kernel style."""
+
+import dataclasses
+import re
+
+import build
+import tree
+from common import Fail, lock, main, run, say
+
+
+def rustfmt(opened):
+    """rustfmt, with the kernel's settings."""
+    files = [path for path in tree.overlay_paths() if path.endswith(".rs")]
+    settings = opened.prepared.source.tree / ".rustfmt.toml"
+    if files:
+        run([opened.tools.rust_tool("rustfmt"), "--check", "--config-path", settings, *files],
+            "Format them with: rustfmt --config-path " + str(settings), cwd=build.REPO)
+    return f"{len(files)} files"
+
+
+def checkpatch(opened):
+    """checkpatch --strict, over our files in the tree and over the patches."""
+    names = [path for path in tree.overlay_paths() if not path.endswith((".dtb", ".json"))]
+    runs = [["-f", *names]] if names else []
+    if tree.series():
+        # The mailing-list series adds the sign-off.
+        runs.append(["--ignore=MISSING_SIGN_OFF,FILE_PATH_CHANGES", *map(str, tree.series())])
+    for words in runs:
+        run(["scripts/checkpatch.pl", "--strict", "--terse", "--show-types", "--no-summary", *words],
+            cwd=opened.prepared.source.tree)
+    return f"{len(names)} files, {len(tree.series())} patches"
+
+
+def clippy(opened):
+    """clippy over the kernel crate and our drivers, in a build folder of its own."""
+    opened.tools.rust_tool("clippy-driver")
+    opened = dataclasses.replace(opened, flavour="clippy")
+    build.configure(opened)
+    folders = [folder + "/" for folder in ("drivers/dma-rs", "samples/rust")
+               if (opened.prepared.source.tree / folder).is_dir()]
+    build.compile_kernel(opened, ["CLIPPY=1", "prepare", *folders], "linting")
+    return "no warnings"
+
+
+def rustdoc(opened):
+    """rustdoc over the kernel crate; warnings count where they point to our files."""
+    opened = dataclasses.replace(opened, flavour="clippy")
+    build.configure(opened)
+    build.compile_kernel(opened, ["rustdoc"], "documenting")
+    ours = set(tree.overlay_paths())
+    lines = opened.log.read_text(errors="replace").splitlines()
+    found = [f"{lines[at - 1]}\n    {line.strip()}" for at, line in enumerate(lines)
+             if (match := re.match(r" +--> (?:\S*/tree/)?([^:]+):\d", line)) and match[1] in ours]
+    if found:
+        raise Fail("rustdoc has warnings about our files:\n    " + "\n    ".join(found))
+    return str(opened.folder / "Documentation/output/rust/rustdoc/kernel/index.html")
+
+
+CHECKS = {check.__name__: check for check in (rustfmt, checkpatch, clippy, rustdoc)}
+
+
+def cli():
+    """Command line."""
+    parser = build.arguments(__doc__)
+    parser.add_argument("check", choices=CHECKS)
+    options = parser.parse_args()
+    with lock() as lock_fd:
+        opened = build.open_build(options.arch, options.ksrc, lock_fd)
+        say(f"{options.check}: clean ({CHECKS[options.check](opened)})")
+
+
+if __name__ == "__main__":
+    main(cli)

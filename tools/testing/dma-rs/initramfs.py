@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Builds the guest's initramfs: a static busybox, our init, the demonstration."""
+
+import pathlib
+import shutil
+
+import archive
+from common import CACHE, OUT, lock, new_directory, write
+
+HERE = pathlib.Path(__file__).resolve().parent / "initramfs"
+DEBIAN_ARCH = {"x86_64": "amd64", "arm64": "arm64"}
+
+
+def busybox(arch):
+    """A static busybox for the guest's architecture, fetched once."""
+    home = CACHE / f"busybox-{arch}"
+    if not home.exists():
+        package = f"busybox-static:{DEBIAN_ARCH[arch]}"
+        with new_directory(home) as folder:
+            archive.unpack(package, archive.versions(package)[0], folder / "deb")
+            program = next(path for path in folder.glob("deb/**/bin/busybox"))
+            program.rename(folder / "busybox")
+            shutil.rmtree(folder / "deb")
+    return home / "busybox"
+
+
+def entry(number, name, mode, data=b"", device=(0, 0)):
+    """One member of a cpio archive in the "newc" format, as the kernel unpacks it."""
+    encoded = name.encode() + b"\0"
+    fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(encoded), 0)
+    header = b"070701" + b"".join(b"%08x" % field for field in fields) + encoded
+    padded = header + b"\0" * (-len(header) % 4) + data
+    return padded + b"\0" * (-len(padded) % 4)
+
+
+def build(arch):
+    """Writes the initramfs to out/ and returns its path."""
+    with lock():
+        program = busybox(arch).read_bytes()
+    members = [
+        ("bin", 0o040755, b"", (0, 0)),
+        ("dev", 0o040755, b"", (0, 0)),
+        ("dev/console", 0o020600, b"", (5, 1)),
+        ("bin/busybox", 0o100755, program, (0, 0)),
+        ("bin/sh", 0o120777, b"busybox", (0, 0)),
+        *((path.name, 0o100755, path.read_bytes(), (0, 0)) for path in sorted(HERE.iterdir())),
+        ("TRAILER!!!", 0, b"", (0, 0)),
+    ]
+    data = b"".join(entry(number, *member) for number, member in enumerate(members, 1))
+    image = OUT / f"initramfs-{arch}.cpio"
+    write(image, data)
+    return image

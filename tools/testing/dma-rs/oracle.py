@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Judges a kernel log: finds what KUnit itself does not notice.
+
+A test that misbehaves on purpose prints "dma-rs-expect: <text>" first: the next offending line
+that contains <text> is then permitted, once, and must come."""
+
+import re
+
+# Each line that matches one of these is an offence...
+OFFENCES = [re.compile(pattern) for pattern in (
+    r"DMA-API:",
+    r"DMAR:.*\b[Ff]ault\b",
+    r"AMD-Vi: Event logged",
+    r"arm-smmu.*(\bevent:? (0x|[A-Z]_)|EVTQ overflow|\bfault\b)",
+    r"virtio_iommu.*\bfault\b",
+    r"\bWARNING:",
+    r"\bBUG\b[: ]",
+    r"KASAN:",
+    r"UBSAN:",
+    r"ODEBUG:",
+    r"pagealloc: (memory corruption|single bit error)",
+    r"possible circular locking|inconsistent lock state|lockdep is turned off",
+    r"\bstall(s|ed)? (on|detected)|detected (expedited )?stalls",
+    r"blocked for more than \d+ seconds",
+    r"\bOops\b",
+    r"Kernel panic",
+    r"rust_kernel: panicked",
+    r"Unable to handle kernel",
+    r"general protection fault",
+    r"kmemleak: [1-9]\d* new suspected",
+)]
+
+# ... unless it is one of these. "disabled" is not among them: an oracle that is off sees nothing.
+# "Mapped at" explains an offence that was printed before.
+HARMLESS = re.compile(r"DMA-API: (preallocated \d+ debug entries|debugging enabled by kernel config|"
+                      r"dma_debug_entry pool grown|Mapped at:)")
+
+EXPECT = "dma-rs-expect: "
+ERROR_COUNT = re.compile(r"dma-rs: dma-api errors (\S*)")
+
+
+def judge(lines):
+    """Returns complaints about a log, in order; none if it is clean."""
+    complaints, expected, dma_errors, counted = [], [], 0, None
+    for line in lines:
+        if EXPECT in line:
+            expected.append(line.split(EXPECT, 1)[1].strip())
+        elif match := ERROR_COUNT.search(line):
+            counted = match[1]
+        elif any(offence.search(line) for offence in OFFENCES) and not HARMLESS.search(line):
+            permit = next((text for text in expected if text in line), None)
+            if permit is None:
+                complaints.append(line.strip())
+            else:
+                expected.remove(permit)
+                dma_errors += "DMA-API:" in line
+    complaints += [f"expected, but never came: {text}" for text in expected]
+    if counted is None:
+        complaints.append("the guest did not report dma-debug's error count")
+    elif counted != str(dma_errors):
+        complaints.append(f"dma-debug counted {counted or 'no'} errors, {dma_errors} were expected")
+    return complaints

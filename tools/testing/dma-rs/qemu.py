@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Starts a kernel in QEMU, records its console, and ends it when it hangs."""
+
+import dataclasses
+import os
+import pathlib
+import selectors
+import shutil
+import subprocess
+import time
+
+from common import OUT, Fail, clean_env, run
+from variants import COMMON_DEVICES, MACHINES
+
+# A healthy guest says something every second or so, also on a slow host.
+SILENCE = 90
+TOTAL = 600
+
+
+# The QEMU processes that run now; end them with `stop_all`.
+running = set()
+
+
+@dataclasses.dataclass(frozen=True)
+class Guest:
+    """A kernel with its initramfs, on one variant of an architecture's machine."""
+
+    arch: str
+    name: str
+    variant: object
+    kernel: pathlib.Path
+    initramfs: pathlib.Path
+    accel: str = "tcg"
+
+    @property
+    def log(self):
+        """The recorded console."""
+        return OUT / f"{self.arch}-{self.name}.log"
+
+    def machine_arguments(self):
+        """The hardware: all that shapes the device tree."""
+        machine = MACHINES[self.arch]
+        words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
+                 "-cpu", machine.cpu, "-m", "1G", "-smp", "2", "-nodefaults", "-display", "none",
+                 "-no-reboot", *machine.extra]
+        for device in (*self.variant.devices, *COMMON_DEVICES):
+            words += ["-device", device]
+        return words
+
+    def device_tree(self):
+        """The machine's device tree, with a PCI bus that does not snoop the CPU's caches."""
+        blob = str(OUT / f"{self.arch}-{self.name}.dtb")
+        words = self.machine_arguments()
+        words[2] += f",dumpdtb={blob}"
+        run(words)
+        node = next(name for name in run(["fdtget", "-l", blob, "/"]).split() if name.startswith("pcie@"))
+        run(["fdtput", "-d", blob, f"/{node}", "dma-coherent"])
+        return blob
+
+    def command(self, mode, kernel_arguments, serial):
+        """The QEMU command line. `mode` tells our init what to do."""
+        machine = MACHINES[self.arch]
+        append = (f"console={machine.console} panic=-1 page_poison=1 printk.devkmsg=on "
+                  f"{self.variant.kernel} {kernel_arguments} -- {mode}")
+        words = self.machine_arguments() + [
+            "-accel", self.accel, "-serial", serial, "-kernel", str(self.kernel),
+            "-initrd", str(self.initramfs), "-append", " ".join(append.split())]
+        if self.variant.noncoherent:
+            words += ["-dtb", self.device_tree()]
+        return words
+
+    def boot(self, mode, kernel_arguments="", on_line=lambda line: None):
+        """Boots to the end. Returns why the guest was ended, or "" if it powered off by itself."""
+        command = self.command(mode, kernel_arguments, "stdio")
+        with open(self.log, "wb") as log:
+            child = subprocess.Popen(command, env=clean_env(), stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            running.add(child)
+            try:
+                return record(child, log, on_line) or (
+                    f"QEMU ended with status {child.returncode}" if child.wait() else "")
+            finally:
+                running.discard(child)
+                child.kill()
+                child.wait()
+
+
+def stop_all():
+    """Ends every guest that other threads wait for."""
+    for child in list(running):
+        child.kill()
+
+
+def record(child, log, on_line):
+    """Copies a child's output to the log until it ends. Returns what went wrong, if anything."""
+    start = heard = time.monotonic()
+    pending = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while True:
+            ready = selector.select(timeout=1)
+            now = time.monotonic()
+            if ready:
+                data = os.read(child.stdout.fileno(), 65536)
+                if not data:
+                    return ""
+                heard = now
+                log.write(data)
+                log.flush()
+                *lines, pending = (pending + data).split(b"\n")
+                for line in lines:
+                    on_line(line.decode(errors="replace").rstrip("\r"))
+            if now - heard > SILENCE:
+                return f"hang: no output for {SILENCE} s"
+            if now - start > TOTAL:
+                return f"hang: not finished after {TOTAL} s"
+
+
+def last_lines(guest, count=15):
+    """The end of a guest's console, indented."""
+    lines = guest.log.read_text(errors="replace").splitlines()[-count:]
+    return "\n".join("    " + line for line in lines)
+
+
+def accelerator(guest):
+    """TCG, which works everywhere. With DMA_RS_KVM=1, KVM if the kernel says something under it
+    within two seconds: the device alone proves nothing, guests may hang under it for good."""
+    if os.environ.get("DMA_RS_KVM") != "1":
+        return "tcg"
+    probe = dataclasses.replace(guest, accel="kvm").command("test", "", "stdio")
+    child = subprocess.Popen(probe, env=clean_env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL)
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            works = bool(selector.select(timeout=2)) and bool(os.read(child.stdout.fileno(), 1))
+    finally:
+        child.kill()
+        child.wait()
+    return "kvm" if works else "tcg"
+
+
+def check(arch):
+    """Fails early when QEMU is missing."""
+    program = MACHINES[arch].qemu
+    if not shutil.which(program):
+        raise Fail(f"{program} is not installed: run make setup")

@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Builds the kernel if need be and boots it: the test matrix, the demonstration, or a shell."""
+
+import concurrent.futures
+import dataclasses
+import fnmatch
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "scripts"))
+
+# pylint: disable=wrong-import-position
+import build
+import initramfs
+import oracle
+import qemu
+import results
+import variants
+from common import REPO, Fail, clean_env, lock, main, say
+
+DEMO = "dma-rs| "
+
+
+def guests(options, wanted):
+    """The guests to boot, with an up-to-date kernel. Also returns the tree's kunit.py."""
+    with lock() as lock_fd:
+        opened = build.open_build(options.arch, options.ksrc, lock_fd)
+        kernel = build.build_image(opened)
+    qemu.check(options.arch)
+    image = initramfs.build(options.arch)
+    known = variants.VARIANTS[options.arch]
+    found = [qemu.Guest(options.arch, name, known[name], kernel, image) for name in wanted]
+    accel = qemu.accelerator(found[0])
+    kunit = opened.prepared.source.tree / "tools/testing/kunit/kunit.py"
+    return [dataclasses.replace(guest, accel=accel) for guest in found], kunit
+
+
+def chosen(options):
+    """The variants that the user asked for."""
+    if options.arch not in variants.VARIANTS:
+        raise Fail(f"unknown ARCH {options.arch!r}; known: {', '.join(variants.VARIANTS)}")
+    known = variants.VARIANTS[options.arch]
+    if options.variant and options.variant not in known:
+        rows = "\n".join(f"    {name:<14} {variant.purpose}" for name, variant in known.items())
+        raise Fail(f"unknown VARIANT {options.variant!r} for {options.arch}; known:\n{rows}")
+    return [options.variant] if options.variant else list(known)
+
+
+def parse(kunit, guest):
+    """Lets kunit.py read the log. Returns the cases and kunit.py's words about failures."""
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
+        words = subprocess.run(
+            [sys.executable, kunit, "parse", "--failed", f"--json={file.name}", guest.log],
+            env=clean_env(PYTHONDONTWRITEBYTECODE="1"), text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout
+        text = file.read()
+    if not text:
+        return [], words
+    group = json.loads(text)
+    cases = results.from_kunit(guest.name, group)
+    if group["misc"]["errors"] or group["misc"]["crashed"]:
+        cases.append(results.Case(guest.name, "runner", f"ktap:{guest.name}", results.FAILED, words))
+    return cases, words
+
+
+def check(name, guest, complaints):
+    """A test of our own: passed if there are no complaints."""
+    status = results.FAILED if complaints else results.PASSED
+    return results.Case(guest.name, "runner", f"{name}:{guest.name}", status, "\n".join(complaints))
+
+
+def missing_suites(guest, cases, suite_glob):
+    """The required suites that did not run, of those that the user's glob lets run."""
+    seen = {case.suite for case in cases}
+    required = (*variants.COMMON_SUITES, *guest.variant.suites)
+    pattern = suite_glob.split(".")[0] or "*"
+    return [f"suite {suite} did not run" for suite in required
+            if fnmatch.fnmatch(suite, pattern) and not fnmatch.filter(seen, suite)]
+
+
+def test_boot(guest, kunit, suite_glob):
+    """Boots one variant and judges everything about it."""
+    start = time.monotonic()
+    ended = guest.boot("test", f"kunit.filter_glob={suite_glob}" if suite_glob else "")
+    cases, words = parse(kunit, guest)
+    if not cases:
+        cases = [check("kunit", guest, [f"no suite ran{f' for SUITE={suite_glob}' if suite_glob else ''}"])]
+    else:
+        cases.append(check("suites", guest, missing_suites(guest, cases, suite_glob)))
+    lines = guest.log.read_text(errors="replace").splitlines()
+    cases.append(check("log", guest, oracle.judge(lines)))
+    cases.append(check("boot", guest, [f"{ended}; the last lines:\n{qemu.last_lines(guest)}"] if ended else []))
+    say(f"  {guest.name:<14} {results.summary(cases)}  [{time.monotonic() - start:.0f} s]")
+    if any(case.status == results.FAILED and case.suite != "runner" for case in cases):
+        say(words.strip())
+    return cases
+
+
+def explain(cases, arch):
+    """Details about what went wrong in our own checks."""
+    for case in cases:
+        if case.status == results.FAILED and case.detail:
+            log = (REPO / f"out/{arch}-{case.variant}.log").relative_to(REPO)
+            say(f"\nFAILED {case.name} (see {log}):")
+            for line in case.detail.splitlines()[:40]:
+                say(f"    {line}")
+        if case.status == results.SKIPPED:
+            say(f"skipped: {case.variant}: {case.suite} {case.name}")
+
+
+def test(options):
+    """The matrix: every variant boots, two at a time."""
+    names = chosen(options)
+    boots, kunit = guests(options, names)
+    say(f"booting {len(boots)} {options.arch} variant{'s' * (len(boots) > 1)} under {boots[0].accel}")
+    with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count())) as pool:
+        jobs = [pool.submit(test_boot, guest, kunit, options.suite) for guest in boots]
+        try:
+            cases = sum((job.result() for job in jobs), [])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            qemu.stop_all()
+            raise
+    explain(cases, options.arch)
+    results.write_json(options.arch, cases)
+    results.write_junit(options.arch, cases)
+    say("\n" + results.table(cases) + "\n\n" + results.summary(cases))
+    # A skip is a failure too: what we boot has everything that a test can want.
+    return 0 if all(case.status == results.PASSED for case in cases) else 1
+
+
+def demo(options):
+    """The demonstration: shows what the guest's demo.sh says, and nothing else."""
+    boots, _ = guests(options, [options.variant or "plain"])
+    guest = dataclasses.replace(boots[0], name=f"{boots[0].name}-demo")
+    verdicts = []
+
+    def on_line(line):
+        if DEMO in line:
+            text = line.split(DEMO, 1)[1]
+            say(text)
+            if text.startswith("dma-rs: verdict: "):
+                verdicts.append(text.split()[-1])
+
+    say(f"booting {guest.arch} ({guest.variant.purpose}), full log in {guest.log.relative_to(REPO)}")
+    ended = guest.boot("demo", "kunit.enable=0", on_line)
+    complaints = oracle.judge(guest.log.read_text(errors="replace").splitlines())
+    if ended:
+        complaints.append(f"{ended}; the last lines:\n{qemu.last_lines(guest)}")
+    for complaint in complaints:
+        say(f"in the log: {complaint}")
+    return 0 if verdicts == ["PASS"] and not complaints else 1
+
+
+def shell(options):
+    """An interactive shell in the guest; QEMU takes over this terminal."""
+    boots, _ = guests(options, [options.variant or "plain"])
+    guest = boots[0]
+    command = guest.command("shell", "kunit.enable=0 loglevel=4", "mon:stdio")
+    say("leave the guest with: poweroff -f, or press Ctrl-A, then X")
+    os.execvpe(command[0], command, clean_env())
+
+
+def cli():
+    """Command line."""
+    parser = build.arguments(__doc__)
+    parser.add_argument("mode", choices=("test", "run", "shell"))
+    parser.add_argument("--variant", default="", help="one variant of the matrix; all if not given")
+    parser.add_argument("--suite", default="", help="glob of the KUnit suites (suite or suite.test) to run")
+    options = parser.parse_args()
+    chosen(options)
+    return {"test": test, "run": demo, "shell": shell}[options.mode](options)
+
+
+if __name__ == "__main__":
+    main(cli)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The test matrix: which machines a kernel boots on, and what must be seen there.
+
+One kernel image an architecture; a variant differs from the others by QEMU's and the kernel's
+arguments only. The longest comes first. All have 1 GiB of memory, so that a device with edu's 28-bit mask bounces."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """How to start QEMU for an architecture."""
+
+    qemu: str
+    machine: str
+    cpu: str
+    console: str
+    extra: tuple = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One boot."""
+
+    purpose: str
+    kernel: str = ""
+    machine: str = ""
+    devices: tuple = ("edu",)
+    noncoherent: bool = False
+    suites: tuple = ()
+
+
+# la57=off: KASAN reports a false wild access when 5-level paging is switched on late.
+MACHINES = {
+    "x86_64": Machine("qemu-system-x86_64", "q35", "max,la57=off", "ttyS0", ("-bios", "qboot.rom")),
+    "arm64": Machine("qemu-system-aarch64", "virt,gic-version=3", "max", "ttyAMA0"),
+}
+
+# Sits on every machine: upstream's rust_dma sample drives it.
+COMMON_DEVICES = ("pci-testdev",)
+
+# Suites that must appear in every variant; a missing one is a failure. Globs.
+COMMON_SUITES = ("rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
+                 "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str",
+                 "rust_kvec", "rust_spinlock_irq_condvar")
+
+VARIANTS = {
+    "x86_64": {
+        "kmemleak": Variant("as plain, and the leak detector scans at the end", "kmemleak=on"),
+        "plain": Variant("dma-direct; edu's 28-bit mask bounces"),
+        "swiotlb": Variant("every mapping bounces", "swiotlb=force"),
+        "iommu-strict": Variant(
+            "Intel IOMMU, unmapped at once", "intel_iommu=on iommu.strict=1",
+            devices=("intel-iommu,intremap=on", "edu")),
+        "iommu-lazy": Variant(
+            "Intel IOMMU, unmapped in batches", "intel_iommu=on iommu.strict=0",
+            devices=("intel-iommu,intremap=on", "edu")),
+        "mask32": Variant("a device with 32-bit addresses", "edu.dma_bits=32",
+                          devices=("edu,dma_mask=0xffffffff",)),
+        "mask64": Variant("a device with 64-bit addresses", "edu.dma_bits=64",
+                          devices=("edu,dma_mask=0xffffffffffffffff",)),
+    },
+    "arm64": {
+        "plain": Variant("dma-direct; edu's 28-bit mask bounces"),
+        "smmuv3": Variant("Arm SMMU, unmapped at once", "iommu.strict=1", machine="iommu=smmuv3"),
+        "noncoherent": Variant("a bus that does not snoop caches", noncoherent=True),
+    },
+}

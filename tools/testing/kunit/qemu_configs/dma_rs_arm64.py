@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0
+# The dma-rs devices on arm64, without an IOMMU.
+
+from ..qemu_config import QemuArchParams
+
+QEMU_ARCH = QemuArchParams(linux_arch='arm64',
+			   kconfig='''
+CONFIG_EXPERT=y
+CONFIG_RUST=y
+CONFIG_PCI=y
+CONFIG_PCI_MSI=y
+CONFIG_PCI_HOST_GENERIC=y
+CONFIG_SERIAL_AMBA_PL011=y
+CONFIG_SERIAL_AMBA_PL011_CONSOLE=y''',
+			   qemu_arch='aarch64',
+			   kernel_path='arch/arm64/boot/Image.gz',
+			   kernel_command_line='console=ttyAMA0',
+			   extra_qemu_params=['-machine', 'virt,gic-version=3', '-cpu', 'max', '-device', 'edu',
+					      '-device', 'pci-testdev'])
