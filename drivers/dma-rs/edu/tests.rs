@@ -32,11 +32,13 @@ use kernel::{
         Configured,
         DmaMask,
         FromDevice,
+        MapError,
         Setup,
         Streaming,
         StreamingBox,
         ToDevice, //
     },
+    io::Io,
     pci,
     prelude::*,
     time::Delta, //
@@ -344,6 +346,82 @@ mod cases {
             ensure!(back.unmap() == pattern(600, 4)?);
             ensure!(quarantined() == before);
             Ok(())
+        })
+    }
+
+    /// A device that goes away in the middle of a transfer: here, its registers stop to answer.
+    /// Nobody waits, nobody gets a buffer that the device may still write; when it answers again,
+    /// the buffer is had.
+    #[test]
+    fn vanished() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        const COMMAND: usize = 4;
+        const COMMAND_MEMORY: u16 = 2;
+
+        with_device(|pdev| {
+            let (dma, mut slot) = slot(pdev)?;
+            let before = quarantined();
+            let config = pdev.config_space();
+            let command = config.read16(COMMAND);
+            let back = Streaming::<_, FromDevice>::map(dma, blank(32)?)?;
+            let transfer = slot.start(back, 0..32, Offset(0))?;
+
+            config.write16(command & !COMMAND_MEMORY, COMMAND);
+            let outcome = transfer.wait_polling(TICK, LONG).map(drop);
+            let settled = slot.settle(TICK, LONG);
+            let taken = slot.take::<FromDevice>().map(|buf| buf.is_some());
+            let other = Streaming::<_, ToDevice>::map(dma, blank(16)?)?;
+            let refused = match slot.start(other, 0..16, Offset(0)) {
+                Ok(_) => None,
+                Err(MapError { error, value }) => Some((error, value.unmap().len())),
+            };
+            config.write16(command, COMMAND);
+
+            ensure!(outcome == Err(ENODEV));
+            ensure!(settled == Err(ENODEV));
+            ensure!(taken == Err(ENODEV));
+            ensure!(refused == Some((ENODEV, 16)));
+
+            slot.settle(TICK, LONG)?;
+            ensure!(slot
+                .take::<FromDevice>()?
+                .is_some_and(|buf| buf.unmap().len() == 32));
+            ensure!(quarantined() == before);
+            Ok(())
+        })
+    }
+
+    /// What probing needs is taken: it fails, or makes do, and leaves nothing behind.
+    #[test]
+    fn taken_resources() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        with_device(|pdev| {
+            pdev.enable_device_mem()?;
+
+            let registers: super::super::regs::Registers<'_> =
+                pdev.bound().iomap_region_sized(0, c"dma_rs_edu_test")?;
+            let taken = Edu::bring_up(pdev, Completion::Interrupt).map(drop);
+            ensure!(taken == Err(EBUSY));
+            drop(registers);
+
+            // Without an interrupt it polls.
+            let vectors = pdev.bound().alloc_irq_vectors(1, 1, pci::IrqTypes::all())?;
+            let edu = Edu::bring_up(pdev, Completion::Interrupt)?;
+            let sent = edu.with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from));
+
+            edu.close();
+            drop(vectors);
+            sent?
+        })?;
+
+        with_edu(|edu| {
+            edu.with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from))?
         })
     }
 

@@ -40,7 +40,8 @@ MACHINES = {
 COMMON_DEVICES = ("pci-testdev",)
 
 # Suites that must appear in every variant; a missing one is a failure. Globs.
-COMMON_SUITES = ("rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
+COMMON_SUITES = ("dma_rs_edu", "rust_devres_managed", "rust_dma_buffer", "rust_dma_configured",
+                 "rust_dma_oneshot", "rust_dma_streaming", "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
                  "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str",
                  "rust_kvec", "rust_spinlock_irq_condvar")
 
@@ -55,9 +56,9 @@ VARIANTS = {
         "iommu-lazy": Variant(
             "Intel IOMMU, unmapped in batches", "intel_iommu=on iommu.strict=0",
             devices=("intel-iommu,intremap=on", "edu")),
-        "mask32": Variant("a device with 32-bit addresses", "edu.dma_bits=32",
+        "mask32": Variant("a device with 32-bit addresses", "dma_rs_edu.dma_bits=32",
                           devices=("edu,dma_mask=0xffffffff",)),
-        "mask64": Variant("a device with 64-bit addresses", "edu.dma_bits=64",
+        "mask64": Variant("a device with 64-bit addresses", "dma_rs_edu.dma_bits=64",
                           devices=("edu,dma_mask=0xffffffffffffffff",)),
     },
     "arm64": {
