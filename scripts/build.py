@@ -38,8 +38,8 @@ class Arch:
 
 
 ARCHES = {
-    "x86_64": Arch("vmlinux", 2200),
-    "arm64": Arch("arch/arm64/boot/Image", 2200),
+    "x86_64": Arch("vmlinux", 1550),
+    "arm64": Arch("arch/arm64/boot/Image", 1300),
 }
 
 # Flavours of a kernel: the fragments of each, later ones win.

@@ -63,9 +63,17 @@ pub(crate) enum Completion {
 /// Leads to the device until it is unbound.
 pub(crate) type Handle = Shared<EduLt>;
 
-/// Why a call failed, and the buffer; [`None`] if the device may still access it, so that it stays
-/// where it is.
-pub(crate) type Failure<B = KVec<u8>> = MapError<Option<B>>;
+/// What the driver moves.
+type Bytes = KVec<u8>;
+
+/// A buffer that comes back from a failed call; [`None`] if the device may still access it, so that
+/// it stays where it is.
+type Returned = Option<Bytes>;
+
+/// A mapped buffer, as long as a call needs it.
+type Mapped<'a, D> = StreamingBox<'a, Bytes, D>;
+
+type EduSlot<'a> = Slot<'a, EduEngine<'a>, Bytes>;
 
 /// A bound device.
 #[pin_data]
@@ -76,7 +84,7 @@ pub(crate) struct Edu<'a> {
     stats: Arc<Stats>,
     /// [`None`] after the device was shut down.
     #[pin]
-    slot: Mutex<Option<Slot<'a, EduEngine<'a>, KVec<u8>>>>,
+    slot: Mutex<Option<EduSlot<'a>>>,
 }
 
 impl<'a> Edu<'a> {
@@ -169,7 +177,7 @@ impl<'a> Edu<'a> {
     ///   to have moved something else than was asked for;
     /// - [`ESHUTDOWN`] if the device is being unbound;
     /// - what [`Streaming::map`] says.
-    pub(crate) fn write(&self, offset: usize, buf: KVec<u8>) -> Result<KVec<u8>, Failure> {
+    pub(crate) fn write(&self, offset: usize, buf: Bytes) -> Result<Bytes, MapError<Returned>> {
         self.move_whole::<ToDevice>(offset, buf)
     }
 
@@ -180,7 +188,7 @@ impl<'a> Edu<'a> {
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub(crate) fn read(&self, offset: usize, buf: KVec<u8>) -> Result<KVec<u8>, Failure> {
+    pub(crate) fn read(&self, offset: usize, buf: Bytes) -> Result<Bytes, MapError<Returned>> {
         self.move_whole::<FromDevice>(offset, buf)
     }
 
@@ -193,16 +201,16 @@ impl<'a> Edu<'a> {
     /// As [`write`](Self::write), and [`EINVAL`] if the buffers differ in length.
     pub(crate) fn copy(
         &self,
-        source: KVec<u8>,
-        destination: KVec<u8>,
-    ) -> Result<(KVec<u8>, KVec<u8>), Failure<(Option<KVec<u8>>, Option<KVec<u8>>)>> {
+        source: Bytes,
+        destination: Bytes,
+    ) -> Result<(Bytes, Bytes), MapError<(Returned, Returned)>> {
         let len = source.len();
         let mut guard = self.slot.lock();
         let slot = match (&mut *guard, len == destination.len()) {
             (Some(slot), true) => slot,
             (slot, _) => {
                 let error = if slot.is_none() { ESHUTDOWN } else { EINVAL };
-                let value = Some((Some(source), Some(destination)));
+                let value = (Some(source), Some(destination));
 
                 return Err(MapError { error, value });
             }
@@ -211,7 +219,7 @@ impl<'a> Edu<'a> {
         let mut source = match StreamingBox::<_, ToDevice>::map(self.dma, source) {
             Ok(source) => source,
             Err(MapError { error, value }) => {
-                let value = Some((Some(value), Some(destination)));
+                let value = (Some(value), Some(destination));
 
                 return Err(MapError { error, value });
             }
@@ -219,7 +227,7 @@ impl<'a> Edu<'a> {
         let mut destination = match StreamingBox::<_, FromDevice>::map(self.dma, destination) {
             Ok(destination) => destination,
             Err(MapError { error, value }) => {
-                let value = Some((Some(source.unmap()), Some(value)));
+                let value = (Some(source.unmap()), Some(value));
 
                 return Err(MapError { error, value });
             }
@@ -232,7 +240,7 @@ impl<'a> Edu<'a> {
                 Ok(source) => source,
                 Err(MapError { error, value }) => {
                     let source = value.map(StreamingBox::unmap);
-                    let value = Some((source, Some(destination.unmap())));
+                    let value = (source, Some(destination.unmap()));
 
                     return Err(MapError { error, value });
                 }
@@ -241,7 +249,7 @@ impl<'a> Edu<'a> {
                 Ok(destination) => destination,
                 Err(MapError { error, value }) => {
                     let destination = value.map(StreamingBox::unmap);
-                    let value = Some((Some(source.unmap()), destination));
+                    let value = (Some(source.unmap()), destination);
 
                     return Err(MapError { error, value });
                 }
@@ -251,7 +259,11 @@ impl<'a> Edu<'a> {
         Ok((source.unmap(), destination.unmap()))
     }
 
-    fn move_whole<D: OneWay>(&self, offset: usize, buf: KVec<u8>) -> Result<KVec<u8>, Failure> {
+    fn move_whole<D: OneWay>(
+        &self,
+        offset: usize,
+        buf: Bytes,
+    ) -> Result<Bytes, MapError<Returned>> {
         let len = buf.len();
         let mut guard = self.slot.lock();
         let Some(slot) = &mut *guard else {
@@ -281,11 +293,11 @@ impl<'a> Edu<'a> {
     /// Moves one piece, and waits for it.
     fn transfer<D: OneWay>(
         &self,
-        slot: &mut Slot<'a, EduEngine<'a>, KVec<u8>>,
-        buf: Streaming<'a, KVec<u8>, D>,
+        slot: &mut EduSlot<'a>,
+        buf: Streaming<'a, Bytes, D>,
         range: core::ops::Range<usize>,
         offset: usize,
-    ) -> Result<StreamingBox<'a, KVec<u8>, D>, Failure<StreamingBox<'a, KVec<u8>, D>>> {
+    ) -> Result<Mapped<'a, D>, MapError<Option<Mapped<'a, D>>>> {
         let len = range.len();
 
         let outcome = match slot.start(buf, range, Offset(offset)) {

@@ -49,7 +49,7 @@ impl Files {
         let name = CString::try_from_fmt(fmt!("dma_rs_edu-{device}"));
 
         pin_init::pin_init_scope(move || {
-            let dir = Dir::new(&*name?);
+            let dir = Dir::new(&name?);
 
             Ok(try_pin_init!(Self {
                 memory <- dir.read_write_binary_file(

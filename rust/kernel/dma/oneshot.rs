@@ -253,7 +253,7 @@ enum State {
 ///
 /// # Invariants
 ///
-/// The engine has a transfer in flight if and only if `job` is in [`State::InFlight`].
+/// The engine has a transfer in flight if and only if `job` is in `State::InFlight`.
 ///
 /// # Examples
 ///
@@ -484,6 +484,7 @@ impl<E: Engine, B: Buffer> Drop for Slot<'_, E, B> {
 ///     }
 /// }
 /// ```
+#[must_use = "the transfer goes on without it; wait for it, or ask the slot later"]
 pub struct Transfer<'s, 'a, E: Engine, B: Buffer, D: OneWay> {
     slot: &'s mut Slot<'a, E, B>,
     _direction: PhantomData<D>,

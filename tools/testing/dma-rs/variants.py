@@ -2,7 +2,8 @@
 """The test matrix: which machines a kernel boots on, and what must be seen there.
 
 One kernel image an architecture; a variant differs from the others by QEMU's and the kernel's
-arguments only. The longest comes first. All have 1 GiB of memory, so that a device with edu's 28-bit mask bounces."""
+arguments only. The longest comes first. All have 1 GiB of memory, so that on x86 a device with
+edu's 28-bit mask bounces."""
 
 import dataclasses
 
@@ -40,10 +41,14 @@ MACHINES = {
 COMMON_DEVICES = ("pci-testdev",)
 
 # Suites that must appear in every variant; a missing one is a failure. Globs.
-COMMON_SUITES = ("dma_rs_edu", "rust_devres_managed", "rust_dma_buffer", "rust_dma_configured",
-                 "rust_dma_oneshot", "rust_dma_streaming", "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
-                 "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str",
-                 "rust_kvec", "rust_spinlock_irq_condvar")
+COMMON_SUITES = (
+    "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer", "rust_dma_configured",
+    "rust_dma_oneshot", "rust_dma_streaming",
+    # Upstream's.
+    "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
+    "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str", "rust_kvec",
+    "rust_spinlock_irq_condvar",
+)
 
 VARIANTS = {
     "x86_64": {
@@ -61,9 +66,13 @@ VARIANTS = {
         "mask64": Variant("a device with 64-bit addresses", "dma_rs_edu.dma_bits=64",
                           devices=("edu,dma_mask=0xffffffffffffffff",)),
     },
+    # Memory starts at 1 GiB here, where a device with edu's 28 bits reaches nothing by itself.
     "arm64": {
-        "plain": Variant("dma-direct; edu's 28-bit mask bounces"),
+        "plain": Variant("dma-direct", "dma_rs_edu.dma_bits=32", devices=("edu,dma_mask=0xffffffff",)),
+        "swiotlb": Variant("every mapping bounces", "swiotlb=force dma_rs_edu.dma_bits=32",
+                           devices=("edu,dma_mask=0xffffffff",)),
         "smmuv3": Variant("Arm SMMU, unmapped at once", "iommu.strict=1", machine="iommu=smmuv3"),
-        "noncoherent": Variant("a bus that does not snoop caches", noncoherent=True),
+        "noncoherent": Variant("a bus that does not snoop caches", "dma_rs_edu.dma_bits=32",
+                               devices=("edu,dma_mask=0xffffffff",), noncoherent=True),
     },
 }

@@ -188,7 +188,7 @@ mod cases {
             let before = quarantined();
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
 
-            core::mem::forget(slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(2))?);
+            let _ = slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(2))?;
             ensure!(slot.take::<ToDevice>()?.is_none());
             ensure!(slot.take::<ToDevice>()?.is_none());
             // It went the other way.
@@ -198,17 +198,17 @@ mod cases {
             drop(taken);
 
             // Nobody comes for this one: the next start frees it.
-            drop(slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(0))?);
+            let _ = slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(0))?;
             let next = slot.start(buffer::<FromDevice>(dma)?, 0..256, Answer::After(0))?;
             drop(next.wait_polling(TICK, SOON)?);
 
             // Nor for this one, but the slot itself finds it done when it goes.
-            drop(slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(1))?);
+            let _ = slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(1))?;
             slot.settle(TICK, SOON)?;
             drop(slot);
 
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
-            drop(slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(0))?);
+            let _ = slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(0))?;
             drop(slot);
             ensure!(quarantined() == before);
             Ok(())
