@@ -131,9 +131,11 @@ def objects(folder):
     return sum(name.endswith(".cmd") for _, _, names in os.walk(folder) for name in names)
 
 
-def first_error(log):
-    """The first error in a build log, with what led to it and what follows."""
-    lines = log.read_text(errors="replace").splitlines()
+def first_error(build):
+    """The first error in a build log, with what led to it and what follows. Paths are shown as in
+    the checkout."""
+    text = build.log.read_text(errors="replace").replace(f"{build.prepared.source.tree}/", "")
+    lines = [line for line in text.splitlines() if not line.startswith("make[")]
     at = next((number for number, line in enumerate(lines) if ERROR.search(line)), len(lines) - 20)
     shown = lines[max(at - 2, 0):at + 22]
     text = "\n".join("    " + line for line in shown)
@@ -167,7 +169,7 @@ def compile_kernel(build, targets, what):
                 child.wait()
     if child.returncode:
         progress.done("FAILED")
-        raise Fail(f"{what} failed; full log: {build.log.relative_to(REPO)}\n{first_error(build.log)}")
+        raise Fail(f"{what} failed; full log: {build.log.relative_to(REPO)}\n{first_error(build)}")
     progress.done(f"{done} rebuilt" if known else f"{done} built")
 
 

@@ -29,6 +29,7 @@ use kernel::{
             ensure,
             fixture, //
         },
+        Buffer,
         Configured,
         DmaMask,
         FromDevice,
@@ -435,13 +436,18 @@ mod cases {
 
         let before = quarantined();
         let mut leaked = 0;
+        let mut ptr = core::ptr::null();
 
         // This is how dma-debug says that a driver went and left something mapped.
         fixture::expect("device driver has pending DMA allocations");
         fixture::expect("dma_debug_device_change");
         with_device(|pdev| {
             let (dma, mut slot) = slot(pdev)?;
-            let back = Streaming::<_, FromDevice>::map(dma, blank(256)?)?;
+            let back = blank(256)?;
+
+            ptr = Buffer::as_ptr(&back);
+
+            let back = Streaming::<_, FromDevice>::map(dma, back)?;
 
             // SAFETY: The device gets this from the slot.
             leaked = unsafe { back.address().to_bits() };
@@ -452,8 +458,12 @@ mod cases {
 
         // By now the driver has the device again, which it brought to rest first.
         //
-        // SAFETY: So the device is done with what was mapped above.
-        unsafe { fixture::unmap_leaked::<FromDevice>(VENDOR, DEVICE as u16, leaked, 256) };
+        // CAST: The ID is 16 bits wide.
+        // SAFETY: So the device is done with what was mapped above, and quarantined.
+        unsafe {
+            fixture::unmap_leaked::<FromDevice>(VENDOR, DEVICE as u16, leaked, 256);
+            fixture::free_quarantined(ptr);
+        }
 
         with_edu(|edu| {
             edu.with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?

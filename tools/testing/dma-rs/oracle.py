@@ -2,7 +2,9 @@
 """Judges a kernel log: finds what KUnit itself does not notice.
 
 A test that misbehaves on purpose prints "dma-rs-expect: <text>" first: the next offending line
-that contains <text> is then permitted, once, and must come."""
+that contains <text> is then permitted, once, and must come. A test that makes other code of the
+kernel stumble prints "dma-rs-tolerate: <text>": such lines are permitted until it prints
+"dma-rs-tolerate-end"."""
 
 import re
 
@@ -36,18 +38,29 @@ HARMLESS = re.compile(r"DMA-API: (preallocated \d+ debug entries|debugging enabl
                       r"dma_debug_entry pool grown|Mapped at:)")
 
 EXPECT = "dma-rs-expect: "
+TOLERATE = "dma-rs-tolerate: "
+TOLERATE_END = "dma-rs-tolerate-end"
 ERROR_COUNT = re.compile(r"dma-rs: dma-api errors (\S*)")
+
+
+def offends(line):
+    """Whether a line is what a healthy kernel does not print."""
+    return any(offence.search(line) for offence in OFFENCES) and not HARMLESS.search(line)
 
 
 def judge(lines):
     """Returns complaints about a log, in order; none if it is clean."""
-    complaints, expected, dma_errors, counted = [], [], 0, None
+    complaints, expected, tolerated, dma_errors, counted = [], [], [], 0, None
     for line in lines:
         if EXPECT in line:
             expected.append(line.split(EXPECT, 1)[1].strip())
+        elif TOLERATE in line:
+            tolerated.append(line.split(TOLERATE, 1)[1].strip())
+        elif TOLERATE_END in line:
+            tolerated.clear()
         elif match := ERROR_COUNT.search(line):
             counted = match[1]
-        elif any(offence.search(line) for offence in OFFENCES) and not HARMLESS.search(line):
+        elif offends(line) and not any(text in line for text in tolerated):
             permit = next((text for text in expected if text in line), None)
             if permit is None:
                 complaints.append(line.strip())

@@ -8,6 +8,7 @@ import fnmatch
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ import variants
 from common import REPO, Fail, clean_env, lock, main, say
 
 DEMO = "dma-rs| "
+GUEST_TEST = re.compile(r"dma-rs: guest test (\w+) (passed|failed):? ?(.*)")
 
 
 def guests(options, wanted):
@@ -84,16 +86,30 @@ def missing_suites(guest, cases, suite_glob):
             if fnmatch.fnmatch(suite, pattern) and not fnmatch.filter(seen, suite)]
 
 
+def guest_cases(guest, wanted, lines):
+    """The verdicts of the tests that ran in the guest's user space."""
+    found = {match[1]: match for match in map(GUEST_TEST.search, lines) if match}
+    cases = [results.Case(guest.name, "guest", name,
+                          results.PASSED if match[2] == "passed" else results.FAILED, match[3])
+             for name, match in found.items()]
+    if len(cases) < len(wanted):
+        cases.append(check("guest", guest, [f"of {', '.join(wanted)}, only {len(cases)} ended"]))
+    return cases
+
+
 def test_boot(guest, kunit, suite_glob):
     """Boots one variant and judges everything about it."""
     start = time.monotonic()
-    ended = guest.boot("test", f"kunit.filter_glob={suite_glob}" if suite_glob else "")
+    wanted = () if suite_glob else guest.variant.guest_tests
+    ended = guest.boot(" ".join(("test", *wanted)),
+                       f"kunit.filter_glob={suite_glob}" if suite_glob else "")
     cases, words = parse(kunit, guest)
     if not cases:
         cases = [check("kunit", guest, [f"no suite ran{f' for SUITE={suite_glob}' if suite_glob else ''}"])]
     else:
         cases.append(check("suites", guest, missing_suites(guest, cases, suite_glob)))
     lines = guest.log.read_text(errors="replace").splitlines()
+    cases += guest_cases(guest, wanted, lines)
     cases.append(check("log", guest, oracle.judge(lines)))
     cases.append(check("boot", guest, [f"{ended}; the last lines:\n{qemu.last_lines(guest)}"] if ended else []))
     say(f"  {guest.name:<14} {results.summary(cases)}  [{time.monotonic() - start:.0f} s]")

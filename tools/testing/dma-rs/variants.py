@@ -29,6 +29,7 @@ class Variant:
     devices: tuple = ("edu",)
     noncoherent: bool = False
     suites: tuple = ()
+    guest_tests: tuple = ()
 
 
 # la57=off: KASAN reports a false wild access when 5-level paging is switched on late.
@@ -52,7 +53,8 @@ COMMON_SUITES = (
 
 VARIANTS = {
     "x86_64": {
-        "kmemleak": Variant("as plain, and the leak detector scans at the end", "kmemleak=on"),
+        "kmemleak": Variant("as plain; probes fail at each allocation; the leak detector scans at the end",
+                            "kmemleak=on", guest_tests=("sweep",)),
         "plain": Variant("dma-direct; edu's 28-bit mask bounces"),
         "swiotlb": Variant("every mapping bounces", "swiotlb=force"),
         "iommu-strict": Variant(
@@ -68,7 +70,8 @@ VARIANTS = {
     },
     # Memory starts at 1 GiB here, where a device with edu's 28 bits reaches nothing by itself.
     "arm64": {
-        "plain": Variant("dma-direct", "dma_rs_edu.dma_bits=32", devices=("edu,dma_mask=0xffffffff",)),
+        "plain": Variant("dma-direct; probes fail at each allocation", "dma_rs_edu.dma_bits=32",
+                         devices=("edu,dma_mask=0xffffffff",), guest_tests=("sweep",)),
         "swiotlb": Variant("every mapping bounces", "swiotlb=force dma_rs_edu.dma_bits=32",
                            devices=("edu,dma_mask=0xffffffff",)),
         "smmuv3": Variant("Arm SMMU, unmapped at once", "iommu.strict=1", machine="iommu=smmuv3"),

@@ -171,6 +171,16 @@ pub fn expect(text: &str) {
     crate::pr_info!("dma-rs-expect: {text}\n");
 }
 
+/// Frees the buffer of a quarantined mapping, which otherwise kmemleak would find.
+///
+/// # Safety
+///
+/// `ptr` must be the address of a `KVec<u8>` that was quarantined, and no device may access it.
+pub unsafe fn free_quarantined(ptr: *const u8) {
+    // SAFETY: By the safety requirements: a kmalloc() allocation that nobody owns.
+    unsafe { bindings::kfree(ptr.cast()) };
+}
+
 /// Returns whether there is a PCI device with these IDs.
 #[cfg(CONFIG_PCI)]
 pub fn has_pci_device(vendor: u16, device: u16) -> bool {

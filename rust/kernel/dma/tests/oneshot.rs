@@ -4,7 +4,10 @@
 
 use super::{
     ensure,
-    fixture::with_platform_device, //
+    fixture::{
+        free_quarantined,
+        with_platform_device, //
+    }, //
 };
 use crate::{
     dma::{
@@ -15,7 +18,9 @@ use crate::{
             Slot, //
         },
         quarantined,
+        Buffer,
         Configured,
+        Direction,
         FromDevice,
         Streaming,
         StreamingBox,
@@ -91,11 +96,18 @@ const TICK: Delta = Delta::from_millis(1);
 
 type TestSlot<'a> = Slot<'a, Puppet, KVec<u8>>;
 
-fn buffer<'a, D: crate::dma::Direction>(dma: Configured<'a>) -> Result<Streaming<'a, KVec<u8>, D>> {
-    Ok(Streaming::map(
-        dma,
-        KVec::from_elem(0x11, 256, GFP_KERNEL)?,
-    )?)
+fn buffer<'a, D: Direction>(dma: Configured<'a>) -> Result<Streaming<'a, KVec<u8>, D>> {
+    Ok(buffer_at(dma)?.0)
+}
+
+/// Also says where the buffer is, for a test that has it quarantined.
+fn buffer_at<'a, D: Direction>(
+    dma: Configured<'a>,
+) -> Result<(Streaming<'a, KVec<u8>, D>, *const u8)> {
+    let buf = KVec::from_elem(0x11, 256, GFP_KERNEL)?;
+    let ptr = Buffer::as_ptr(&buf);
+
+    Ok((Streaming::map(dma, buf)?, ptr))
 }
 
 #[kunit_tests(rust_dma_oneshot)]
@@ -158,7 +170,8 @@ mod cases {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
-            let transfer = slot.start(buffer::<FromDevice>(dma)?, 0..256, Answer::Never)?;
+            let (buf, ptr) = buffer_at::<FromDevice>(dma)?;
+            let transfer = slot.start(buf, 0..256, Answer::Never)?;
 
             ensure!(matches!(transfer.wait_polling(TICK, SOON), Err(e) if e == ETIMEDOUT));
             ensure!(slot.take::<FromDevice>()?.is_none());
@@ -176,6 +189,9 @@ mod cases {
             // A device that never finishes keeps its memory.
             drop(slot);
             ensure!(quarantined() == before + 1);
+
+            // SAFETY: It was quarantined, and the puppet accesses no memory.
+            unsafe { free_quarantined(ptr) };
             Ok(())
         })
     }
@@ -273,7 +289,8 @@ mod cases {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
-            let transfer = slot.start(buffer::<FromDevice>(dma)?, 0..256, Answer::Gone)?;
+            let (buf, ptr) = buffer_at::<FromDevice>(dma)?;
+            let transfer = slot.start(buf, 0..256, Answer::Gone)?;
 
             ensure!(matches!(transfer.wait_polling(TICK, SOON), Err(e) if e == ENODEV));
             ensure!(slot.settle(TICK, SOON) == Err(ENODEV));
@@ -286,6 +303,9 @@ mod cases {
 
             drop(slot);
             ensure!(quarantined() == before + 1);
+
+            // SAFETY: It was quarantined, and the puppet accesses no memory.
+            unsafe { free_quarantined(ptr) };
             Ok(())
         })
     }

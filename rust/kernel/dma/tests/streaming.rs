@@ -6,7 +6,10 @@
 
 use super::{
     ensure,
-    fixture::with_platform_device, //
+    fixture::{
+        free_quarantined,
+        with_platform_device, //
+    }, //
 };
 use crate::{
     dma::{
@@ -244,8 +247,14 @@ mod cases {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
 
-            drop(Streaming::<_, ToDevice>::map(dma, pattern(64)?)?);
+            let buf = pattern(64)?;
+            let ptr = Buffer::as_ptr(&buf);
+
+            drop(Streaming::<_, ToDevice>::map(dma, buf)?);
             ensure!(quarantined() == before + 1);
+
+            // SAFETY: It was quarantined, and there is no device.
+            unsafe { free_quarantined(ptr) };
             Ok(())
         })
     }

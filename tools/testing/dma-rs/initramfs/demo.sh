@@ -42,7 +42,7 @@ calls() {
 }
 
 title "What the driver said"
-dmesg | sed 's/^\[[^]]*\] //' | grep dma_rs_edu | grep -v 'Command line' | head -n 20
+dmesg | sed 's/^\[[^]]*\] //' | grep '^dma_rs_edu ' | head -n 20
 
 mount -t tracefs none $tracefs
 echo 1 > $tracefs/events/dma/enable
