@@ -83,8 +83,8 @@ def ensure_packages(llvm):
         return
     install = archive.as_root(["apt-get", "install", "-y", "--no-install-recommends", *missing])
     say(f"installing {' '.join(missing)}")
-    if not pathlib.Path("/var/lib/apt/lists").is_dir() or not run(["apt-get", "indextargets"]):
-        run(archive.as_root(["apt-get", "update"]), "Check the network and the machine's apt sources.")
+    # Lists may be there and still not know a source, or know packages that have moved on.
+    run(archive.as_root(["apt-get", "update"]), "Check the network and the machine's apt sources.")
     run(install, f"Install the packages by hand. clang must be of rustc's LLVM version, {llvm}.",
         env=clean_env(DEBIAN_FRONTEND="noninteractive"))
 
