@@ -67,13 +67,13 @@ def table(cases):
 
 
 def write_json(arch, cases):
-    """out/results.json"""
+    """out/<arch>-results.json"""
     document = {"arch": arch, "summary": count(cases), "tests": [dataclasses.asdict(case) for case in cases]}
-    (OUT / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    (OUT / f"{arch}-results.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 def write_junit(arch, cases):
-    """out/junit.xml"""
+    """out/<arch>-junit.xml"""
     root = ET.Element("testsuites", name="dma-rs")
     groups = collections.defaultdict(list)
     for case in cases:
@@ -88,4 +88,4 @@ def write_junit(arch, cases):
                 printable = "".join(char for char in case.detail if char.isprintable() or char == "\n")
                 ET.SubElement(test, "failure" if case.status == FAILED else "skipped").text = printable
     ET.indent(root)
-    ET.ElementTree(root).write(OUT / "junit.xml", encoding="utf-8", xml_declaration=True)
+    ET.ElementTree(root).write(OUT / f"{arch}-junit.xml", encoding="utf-8", xml_declaration=True)
