@@ -13,7 +13,8 @@ use super::{
     engine::{
         EduEngine,
         Hardware,
-        Offset, //
+        Offset,
+        Waker, //
     },
     module_parameters,
     regs::MEMORY_SIZE,
@@ -42,7 +43,10 @@ use kernel::{
     io::Io,
     pci,
     prelude::*,
-    time::Delta, //
+    time::{
+        msecs_to_jiffies,
+        Delta, //
+    }, //
 };
 
 const TICK: Delta = Delta::from_millis(2);
@@ -254,6 +258,43 @@ mod cases {
 
         pdev.set_master();
         Ok((dma, Slot::new(engine)))
+    }
+
+    /// The end of a transfer raises an interrupt, without which waiting would take its whole time.
+    #[test]
+    fn interrupt_comes() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        with_device(|pdev| {
+            pdev.enable_device_mem()?;
+
+            let dma = Configured::get(pdev.bound().as_ref())?;
+            let registers = pdev.bound().iomap_region_sized(0, c"dma_rs_edu_test")?;
+            let hardware = Hardware::bring_up(registers)?;
+            let types = pci::IrqTypes::default()
+                .with(pci::IrqType::Msi)
+                .with(pci::IrqType::Intx);
+
+            pdev.request_irq(types, c"dma_rs_edu_test", Ok(Waker(hardware.clone())))?;
+            pdev.set_master();
+
+            let engine = EduEngine {
+                hardware: hardware.clone(),
+                interrupt: true,
+            };
+            let mut slot = Slot::new(engine);
+            let out = Streaming::<_, ToDevice>::map(dma, blank(64)?)?;
+            let _ = slot.start(out, 0..64, Offset(0))?;
+            let came = hardware
+                .interrupted
+                .wait_for_completion_timeout(msecs_to_jiffies(2000));
+
+            slot.settle(TICK, LONG)?;
+            ensure!(came.is_some());
+            Ok(())
+        })
     }
 
     /// A buffer that stays mapped: what the CPU writes between two transfers reaches the device,

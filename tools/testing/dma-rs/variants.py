@@ -63,8 +63,8 @@ VARIANTS = {
         "iommu-lazy": Variant(
             "Intel IOMMU, unmapped in batches", "intel_iommu=on iommu.strict=0",
             devices=("intel-iommu,intremap=on", "edu")),
-        "mask32": Variant("a device with 32-bit addresses", "dma_rs_edu.dma_bits=32",
-                          devices=("edu,dma_mask=0xffffffff",)),
+        "mask32": Variant("a device with 32-bit addresses, and legacy interrupts",
+                          "dma_rs_edu.dma_bits=32 pci=nomsi", devices=("edu,dma_mask=0xffffffff",)),
         "mask64": Variant("a device with 64-bit addresses", "dma_rs_edu.dma_bits=64",
                           devices=("edu,dma_mask=0xffffffffffffffff",)),
     },
