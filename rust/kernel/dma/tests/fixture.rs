@@ -75,11 +75,11 @@ impl<'f> Job<'f> {
             GFP_KERNEL,
         );
 
-        // Unbinds.
-        drop(registration?);
+        // Unbinds. The job must not be found afterwards, whatever came of it.
+        let registered = registration.map(drop);
         JOB.store(0, Release);
 
-        job.outcome
+        registered.and(job.outcome)
     }
 
     /// Calls `f` with the job, if it is about this device.
@@ -93,15 +93,14 @@ impl<'f> Job<'f> {
             return Err(ENODEV);
         }
 
-        // SAFETY: The job is there while the driver is registered, and the callbacks of one device
-        // don't run at the same time.
-        let job = unsafe { &mut *job };
-
-        if job.device != device {
+        // SAFETY: The job is there while the driver is registered, and its device stays the same.
+        // Other devices' callbacks, which may run at the same time, look at no more than that.
+        if unsafe { (*job).device } != device {
             return Err(ENODEV);
         }
 
-        f(job)
+        // SAFETY: As above; the callbacks of one device don't run at the same time.
+        f(unsafe { &mut *job })
     }
 
     fn probe(&mut self, bus: Bus<'_, '_>) {
@@ -111,7 +110,7 @@ impl<'f> Job<'f> {
 
 /// Runs `body` on a platform device that is made for it, and needs no hardware.
 ///
-/// The device has a mask of 64 bits; it has no scatter-gather limits of its own.
+/// The device has a mask of 64 bits.
 pub fn with_platform_device(mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result) -> Result {
     with_platform_device_set_up(Some(Setup::new(DmaMask::new::<64>())), &mut body)
 }
