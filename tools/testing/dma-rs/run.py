@@ -18,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "scripts"))
 
 # pylint: disable=wrong-import-position
 import build
+import console
 import initramfs
 import oracle
 import qemu
@@ -54,13 +55,13 @@ def chosen(options):
     return [options.variant] if options.variant else list(known)
 
 
-def parse(kunit, guest):
-    """Lets kunit.py read the log. Returns the cases and kunit.py's words about failures."""
+def parse(kunit, guest, lines):
+    """Lets kunit.py read the log's lines. Returns the cases and kunit.py's words about failures."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
         words = subprocess.run(
-            [sys.executable, kunit, "parse", "--failed", f"--json={file.name}", guest.log],
+            [sys.executable, kunit, "parse", "--failed", f"--json={file.name}"],
             env=clean_env(PYTHONDONTWRITEBYTECODE="1"), text=True, errors="replace",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout
+            input="\n".join(lines) + "\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout
         text = file.read()
     if not text:
         return [], words
@@ -103,12 +104,12 @@ def test_boot(guest, kunit, suite_glob):
     wanted = () if suite_glob else guest.variant.guest_tests
     ended = guest.boot(" ".join(("test", *wanted)),
                        f"kunit.filter_glob={suite_glob}" if suite_glob else "")
-    cases, words = parse(kunit, guest)
+    lines = console.read(guest.log)
+    cases, words = parse(kunit, guest, lines)
     if not cases:
         cases = [check("kunit", guest, [f"no suite ran{f' for SUITE={suite_glob}' if suite_glob else ''}"])]
     else:
         cases.append(check("suites", guest, missing_suites(guest, cases, suite_glob)))
-    lines = guest.log.read_text(errors="replace").splitlines()
     cases += guest_cases(guest, wanted, lines)
     cases.append(check("log", guest, oracle.judge(lines)))
     cases.append(check("boot", guest, [f"{ended}; the last lines:\n{qemu.last_lines(guest)}"] if ended else []))
@@ -166,7 +167,7 @@ def demo(options):
 
     say(f"booting {guest.arch} ({guest.variant.purpose}), full log in {guest.log.relative_to(REPO)}")
     ended = guest.boot("demo", "kunit.enable=0", on_line)
-    complaints = oracle.judge(guest.log.read_text(errors="replace").splitlines())
+    complaints = oracle.judge(console.read(guest.log))
     if ended:
         complaints.append(f"{ended}; the last lines:\n{qemu.last_lines(guest)}")
     for complaint in complaints:
