@@ -24,12 +24,12 @@ use super::{
 use kernel::{
     device::Core,
     dma::{
+        fixture::{
+            self,
+            ensure, //
+        },
         oneshot::Slot,
         quarantined,
-        tests::{
-            ensure,
-            fixture, //
-        },
         Buffer,
         Configured,
         DmaMask,
@@ -41,6 +41,7 @@ use kernel::{
         ToDevice, //
     },
     io::Io,
+    kunit,
     pci,
     prelude::*,
     time::{
@@ -59,7 +60,7 @@ fn is_absent() -> bool {
     let absent = !fixture::has_pci_device(VENDOR, DEVICE as u16);
 
     if absent {
-        fixture::skip("no edu device (QEMU: -device edu)");
+        kunit::skip("no edu device (QEMU: -device edu)");
     }
 
     absent

@@ -330,11 +330,11 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
         });
 
         if let Err(error) = started {
-            return Err(MapError {
-                error,
-                // SAFETY: By the contract of `Engine`, the device doesn't access the buffer.
-                value: unsafe { buf.recall() },
-            });
+            let len = buf.address().len();
+            // SAFETY: By the contract of `Engine`, the device doesn't access the buffer.
+            let value = unsafe { buf.complete(0..len) };
+
+            return Err(MapError { error, value });
         }
 
         // INVARIANT: The engine has a transfer in flight.

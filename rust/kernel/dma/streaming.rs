@@ -480,7 +480,8 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     ///
     /// # Safety
     ///
-    /// The device must have been seen to be done with the buffer, and `range` must lie inside it.
+    /// The device must have been seen to be done with the buffer, or must never have been told the
+    /// address; `range` must lie inside the buffer.
     #[inline]
     pub(super) unsafe fn complete(self, range: Range<usize>) -> StreamingBox<'a, B, D> {
         let mut this = ManuallyDrop::new(self);
@@ -503,26 +504,6 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
         StreamingBox {
             mapping: ManuallyDrop::new(mapping),
             defined: range,
-            fresh: false,
-        }
-    }
-
-    /// Takes the buffer back from a device that was never told the address.
-    ///
-    /// # Safety
-    ///
-    /// No device may have been told the address.
-    #[inline]
-    pub(super) unsafe fn recall(self) -> StreamingBox<'a, B, D> {
-        let mut this = ManuallyDrop::new(self);
-
-        // SAFETY: `this` is not dropped and not used afterwards.
-        let mapping = unsafe { ManuallyDrop::take(&mut this.mapping) };
-
-        // INVARIANT: Nobody accessed the buffer.
-        StreamingBox {
-            defined: 0..mapping.buf.len(),
-            mapping: ManuallyDrop::new(mapping),
             fresh: false,
         }
     }

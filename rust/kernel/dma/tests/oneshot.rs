@@ -5,7 +5,7 @@
 use super::{
     ensure,
     fixture::{
-        free_quarantined,
+        map_and_note,
         with_platform_device, //
     }, //
 };
@@ -18,7 +18,6 @@ use crate::{
             Slot, //
         },
         quarantined,
-        Buffer,
         Configured,
         Direction,
         FromDevice,
@@ -96,18 +95,12 @@ const TICK: Delta = Delta::from_millis(1);
 
 type TestSlot<'a> = Slot<'a, Puppet, KVec<u8>>;
 
-fn buffer<'a, D: Direction>(dma: Configured<'a>) -> Result<Streaming<'a, KVec<u8>, D>> {
-    Ok(buffer_at(dma)?.0)
+fn bytes() -> Result<KVec<u8>> {
+    Ok(KVec::from_elem(0x11, 256, GFP_KERNEL)?)
 }
 
-/// Also says where the buffer is, for a test that has it quarantined.
-fn buffer_at<'a, D: Direction>(
-    dma: Configured<'a>,
-) -> Result<(Streaming<'a, KVec<u8>, D>, *const u8)> {
-    let buf = KVec::from_elem(0x11, 256, GFP_KERNEL)?;
-    let ptr = Buffer::as_ptr(&buf);
-
-    Ok((Streaming::map(dma, buf)?, ptr))
+fn buffer<'a, D: Direction>(dma: Configured<'a>) -> Result<Streaming<'a, KVec<u8>, D>> {
+    Ok(Streaming::map(dma, bytes()?)?)
 }
 
 #[kunit_tests(rust_dma_oneshot)]
@@ -170,7 +163,7 @@ mod cases {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
-            let (buf, ptr) = buffer_at::<FromDevice>(dma)?;
+            let (buf, noted) = map_and_note::<FromDevice>(dma, bytes()?)?;
             let transfer = slot.start(buf, 0..256, Answer::Never)?;
 
             ensure!(matches!(transfer.wait_polling(TICK, SOON), Err(e) if e == ETIMEDOUT));
@@ -191,7 +184,7 @@ mod cases {
             ensure!(quarantined() == before + 1);
 
             // SAFETY: It was quarantined, and the puppet accesses no memory.
-            unsafe { free_quarantined(ptr) };
+            unsafe { noted.release(dma) };
             Ok(())
         })
     }
@@ -289,7 +282,7 @@ mod cases {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
-            let (buf, ptr) = buffer_at::<FromDevice>(dma)?;
+            let (buf, noted) = map_and_note::<FromDevice>(dma, bytes()?)?;
             let transfer = slot.start(buf, 0..256, Answer::Gone)?;
 
             ensure!(matches!(transfer.wait_polling(TICK, SOON), Err(e) if e == ENODEV));
@@ -305,8 +298,328 @@ mod cases {
             ensure!(quarantined() == before + 1);
 
             // SAFETY: It was quarantined, and the puppet accesses no memory.
-            unsafe { free_quarantined(ptr) };
+            unsafe { noted.release(dma) };
             Ok(())
         })
+    }
+}
+
+/// With data, on a simulated copy engine.
+#[cfg(CONFIG_RUST_DMA_SIM)]
+#[kunit_tests(rust_dma_oneshot_sim)]
+mod on_sim {
+    use super::*;
+    use crate::{
+        dma::sim::{
+            self,
+            Clock,
+            Copier,
+            CopyEngine,
+            Fate,
+            Model,
+            Script,
+            Sim,
+            Stop, //
+        },
+        irq,
+        sync::Arc, //
+    };
+
+    const MEMORY: usize = 512;
+
+    /// Many looks, no waiting: time passes by looking.
+    const EAGER: Delta = Delta::ZERO;
+    const LONG: Delta = Delta::from_secs(20);
+
+    type SimSlot<'a> = Slot<'a, Copier, KVec<u8>>;
+
+    fn on_each_bus(
+        fate: Fate,
+        mut body: impl FnMut(Configured<'_>, &Arc<Sim>, &Arc<CopyEngine>) -> Result,
+    ) -> Result {
+        for model in Model::ALL {
+            sim::run(Script::new(model).fate(fate), |pdev, sim| {
+                let engine = CopyEngine::new(sim, MEMORY)?;
+
+                body(Configured::get(pdev.as_ref())?, sim, &engine)
+            })
+            .inspect_err(|_| pr_err!("on a simulated bus: {model:?}\n"))?;
+        }
+
+        Ok(())
+    }
+
+    fn pattern(seed: usize) -> Result<KVec<u8>> {
+        let mut vec = KVec::with_capacity(MEMORY, GFP_KERNEL)?;
+
+        for i in 0..MEMORY {
+            // CAST: Cut on purpose.
+            vec.push((i * 5 + seed * 31 + 1) as u8, GFP_KERNEL)?;
+        }
+
+        Ok(vec)
+    }
+
+    /// What goes to the device comes back from it, at once or late.
+    #[test]
+    fn round_trip() -> Result {
+        for fate in [Fate::after(0), Fate::after(3), Fate::within(9)] {
+            on_each_bus(fate, |dma, _, engine| {
+                let mut slot = SimSlot::new(Copier(engine.clone()));
+
+                for seed in 0..3 {
+                    let out = Streaming::<_, ToDevice>::map(dma, pattern(seed)?)?;
+                    let out = slot.start(out, 0..MEMORY, 0)?.wait_polling(EAGER, LONG)?;
+                    ensure!(out.unmap() == pattern(seed)?);
+
+                    let back = Streaming::<_, FromDevice>::map(dma, pattern(99)?)?;
+                    let back = slot.start(back, 0..MEMORY, 0)?.wait_polling(EAGER, LONG)?;
+                    ensure!(back.bytes() == &*pattern(seed)?);
+                    ensure!(back.unmap() == pattern(seed)?);
+                }
+
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// A buffer that stays mapped: each side sees what the other wrote last.
+    #[test]
+    fn kept_mapping() -> Result {
+        on_each_bus(Fate::after(1), |dma, _, engine| {
+            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let mut out = StreamingBox::<_, ToDevice>::map(dma, pattern(7)?)?;
+            let mut back = StreamingBox::<_, FromDevice>::map(dma, pattern(8)?)?;
+
+            for seed in 0..4 {
+                out.bytes_mut().copy_from_slice(&pattern(seed)?);
+                out = slot
+                    .start(out.submit(), 0..MEMORY, 0)?
+                    .wait_polling(EAGER, LONG)?;
+                back = slot
+                    .start(back.submit(), 0..MEMORY, 0)?
+                    .wait_polling(EAGER, LONG)?;
+                ensure!(back.bytes() == &*pattern(seed)?);
+            }
+
+            Ok(())
+        })
+    }
+
+    /// Part of a buffer, part of the engine's memory: what is not meant stays.
+    #[test]
+    fn partial_transfer() -> Result {
+        on_each_bus(Fate::after(0), |dma, _, engine| {
+            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
+            let out = slot.start(out, 100..200, 10)?.wait_polling(EAGER, LONG)?;
+            ensure!(out.bytes() == &pattern(1)?[100..200]);
+            drop(out);
+
+            let back = Streaming::<_, FromDevice>::map(dma, pattern(2)?)?;
+            let back = slot.start(back, 300..350, 20)?.wait_polling(EAGER, LONG)?;
+            ensure!(back.bytes() == &pattern(1)?[110..160]);
+
+            let back = back.unmap();
+            ensure!(back[..300] == pattern(2)?[..300] && back[350..] == pattern(2)?[350..]);
+            ensure!(back[300..350] == pattern(1)?[110..160]);
+            Ok(())
+        })
+    }
+
+    /// No call too many, none too few, and none longer than it has to be.
+    #[test]
+    fn cost() -> Result {
+        on_each_bus(Fate::after(0), |dma, sim, engine| {
+            let mut slot = SimSlot::new(Copier(engine.clone()));
+
+            let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
+            drop(slot.start(out, 0..MEMORY, 0)?.wait_polling(EAGER, LONG)?);
+
+            let counters = sim.counters();
+            ensure!((counters.maps, counters.unmaps) == (1, 1));
+            ensure!((counters.syncs_for_cpu, counters.syncs_for_device) == (0, 0));
+            ensure!((counters.to_device, counters.to_cpu) == (MEMORY, 0));
+
+            let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
+            let back = slot.start(back, 0..100, 0)?.wait_polling(EAGER, LONG)?;
+
+            let counters = sim.counters();
+            ensure!((counters.maps, counters.unmaps) == (2, 1));
+            ensure!((counters.syncs_for_cpu, counters.syncs_for_device) == (1, 0));
+            ensure!((counters.to_device, counters.to_cpu) == (2 * MEMORY, 100));
+
+            // Nothing to sync on the way back: the CPU could only read.
+            let back = slot
+                .start(back.submit(), 0..MEMORY, 0)?
+                .wait_polling(EAGER, LONG)?;
+            let counters = sim.counters();
+            ensure!((counters.syncs_for_cpu, counters.syncs_for_device) == (2, 0));
+            ensure!(counters.to_cpu == 100 + MEMORY);
+
+            // All of it was synced.
+            drop(back.unmap());
+            let counters = sim.counters();
+            ensure!((counters.unmaps, counters.syncs_for_cpu, counters.live) == (2, 2, 0));
+            Ok(())
+        })
+    }
+
+    struct Waker(Arc<Line>);
+
+    #[pin_data]
+    struct Line {
+        #[pin]
+        completion: Completion,
+    }
+
+    impl irq::Handler for Waker {
+        fn handle(&self) -> irq::IrqReturn {
+            self.0.completion.complete();
+            irq::IrqReturn::Handled
+        }
+    }
+
+    /// The driver sleeps until the interrupt; a second one for the same transfer does no harm.
+    #[test]
+    fn interrupts() -> Result {
+        on_each_bus(Fate::within(5).twice(), |dma, sim, engine| {
+            let line = Arc::pin_init(
+                pin_init!(Line { completion <- Completion::new() }),
+                GFP_KERNEL,
+            )?;
+            let waker = Arc::new(Waker(line.clone()), GFP_KERNEL)?;
+            let connection = sim.connect(waker, Clock::Timer)?;
+            let mut slot = SimSlot::new(Copier(engine.clone()));
+
+            for seed in 0..3 {
+                let out = Streaming::<_, ToDevice>::map(dma, pattern(seed)?)?;
+                drop(
+                    slot.start(out, 0..MEMORY, 0)?
+                        .wait(&line.completion, LONG)?,
+                );
+
+                let back = Streaming::<_, FromDevice>::map(dma, pattern(99)?)?;
+                let back = slot
+                    .start(back, 0..MEMORY, 0)?
+                    .wait(&line.completion, LONG)?;
+                ensure!(back.unmap() == pattern(seed)?);
+            }
+
+            drop(connection);
+            // The last repetition.
+            sim.advance(2);
+            Ok(())
+        })
+    }
+
+    /// A device that claims to have moved more, or less.
+    #[test]
+    fn lying_length() -> Result {
+        on_each_bus(Fate::after(0), |dma, _, engine| {
+            let mut slot = SimSlot::new(Copier(engine.clone()));
+
+            engine.then(Fate::after(1).reports(10))?;
+            let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
+            let back = slot.start(back, 0..MEMORY, 0)?.wait_polling(EAGER, LONG)?;
+            ensure!(back.bytes() == &[0; 10]);
+            drop(back);
+
+            engine.then(Fate::after(1).reports(MEMORY + 1))?;
+            let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
+            let outcome = slot.start(back, 0..MEMORY, 0)?.wait_polling(EAGER, LONG);
+            ensure!(matches!(outcome, Err(e) if e == EIO));
+
+            let back = slot.take::<FromDevice>()?.ok_or(EINVAL)?;
+            ensure!(back.bytes().is_empty());
+            ensure!(back.unmap() == KVec::from_elem(0, MEMORY, GFP_KERNEL)?);
+            Ok(())
+        })
+    }
+
+    /// A transfer that never ends, and a device that goes: the memory stays, though nobody wants it.
+    #[test]
+    fn never_ending() -> Result {
+        on_each_bus(Fate::never(), |dma, sim, engine| {
+            let before = quarantined();
+            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let (back, noted) = map_and_note::<FromDevice>(dma, pattern(1)?)?;
+            let outcome = slot.start(back, 0..MEMORY, 0)?.wait_polling(EAGER, TICK);
+
+            ensure!(matches!(outcome, Err(e) if e == ETIMEDOUT));
+            sim.pull();
+            ensure!(slot.settle(EAGER, LONG) == Err(ENODEV));
+            ensure!(sim.counters().live == 1);
+            drop(slot);
+            ensure!(quarantined() == before + 1 && sim.counters().live == 1);
+
+            // SAFETY: It was quarantined, and the device is gone.
+            unsafe { noted.release(dma) };
+            Ok(())
+        })
+    }
+
+    /// Where the engine has no room, or is at work for somebody else.
+    #[test]
+    fn refusals() -> Result {
+        on_each_bus(Fate::after(3), |dma, sim, engine| {
+            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
+
+            match slot.start(out, 0..MEMORY, 1) {
+                Err(refused) => {
+                    ensure!(refused.error == EINVAL);
+                    ensure!(refused.value.bytes() == &*pattern(1)?);
+                    ensure!(refused.value.unmap() == pattern(1)?);
+                }
+                Ok(_) => return Err(EINVAL),
+            }
+
+            let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
+            match slot.start(back, 0..MEMORY, 1) {
+                Err(refused) => ensure!(refused.value.bytes() == &*pattern(1)?),
+                Ok(_) => return Err(EINVAL),
+            }
+
+            let mut other = SimSlot::new(Copier(engine.clone()));
+            let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
+            let transfer = other.start(out, 0..MEMORY, 0)?;
+            let back = Streaming::<_, FromDevice>::map(dma, pattern(2)?)?;
+            ensure!(matches!(slot.start(back, 0..MEMORY, 0), Err(e) if e.error == EBUSY));
+
+            drop(transfer.wait_polling(EAGER, LONG)?);
+            ensure!(sim.counters().live == 0);
+            Ok(())
+        })
+    }
+
+    /// A device that stops when it is told to, with a transfer in flight: it never happens, and the
+    /// buffer comes back as it was.
+    #[test]
+    fn stopped() -> Result {
+        for model in Model::ALL {
+            let script = Script::new(model).fate(Fate::after(50)).stop(Stop::Works);
+
+            sim::run(script, |pdev, sim| {
+                let dma = Configured::get(pdev.as_ref())?;
+                let engine = CopyEngine::new(sim, MEMORY)?;
+                let mut slot = SimSlot::new(Copier(engine.clone()));
+                let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
+                let _ = slot.start(back, 0..MEMORY, 0)?;
+
+                engine.stop();
+                ensure!(engine.is_stopped()?);
+                sim.advance(100);
+
+                let back = slot.take::<FromDevice>()?.ok_or(EINVAL)?;
+                ensure!(back.bytes().is_empty());
+                ensure!(back.unmap() == pattern(1)?);
+                Ok(())
+            })?;
+        }
+
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use super::{
     ensure,
     fixture::{
-        free_quarantined,
+        map_and_note,
         with_platform_device, //
     }, //
 };
@@ -48,6 +48,14 @@ fn is_pattern(bytes: &[u8]) -> bool {
         .iter()
         .enumerate()
         .all(|(i, &byte)| byte == (i * 7 + i / 256) as u8)
+}
+
+/// Takes back a buffer that no device was told of.
+fn take_back<B: Buffer, D: Direction>(buf: Streaming<'_, B, D>) -> StreamingBox<'_, B, D> {
+    let len = buf.address().len();
+
+    // SAFETY: There is no device.
+    unsafe { buf.complete(0..len) }
 }
 
 #[kunit_tests(rust_dma_streaming)]
@@ -128,8 +136,7 @@ mod cases {
 
             let buf = Streaming::<_, ToDevice>::map(dma, KBox::new([3_u32; 5], GFP_KERNEL)?)?;
             ensure!(buf.address().len() == 20);
-            // SAFETY: No device was told the address.
-            drop(unsafe { buf.recall() });
+            drop(take_back(buf));
 
             let buf = StreamingBox::<_, FromDevice>::map(dma, Pages::zeroed(2, GFP_KERNEL)?)?;
             ensure!(buf.bytes().len() == 4 * PAGE_SIZE);
@@ -157,8 +164,7 @@ mod cases {
             // An end before the start.
             ensure!(whole.slice(core::ops::Range { start: 6, end: 5 }).is_err());
 
-            // SAFETY: No device was told the address.
-            drop(unsafe { buf.recall() });
+            drop(take_back(buf));
             Ok(())
         })
     }
@@ -199,8 +205,7 @@ mod cases {
             let small = KBox::new([0_u8; 5], GFP_KERNEL)?;
             let read = Streaming::<_, ToDevice>::map(dma, small)?;
 
-            // SAFETY: No device was told the address.
-            let small = unsafe { read.recall() }.unmap();
+            let small = take_back(read).unmap();
             let written = StreamingBox::<_, FromDevice>::map(dma, small);
 
             // SAFETY: No requirements.
@@ -233,8 +238,7 @@ mod cases {
 
             ensure!(!held.is_empty());
             while let Some(mapped) = held.pop() {
-                // SAFETY: No device was told the address.
-                drop(unsafe { mapped.recall() });
+                drop(take_back(mapped));
             }
             Ok(())
         })
@@ -247,14 +251,13 @@ mod cases {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
 
-            let buf = pattern(64)?;
-            let ptr = Buffer::as_ptr(&buf);
+            let (buf, noted) = map_and_note::<ToDevice>(dma, pattern(64)?)?;
 
-            drop(Streaming::<_, ToDevice>::map(dma, buf)?);
+            drop(buf);
             ensure!(quarantined() == before + 1);
 
             // SAFETY: It was quarantined, and there is no device.
-            unsafe { free_quarantined(ptr) };
+            unsafe { noted.release(dma) };
             Ok(())
         })
     }

@@ -4,15 +4,22 @@
 //!
 //! A test runs inside the `probe()` of a driver made for it, so that it holds what real drivers
 //! hold. What it leaves behind is released, and checked by dma-debug, at the unbind that follows.
+//!
+//! Tests return `Result` instead of asserting: a failed KUnit assertion ends the thread without
+//! running destructors, which would leave buffers mapped and devices at work.
+//!
+//! For KUnit tests; not for use in drivers.
 
 use crate::{
     bindings,
     device::Core,
     dma::{
+        Configured,
         Direction,
         DmaAddress,
         DmaMask,
-        Setup, //
+        Setup,
+        Streaming, //
     },
     driver,
     platform,
@@ -20,6 +27,7 @@ use crate::{
     sync::atomic::{
         Acquire,
         Atomic,
+        Full,
         Release, //
     },
     ThisModule, //
@@ -29,6 +37,26 @@ use crate::{
     device_id::IdArray,
     pci, //
 };
+use core::marker::PhantomData;
+
+/// Fails the test, saying where, unless a condition holds.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! dma_ensure {
+    ($condition:expr $(,)?) => {
+        if !$condition {
+            $crate::pr_err!(
+                "{}:{}: does not hold: {}\n",
+                ::core::file!(),
+                ::core::line!(),
+                ::core::stringify!($condition)
+            );
+            return Err($crate::error::code::EINVAL.into());
+        }
+    };
+}
+
+pub use dma_ensure as ensure;
 
 /// What the driver's callbacks are to do, for the device at `device`.
 ///
@@ -69,7 +97,14 @@ impl<'f> Job<'f> {
             outcome: Err(ENODEV),
         };
 
-        JOB.store((&raw mut job).expose_provenance(), Release);
+        if JOB
+            .cmpxchg(0, (&raw mut job).expose_provenance(), Full)
+            .is_err()
+        {
+            pr_err!("dma_test: a test that runs on a device asks for another one\n");
+            return Err(EBUSY);
+        }
+
         let registration = KBox::pin_init(
             driver::Registration::<T>::new(c"dma_test", &MODULE),
             GFP_KERNEL,
@@ -108,9 +143,16 @@ impl<'f> Job<'f> {
     }
 }
 
-/// Runs `body` on a platform device that is made for it, and needs no hardware.
+/// Runs `body` on a platform device that is made for it, and needs no hardware: as the machine does
+/// DMA for it, and, if they are there, on the simulated buses of all kinds.
 ///
 /// The device has a mask of 64 bits.
+///
+/// Context: may sleep.
+///
+/// # Errors
+///
+/// What `body` says, and [`EBUSY`] if called by a test that already runs on a device.
 pub fn with_platform_device(mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result) -> Result {
     with_platform_device_set_up(Some(Setup::new(DmaMask::new::<64>())), &mut body)
 }
@@ -120,9 +162,29 @@ pub fn with_platform_device_set_up(
     setup: Option<Setup>,
     mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result,
 ) -> Result {
+    on_platform_device(setup, |_| {}, &mut body, |_| Ok(()))?;
+
+    #[cfg(CONFIG_RUST_DMA_SIM)]
+    for model in super::sim::Model::ALL {
+        super::sim::run_set_up(super::sim::Script::new(model), setup, |pdev, _| body(pdev))
+            .inspect_err(|_| pr_err!("dma_test: that was on a simulated bus: {model:?}\n"))?;
+    }
+
+    Ok(())
+}
+
+/// Runs `body` on a platform device, to which `before` is done before it is bound, and `after` when
+/// it is unbound.
+pub(super) fn on_platform_device(
+    setup: Option<Setup>,
+    before: impl FnOnce(*mut bindings::device),
+    body: &mut dyn FnMut(&platform::Device<Core<'_>>) -> Result,
+    after: impl FnOnce(*mut bindings::device) -> Result,
+) -> Result {
     let info = bindings::platform_device_info {
         name: c"dma_test".as_char_ptr(),
-        id: bindings::PLATFORM_DEVID_NONE,
+        // A test that asks for a second one gets it, and then is told that it can't be used.
+        id: bindings::PLATFORM_DEVID_AUTO,
         dma_mask: u64::MAX,
         ..pin_init::zeroed()
     };
@@ -133,41 +195,76 @@ pub fn with_platform_device_set_up(
 
     // SAFETY: `device` was just registered, hence is valid.
     let raw = unsafe { &raw mut (*device).dev };
+
+    before(raw);
+
     let outcome = Job::run::<platform::Adapter<TestDriver>>(raw, setup, &mut |bus| match bus {
         Bus::Platform(pdev) => body(pdev),
         #[cfg(CONFIG_PCI)]
         Bus::Pci(_) => Err(EINVAL),
     });
+    let judgement = after(raw);
 
     // SAFETY: `device` was registered above.
     unsafe { bindings::platform_device_unregister(device) };
 
-    outcome
-}
-
-/// Marks the running test as skipped, for `reason`. It should return `Ok` next.
-pub fn skip(reason: &str) {
-    // SAFETY: No requirements.
-    let test = unsafe { bindings::kunit_get_current_test() };
-
-    if !test.is_null() {
-        // SAFETY: The running test is valid, and changed by nobody else.
-        unsafe {
-            (*test).status = bindings::kunit_status_KUNIT_SKIPPED;
-
-            let comment = &mut (*test).status_comment;
-            let last = comment.len() - 1;
-
-            for (to, from) in comment[..last].iter_mut().zip(reason.bytes()) {
-                *to = from;
-            }
-        }
-    }
+    outcome.and(judgement)
 }
 
 /// Tells whoever judges the log that a line with `text` will come, once, and is meant to.
 pub fn expect(text: &str) {
     crate::pr_info!("dma-rs-expect: {text}\n");
+}
+
+/// What a test has to know of a buffer that it will have quarantined, to release it afterwards.
+pub struct Noted<D: Direction> {
+    addr: DmaAddress,
+    len: usize,
+    ptr: *const u8,
+    _direction: PhantomData<D>,
+}
+
+/// Maps a buffer that the test will have quarantined.
+///
+/// Context: any.
+///
+/// # Errors
+///
+/// As [`Streaming::map`].
+pub fn map_and_note<D: Direction>(
+    dma: Configured<'_>,
+    buf: KVec<u8>,
+) -> Result<(Streaming<'_, KVec<u8>, D>, Noted<D>)> {
+    let ptr = buf.as_ptr();
+    let buf = Streaming::map(dma, buf)?;
+
+    let noted = Noted {
+        // SAFETY: No device gets it from here.
+        addr: unsafe { buf.address().to_bits() },
+        len: buf.address().len(),
+        ptr,
+        _direction: PhantomData,
+    };
+
+    Ok((buf, noted))
+}
+
+impl<D: Direction> Noted<D> {
+    /// Unmaps and frees the buffer.
+    ///
+    /// # Safety
+    ///
+    /// The buffer must have been quarantined, `dma` must be what it was mapped with, and no device
+    /// may access it.
+    pub unsafe fn release(self, dma: Configured<'_>) {
+        let dev = dma.device().as_raw();
+
+        // SAFETY: By the safety requirements.
+        unsafe {
+            bindings::dma_unmap_phys(dev, self.addr, self.len, D::DATA_DIRECTION.into(), 0);
+            free_quarantined(self.ptr);
+        }
+    }
 }
 
 /// Frees the buffer of a quarantined mapping, which otherwise kmemleak would find.

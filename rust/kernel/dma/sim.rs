@@ -1,0 +1,664 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A simulated bus, on which every mistake with DMA shows, on any machine.
+//!
+//! Real machines forgive: caches are coherent, bounce buffers are rare, devices do what they are
+//! told, and nobody sees the CPU touch a buffer that a device owns. On this bus,
+//!
+//! - the CPU and the device see two memories ([`Model::NonCoherent`], [`Model::Bounce`]), which only
+//!   mapping, syncing and unmapping make equal; what a side must not rely on is poisoned;
+//! - bus addresses are never physical ones, have their top bit set, and are not used again soon;
+//! - each access of the device is checked against what is mapped, in which direction, and whose turn
+//!   it is ([`Fault`]);
+//! - the k-th mapping or allocation fails, or the address space ends, where the test wants it;
+//! - a device ([`CopyEngine`], [`RingConsumer`]) does what its [`Script`] says: late, out of order,
+//!   twice, never, with lies about lengths and indexes; it may refuse to stop, or be gone;
+//! - all calls and bytes are counted ([`Counters`]), and what is left mapped at the end is reported
+//!   with who mapped it.
+//!
+//! A run depends on the script and its seed only. [`run`] gives a test a bound device on such a bus,
+//! and checks at the end that there was no fault, nothing is left mapped and no device is at work.
+//!
+//! It is a `struct dma_map_ops` of its own, so all of the DMA API's C code above runs, DMA API
+//! debugging included. For KUnit tests; not for use in drivers.
+//!
+//! See `Documentation/rust/dma/testing.rst`.
+//!
+//! C header: [`include/linux/dma-map-ops.h`](srctree/include/linux/dma-map-ops.h)
+
+mod addresses;
+mod bus;
+mod copy_engine;
+mod device;
+mod faults;
+mod ops;
+mod ring_consumer;
+mod schedule;
+mod site;
+#[cfg(CONFIG_RUST_DMA_KUNIT_TEST)]
+mod tests;
+mod views;
+
+pub use self::{
+    copy_engine::{
+        Copier,
+        CopyEngine, //
+    },
+    faults::Fault,
+    ring_consumer::RingConsumer,
+    schedule::{
+        Fate,
+        Stop, //
+    },
+    views::{
+        CPU_POISON,
+        DEVICE_POISON, //
+    },
+};
+
+use self::{
+    bus::{
+        Access,
+        Bus,
+        MAX_BOUNCE, //
+    },
+    device::Device,
+};
+use super::{
+    fixture,
+    DmaAddress,
+    DmaMask,
+    Setup, //
+};
+use crate::{
+    bindings,
+    device::Core,
+    impl_has_hr_timer,
+    irq,
+    new_spinlock_irq,
+    platform,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow,
+        SpinLockIrq, //
+    },
+    time::{
+        hrtimer::{
+            ArcHrTimerHandle,
+            HrTimer,
+            HrTimerCallback,
+            HrTimerCallbackContext,
+            HrTimerPointer,
+            HrTimerRestart,
+            RelativeMode, //
+        },
+        Delta,
+        Monotonic, //
+    }, //
+};
+
+/// How long a tick takes where a timer makes it.
+const TICK: Delta = Delta::from_micros(200);
+
+/// How the CPU and the device see memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// Both see the same memory; addresses are translated as by an IOMMU.
+    Coherent,
+    /// The device doesn't see the CPU's caches; addresses are translated as by an IOMMU.
+    NonCoherent,
+    /// The device sees bounce buffers, which have no more than 256 KiB each.
+    Bounce,
+}
+
+impl Model {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Coherent, Self::NonCoherent, Self::Bounce];
+
+    fn max_mapping_size(self) -> usize {
+        match self {
+            Self::Coherent | Self::NonCoherent => usize::MAX,
+            Self::Bounce => MAX_BOUNCE,
+        }
+    }
+}
+
+/// What a bus and its devices are like.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dma::{sim::{Fate, Model, Script, Stop}, DmaMask, Setup};
+///
+/// let script = Script::new(Model::NonCoherent)
+///     .setup(Setup::new(DmaMask::new::<32>()))
+///     .fate(Fate::within(20))
+///     .stop(Stop::Hangs)
+///     .seed(42);
+/// # let _ = script;
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    model: Model,
+    setup: Setup,
+    seed: u64,
+    fate: Fate,
+    stop: Stop,
+    smallest_mask: DmaMask,
+    address_space: usize,
+}
+
+impl Script {
+    /// A device of 64-bit addresses that does what it is told at once.
+    pub const fn new(model: Model) -> Self {
+        Self {
+            model,
+            setup: Setup::new(DmaMask::new::<64>()),
+            seed: 0,
+            fate: Fate::after(0),
+            stop: Stop::Works,
+            smallest_mask: DmaMask::new::<24>(),
+            address_space: 2 << 20,
+        }
+    }
+
+    /// What the driver asks for: [`Setup`]. A device of 64-bit addresses if it isn't given.
+    pub const fn setup(mut self, setup: Setup) -> Self {
+        self.setup = setup;
+        self
+    }
+
+    /// What [`Fate::within`] draws from.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// What becomes of requests to the device, unless `then()` of the device says otherwise.
+    pub const fn fate(mut self, fate: Fate) -> Self {
+        self.fate = fate;
+        self
+    }
+
+    /// What happens when the device is stopped.
+    pub const fn stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// The smallest mask that the bus can serve: 24 bits if it isn't given.
+    pub const fn smallest_mask(mut self, mask: DmaMask) -> Self {
+        self.smallest_mask = mask;
+        self
+    }
+
+    /// How many bytes can be mapped at the same time: 2 MiB if it isn't given.
+    pub const fn address_space(mut self, bytes: usize) -> Self {
+        self.address_space = bytes;
+        self
+    }
+
+    fn check(&self) -> Result {
+        let impossible = if self.address_space == 0 {
+            "no address space: nothing could be mapped"
+        } else if self.smallest_mask.value() == 0 {
+            "a mask of no bits"
+        } else {
+            return Ok(());
+        };
+
+        pr_err!("dma-sim: the script asks for the impossible: {impossible}\n");
+        Err(EINVAL)
+    }
+}
+
+/// What a bus was asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls that map, also those that failed. A scatter-gather list is one call.
+    pub maps: usize,
+    /// Calls that unmap, also those that were faults.
+    pub unmaps: usize,
+    /// Calls that sync for the CPU; one for each entry of a list.
+    pub syncs_for_cpu: usize,
+    /// Calls that sync for the device; one for each entry of a list.
+    pub syncs_for_device: usize,
+    /// Bytes that maps and syncs made visible to the device.
+    pub to_device: usize,
+    /// Bytes that unmaps and syncs made visible to the CPU.
+    pub to_cpu: usize,
+    /// Allocations of coherent memory, also those that failed. A DMA pool makes them as it grows.
+    pub allocs: usize,
+    /// Frees of coherent memory.
+    pub frees: usize,
+    /// Mappings, entries of lists and allocations that there are now.
+    pub live: usize,
+    /// Accesses by the device, also those that were faults.
+    pub accesses: usize,
+    /// Accesses that were kept from memory since bus mastering was off.
+    pub blocked: usize,
+}
+
+/// When ticks pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// When the driver looks at a status register, and when the test says so
+    /// ([`Sim::advance`]). The order of all that happens is always the same.
+    Looks,
+    /// A timer makes them, for drivers that sleep until an interrupt comes.
+    Timer,
+}
+
+/// The interrupt line.
+struct Line {
+    handler: Option<Arc<dyn irq::Handler + Send + Sync>>,
+    clock: Clock,
+    /// Interrupts that came where they were off.
+    waiting: usize,
+}
+
+/// A simulated bus, and the devices on it.
+#[pin_data]
+pub struct Sim {
+    ops: bindings::dma_map_ops,
+    script: Script,
+    #[pin]
+    bus: SpinLockIrq<Bus>,
+    #[pin]
+    devices: SpinLockIrq<KVec<Arc<dyn Device>>>,
+    #[pin]
+    line: SpinLockIrq<Line>,
+    #[pin]
+    timer: HrTimer<Self>,
+}
+
+impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Sim {
+        mode: RelativeMode<Monotonic>, field: self.timer
+    }
+}
+
+impl Sim {
+    fn new(script: Script) -> Result<Arc<Self>> {
+        script.check()?;
+
+        Arc::pin_init(
+            pin_init!(Self {
+                ops: ops::OPS,
+                script,
+                bus <- new_spinlock_irq!(Bus::new(&script)),
+                devices <- new_spinlock_irq!(KVec::new()),
+                line <- new_spinlock_irq!(Line {
+                    handler: None,
+                    clock: Clock::Looks,
+                    waiting: 0,
+                }),
+                timer <- HrTimer::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn script(&self) -> &Script {
+        &self.script
+    }
+
+    /// Returns what the bus was asked to do so far.
+    ///
+    /// Context: any.
+    pub fn counters(&self) -> Counters {
+        self.bus.lock().counters
+    }
+
+    /// Returns a number that stands for all that happened on the bus so far, and in which order:
+    /// equal runs have equal numbers.
+    ///
+    /// Context: any.
+    pub fn digest(&self) -> u64 {
+        self.bus.lock().digest()
+    }
+
+    /// Returns the first faults since the last call, 16 at most, and forgets all: a test that
+    /// provokes them looks at them here.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn take_faults(&self) -> Result<KVec<Fault>> {
+        let records = self.bus.lock().take_faults();
+        let mut faults = KVec::with_capacity(records.len(), GFP_ATOMIC)?;
+
+        for record in records {
+            faults.push(record.fault, GFP_ATOMIC)?;
+        }
+
+        Ok(faults)
+    }
+
+    /// Lets the `k`-th mapping from now on fail, counted from 1; 0 takes it back.
+    ///
+    /// Context: any.
+    pub fn fail_map(&self, k: u32) {
+        self.bus.lock().fail_map = k;
+    }
+
+    /// Lets the `k`-th allocation of coherent memory from now on fail, counted from 1; 0 takes it
+    /// back.
+    ///
+    /// Context: any.
+    pub fn fail_alloc(&self, k: u32) {
+        self.bus.lock().fail_alloc = k;
+    }
+
+    /// Switches bus mastering. It is on in the beginning.
+    ///
+    /// While it is off, accesses of devices go nowhere. Context: any.
+    pub fn set_bus_master(&self, on: bool) {
+        self.bus.lock().bus_master = on;
+    }
+
+    /// Connects an interrupt handler to the devices, and says what makes time pass, until the
+    /// returned value is dropped.
+    ///
+    /// The handler is called as from an interrupt: with interrupts off, and lockdep knows it.
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if there is a handler.
+    pub fn connect(
+        self: &Arc<Self>,
+        handler: Arc<dyn irq::Handler + Send + Sync>,
+        clock: Clock,
+    ) -> Result<Connection> {
+        let mut line = self.line.lock();
+
+        if line.handler.is_some() {
+            drop(line);
+            pr_err!("dma-sim: a second handler for the interrupt\n");
+            return Err(EBUSY);
+        }
+
+        line.handler = Some(handler);
+        line.clock = clock;
+        drop(line);
+
+        Ok(Connection {
+            timer: (clock == Clock::Timer).then(|| self.clone().start(TICK)),
+            sim: self.clone(),
+        })
+    }
+
+    /// Lets time pass. For the test.
+    ///
+    /// Context: any.
+    pub fn advance(&self, ticks: u32) {
+        self.each_device(|device| device.advance(ticks));
+        self.deliver();
+    }
+
+    /// Takes all devices off the bus, as if they were pulled out of their slots: they don't answer
+    /// and access nothing. For the test.
+    ///
+    /// Context: any.
+    pub fn pull(&self) {
+        self.each_device(|device| device.pull());
+    }
+
+    /// The driver looks at a register.
+    fn look(&self) {
+        let ticks = match self.line.lock().clock {
+            Clock::Looks => 1,
+            Clock::Timer => 0,
+        };
+
+        self.advance(ticks);
+    }
+
+    /// Not under the lock: a device may interrupt.
+    fn each_device(&self, mut f: impl FnMut(&dyn Device)) {
+        for at in 0.. {
+            let Some(device) = self.devices.lock().get(at).cloned() else {
+                return;
+            };
+
+            f(&*device);
+        }
+    }
+
+    fn attach(&self, device: Arc<dyn Device>) -> Result {
+        Ok(self.devices.lock().push(device, GFP_ATOMIC)?)
+    }
+
+    /// A device of the test's own reads memory; returns whether it did.
+    ///
+    /// Context: any.
+    ///
+    /// # Safety
+    ///
+    /// As with any device: the CPU must not write the bytes at the same time.
+    pub unsafe fn device_read(&self, addr: DmaAddress, to: &mut [u8]) -> bool {
+        self.access(addr, Access::Read(to))
+    }
+
+    /// A device of the test's own writes memory; returns whether it did.
+    ///
+    /// Context: any.
+    ///
+    /// # Safety
+    ///
+    /// As with any device: the CPU must not access the bytes at the same time, and no reference to
+    /// them may exist.
+    pub unsafe fn device_write(&self, addr: DmaAddress, from: &[u8]) -> bool {
+        self.access(addr, Access::Write(from))
+    }
+
+    /// A device reads or writes memory; returns whether it did.
+    fn access(&self, addr: DmaAddress, bytes: Access<'_>) -> bool {
+        self.bus.lock().access(addr, bytes)
+    }
+
+    /// From here on, an access is a fault.
+    fn forbid_access(&self) {
+        self.bus.lock().stopped = true;
+    }
+
+    /// A device raises its interrupt.
+    fn interrupt(&self) {
+        self.bus.lock().note_interrupt();
+        self.line.lock().waiting += 1;
+        self.deliver();
+    }
+
+    /// Calls the handler for the interrupts that are waiting, unless interrupts are off here: then
+    /// they wait until time passes.
+    fn deliver(&self) {
+        extern "C" fn call(handler: *mut c_void) {
+            // SAFETY: `deliver()` passes a valid pointer.
+            let handler = unsafe { &*handler.cast::<Arc<dyn irq::Handler + Send + Sync>>() };
+
+            handler.handle();
+        }
+
+        loop {
+            let mut line = self.line.lock();
+
+            if line.waiting == 0 {
+                return;
+            }
+
+            let Some(mut handler) = line.handler.clone() else {
+                line.waiting = 0;
+                return;
+            };
+
+            line.waiting -= 1;
+            drop(line);
+
+            // SAFETY: `call()` is called once, at once, with a valid pointer.
+            if !unsafe { bindings::dma_sim_interrupt(Some(call), (&raw mut handler).cast()) } {
+                self.line.lock().waiting += 1;
+                return;
+            }
+        }
+    }
+
+    /// Puts a device on the bus.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be a valid device that is not bound, and must not be used after `self` is gone.
+    unsafe fn adopt(&self, dev: *mut bindings::device) {
+        // SAFETY: By the safety requirements nobody else uses the device.
+        unsafe {
+            (*dev).dma_ops = &raw const self.ops;
+            bindings::dma_sim_set_coherent(dev, self.script.model != Model::NonCoherent);
+        }
+    }
+
+    /// Judges the run. Says what is wrong.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be a device that was put on the bus and is not bound any more.
+    unsafe fn finish(&self, dev: *mut bindings::device) -> Result {
+        let devices = core::mem::take(&mut *self.devices.lock());
+        let mut clean = true;
+
+        for device in &devices {
+            let pending = device.pending();
+
+            if pending > 0 {
+                pr_err!("dma-sim: a device is still at work at the end: {pending} requests\n");
+                clean = false;
+            }
+
+            device.pull();
+        }
+
+        let count = self.bus.lock().fault_count();
+        let faults = self.bus.lock().take_faults();
+
+        for record in &faults {
+            pr_err!("dma-sim: fault: {record}\n");
+            clean = false;
+        }
+
+        if count > faults.len() {
+            pr_err!("dma-sim: and {} more faults\n", count - faults.len());
+        }
+
+        loop {
+            let Some(leak) = self.bus.lock().first_leak() else {
+                break;
+            };
+
+            pr_err!("dma-sim: leak: {leak}\n");
+            clean = false;
+
+            // SAFETY: By the safety requirements; the driver is gone, hence nobody else will.
+            unsafe { leak.undo(dev) };
+            self.bus.lock().forget(&leak);
+        }
+
+        if clean {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+}
+
+impl HrTimerCallback for Sim {
+    type Pointer<'a> = Arc<Self>;
+
+    fn run(
+        this: ArcBorrow<'_, Self>,
+        mut context: HrTimerCallbackContext<'_, Self>,
+    ) -> HrTimerRestart {
+        this.advance(1);
+        context.forward_now(TICK);
+        HrTimerRestart::Restart
+    }
+}
+
+/// A connected interrupt handler. Dropping it disconnects it: afterwards it doesn't run any more.
+#[must_use = "dropping it disconnects the handler"]
+pub struct Connection {
+    timer: Option<ArcHrTimerHandle<Sim>>,
+    sim: Arc<Sim>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Waits for the callback.
+        self.timer = None;
+
+        let mut line = self.sim.line.lock();
+        let handler = line.handler.take();
+
+        line.clock = Clock::Looks;
+        line.waiting = 0;
+        drop(line);
+        drop(handler);
+    }
+}
+
+/// Runs a test on a device on a simulated bus, which is bound for as long as `body` runs.
+///
+/// Context: may sleep; a KUnit test.
+///
+/// # Errors
+///
+/// What `body` says, what the driver core says about the binding, and
+///
+/// - [`EINVAL`] if the script asks for the impossible, or if there was a fault, something is still
+///   mapped, or a device is still at work; the log says what;
+/// - [`EBUSY`] if called by a test that already runs on a device of a fixture;
+/// - [`ENOMEM`].
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     dma::{sim::{self, Model, Script}, Configured, StreamingBox, ToDevice},
+///     prelude::*,
+/// };
+///
+/// sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
+///     let dma = Configured::get(pdev.as_ref())?;
+///     let buf = StreamingBox::<_, ToDevice>::map(dma, KVec::from_elem(0_u8, 64, GFP_KERNEL)?)?;
+///
+///     assert_eq!(sim.counters().live, 1);
+///     drop(buf);
+///     Ok(())
+/// })?;
+/// # Ok::<(), Error>(())
+/// ```
+pub fn run(
+    script: Script,
+    body: impl FnMut(&platform::Device<Core<'_>>, &Arc<Sim>) -> Result,
+) -> Result {
+    run_set_up(script, Some(script.setup), body)
+}
+
+/// As [`run`], with what `dma_setup()` is to return, which may be nothing.
+pub(super) fn run_set_up(
+    script: Script,
+    setup: Option<Setup>,
+    mut body: impl FnMut(&platform::Device<Core<'_>>, &Arc<Sim>) -> Result,
+) -> Result {
+    let sim = Sim::new(script)?;
+
+    fixture::on_platform_device(
+        setup,
+        // SAFETY: The device is not bound yet, and goes before `sim` does.
+        |dev| unsafe { sim.adopt(dev) },
+        &mut |pdev| body(pdev, &sim),
+        // SAFETY: The device is on the bus, and is not bound any more.
+        |dev| unsafe { sim.finish(dev) },
+    )
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bus addresses: always other than physical ones, and not used again soon.
+
+use super::views::Mapping;
+use core::ops::Range;
+
+/// Where the next mapping goes.
+///
+/// Addresses are given out upwards and start again from the bottom at the end of the window, so one
+/// that was unmapped stays unmapped for long. At least one granule lies between two mappings.
+pub(super) struct Addresses {
+    cursor: u64,
+}
+
+impl Addresses {
+    pub(super) fn new() -> Self {
+        Self { cursor: 0 }
+    }
+
+    /// Finds room for `len` bytes, `offset` behind the start of a granule.
+    ///
+    /// Addresses lie in the upper half of what `mask` can express, so that one that lost its upper
+    /// bits on the way to the device is noticed.
+    pub(super) fn take(
+        &mut self,
+        live: &[Mapping],
+        mask: u64,
+        granule: u64,
+        offset: u64,
+        len: u64,
+    ) -> Option<u64> {
+        // The last granule stays free: what is past its end is not an address.
+        let window = (mask >> 1) + 1..mask & !(granule - 1);
+        // The same for each offset, which is a matter of chance.
+        let need = (granule - 1 + len).next_multiple_of(granule);
+
+        if !window.contains(&self.cursor) {
+            self.cursor = window.start;
+        }
+
+        let start = find(live, self.cursor..window.end, granule, need)
+            .or_else(|| find(live, window, granule, need))?;
+
+        // And one granule that stays free.
+        self.cursor = start + need + granule;
+        Some(start + offset)
+    }
+}
+
+/// Finds `need` free bytes in a window.
+fn find(live: &[Mapping], window: Range<u64>, granule: u64, need: u64) -> Option<u64> {
+    let mut start = window.start.next_multiple_of(granule);
+
+    loop {
+        let end = start.checked_add(need)?;
+
+        if end > window.end {
+            return None;
+        }
+
+        let in_the_way = live.iter().map(|mapping| mapping.range()).find(|taken| {
+            taken.start < end.saturating_add(granule) && start < taken.end.saturating_add(granule)
+        });
+
+        match in_the_way {
+            None => return Some(start),
+            Some(taken) => start = taken.end.checked_add(granule)?.next_multiple_of(granule),
+        }
+    }
+}

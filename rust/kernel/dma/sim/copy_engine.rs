@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device with a memory of its own, which it fills and reads by DMA: one transfer at a time.
+
+use super::{
+    bus::Access,
+    device::{
+        Device,
+        Power, //
+    },
+    schedule::{
+        Fate,
+        Schedule, //
+    },
+    Sim, //
+};
+use crate::{
+    dma::{
+        oneshot::{
+            Engine,
+            Progress,
+            Request, //
+        },
+        DataDirection,
+        DmaAddress,
+        Untrusted, //
+    },
+    new_spinlock_irq,
+    prelude::*,
+    sync::{
+        Arc,
+        SpinLockIrq, //
+    }, //
+};
+
+/// A simulated copy engine: a register file and a memory.
+///
+/// What its methods do is what a driver's accesses to registers do, except for those that say that
+/// they are for the test. As an [`Engine`] it is [`Copier`].
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     dma::{
+///         oneshot::Slot,
+///         sim::{self, Copier, CopyEngine, Fate, Model, Script},
+///         Configured, FromDevice, Streaming, ToDevice,
+///     },
+///     prelude::*,
+///     time::Delta,
+/// };
+///
+/// let script = Script::new(Model::NonCoherent).fate(Fate::after(3));
+///
+/// sim::run(script, |pdev, sim| {
+///     let dma = Configured::get(pdev.as_ref())?;
+///     let mut slot = Slot::new(Copier(CopyEngine::new(sim, 256)?));
+///     let (tick, long) = (Delta::ZERO, Delta::from_secs(1));
+///
+///     let out = Streaming::<_, ToDevice>::map(dma, KVec::from_elem(7_u8, 256, GFP_KERNEL)?)?;
+///     drop(slot.start(out, 0..256, 0)?.wait_polling(tick, long)?);
+///
+///     let back = Streaming::<_, FromDevice>::map(dma, KVec::from_elem(0_u8, 256, GFP_KERNEL)?)?;
+///     let back = slot.start(back, 0..256, 0)?.wait_polling(tick, long)?;
+///
+///     assert!(back.bytes().iter().all(|&byte| byte == 7));
+///     Ok(())
+/// })?;
+/// # Ok::<(), Error>(())
+/// ```
+#[pin_data]
+pub struct CopyEngine {
+    sim: Arc<Sim>,
+    #[pin]
+    state: SpinLockIrq<State>,
+}
+
+struct State {
+    memory: KVec<u8>,
+    schedule: Schedule<Transfer>,
+    power: Power,
+    moved: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Transfer {
+    addr: DmaAddress,
+    len: usize,
+    offset: usize,
+    to_memory: bool,
+}
+
+impl CopyEngine {
+    /// Puts an engine with so many bytes of memory on the bus.
+    ///
+    /// For the test. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] for no memory, [`ENOMEM`].
+    pub fn new(sim: &Arc<Sim>, memory: usize) -> Result<Arc<Self>> {
+        if memory == 0 {
+            pr_err!("dma-sim: a copy engine without memory copies nothing\n");
+            return Err(EINVAL);
+        }
+
+        let script = sim.script();
+        let state = State {
+            memory: KVec::from_elem(0, memory, GFP_KERNEL)?,
+            schedule: Schedule::new(script.seed, script.fate),
+            power: Power::new(script.stop),
+            moved: 0,
+        };
+        let this = Arc::pin_init(Self::init(sim.clone(), state), GFP_KERNEL)?;
+
+        sim.attach(this.clone())?;
+        Ok(this)
+    }
+
+    // One place, hence one lockdep class.
+    #[inline(never)]
+    fn init(sim: Arc<Sim>, state: State) -> impl PinInit<Self> {
+        pin_init!(Self {
+            sim,
+            state <- new_spinlock_irq!(state),
+        })
+    }
+
+    /// Says what becomes of the next transfer that has no fate yet. For the test.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn then(&self, fate: Fate) -> Result {
+        self.state.lock().schedule.then(fate)
+    }
+
+    /// Starts a transfer of `len` bytes between bus address `addr` and the engine's memory.
+    ///
+    /// `to_memory` is towards the CPU. Context: any.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if the engine's memory is shorter, or nothing is to be moved;
+    /// - [`EBUSY`] if it is at work;
+    /// - [`ENODEV`] if it is gone, [`ESHUTDOWN`] if it has stopped.
+    pub fn command(&self, addr: DmaAddress, len: usize, offset: usize, to_memory: bool) -> Result {
+        let mut state = self.state.lock();
+
+        state.power.check()?;
+
+        if len == 0
+            || offset
+                .checked_add(len)
+                .is_none_or(|end| end > state.memory.len())
+        {
+            return Err(EINVAL);
+        }
+
+        if state.schedule.is_busy() {
+            return Err(EBUSY);
+        }
+
+        state.moved = 0;
+        state.schedule.ask(Transfer {
+            addr,
+            len,
+            offset,
+            to_memory,
+        })?;
+        drop(state);
+
+        self.advance(0);
+        Ok(())
+    }
+
+    /// Returns whether the engine is at work. A tick passes.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it is gone.
+    pub fn is_busy(&self) -> Result<bool> {
+        self.sim.look();
+
+        let state = self.state.lock();
+
+        state.power.answers()?;
+        Ok(state.schedule.is_busy())
+    }
+
+    /// Returns how many bytes the last transfer moved, if the engine says the truth.
+    ///
+    /// Context: any.
+    pub fn moved(&self) -> Untrusted<usize> {
+        Untrusted::new(self.state.lock().moved)
+    }
+
+    /// Tells the engine to stop.
+    ///
+    /// Context: any.
+    pub fn stop(&self) {
+        let mut state = self.state.lock();
+        let State {
+            schedule, power, ..
+        } = &mut *state;
+
+        power.stop(&self.sim, schedule);
+    }
+
+    /// Returns whether the engine has stopped. A tick passes.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it is gone.
+    pub fn is_stopped(&self) -> Result<bool> {
+        self.sim.look();
+        self.state.lock().power.is_stopped()
+    }
+}
+
+impl Device for CopyEngine {
+    fn advance(&self, ticks: u32) {
+        self.state.lock().schedule.tick(ticks);
+
+        loop {
+            let mut state = self.state.lock();
+            let State {
+                memory,
+                schedule,
+                moved,
+                ..
+            } = &mut *state;
+            let Some(event) = schedule.due() else {
+                return;
+            };
+            let Transfer {
+                addr,
+                len,
+                offset,
+                to_memory,
+            } = event.what;
+
+            if !event.again {
+                let own = &mut memory[offset..offset + len];
+                let done = if to_memory {
+                    self.sim.access(addr, Access::Write(own))
+                } else {
+                    self.sim.access(addr, Access::Read(own))
+                };
+
+                *moved = event.fate.reports.unwrap_or(if done { len } else { 0 });
+            }
+
+            // The handler may look at the engine.
+            drop(state);
+            self.sim.interrupt();
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.state.lock().schedule.pending()
+    }
+
+    fn pull(&self) {
+        let mut state = self.state.lock();
+
+        state.power.pull();
+        state.schedule.clear();
+    }
+}
+
+/// The driver's side of a [`CopyEngine`], for a [`Slot`](crate::dma::oneshot::Slot). The target is
+/// an offset in the engine's memory.
+pub struct Copier(pub Arc<CopyEngine>);
+
+// SAFETY: The engine accesses the memory once, at a tick after `command()`, and is busy until then;
+// what it reports twice it doesn't do twice. The bus lets it access only what is mapped.
+// `command()` refuses while the engine is busy. The lock orders its accesses with the CPU's.
+unsafe impl Engine for Copier {
+    type Target = usize;
+
+    fn start(&mut self, request: Request<'_, usize>) -> Result {
+        let len = request.memory.len();
+        let to_memory = request.direction == DataDirection::FromDevice;
+
+        // SAFETY: As said above, the engine is done when `poll` says so.
+        let addr = unsafe { request.memory.to_bits() };
+
+        self.0.command(addr, len, request.target, to_memory)
+    }
+
+    fn poll(&mut self) -> Result<Progress> {
+        if self.0.is_busy()? {
+            return Ok(Progress::Busy);
+        }
+
+        Ok(Progress::Done(self.0.moved()))
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the simulated devices have in common.
+
+use super::{
+    schedule::{
+        Schedule,
+        Stop, //
+    },
+    Sim, //
+};
+use crate::prelude::*;
+
+/// A device as the bus sees it.
+pub(super) trait Device: Send + Sync {
+    /// Time passes; what is due is carried out.
+    fn advance(&self, ticks: u32);
+
+    /// Returns how much the device still has to do: while it does, it knows addresses.
+    fn pending(&self) -> usize;
+
+    /// Takes the device off the bus.
+    fn pull(&self);
+}
+
+/// Whether a device is there, and at work.
+pub(super) struct Power {
+    stop: Stop,
+    stopped: bool,
+    gone: bool,
+}
+
+impl Power {
+    pub(super) fn new(stop: Stop) -> Self {
+        Self {
+            stop,
+            stopped: false,
+            gone: false,
+        }
+    }
+
+    /// Whether the device answers.
+    pub(super) fn answers(&self) -> Result {
+        if self.gone {
+            return Err(ENODEV);
+        }
+
+        Ok(())
+    }
+
+    /// Whether the device takes requests.
+    pub(super) fn check(&self) -> Result {
+        self.answers()?;
+
+        if self.stopped {
+            return Err(ESHUTDOWN);
+        }
+
+        Ok(())
+    }
+
+    pub(super) fn is_stopped(&self) -> Result<bool> {
+        self.answers()?;
+        Ok(self.stopped)
+    }
+
+    /// Stops the device, in the way that the script has for it.
+    pub(super) fn stop<T: Copy>(&mut self, sim: &Sim, schedule: &mut Schedule<T>) {
+        match self.stop {
+            Stop::Works => {
+                schedule.clear();
+                self.stopped = true;
+                sim.forbid_access();
+            }
+            Stop::Hangs => {}
+            Stop::Gone => {
+                schedule.clear();
+                self.pull();
+            }
+            Stop::Lies => {
+                self.stopped = true;
+                sim.forbid_access();
+            }
+        }
+    }
+
+    pub(super) fn pull(&mut self) {
+        self.gone = true;
+    }
+}

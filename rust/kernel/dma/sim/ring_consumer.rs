@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device that works off a ring of descriptors, as network and storage controllers do.
+
+use super::{
+    bus::Access,
+    device::{
+        Device,
+        Power, //
+    },
+    schedule::{
+        Event,
+        Fate,
+        Schedule, //
+    },
+    Sim, //
+};
+use crate::{
+    dma::{
+        DmaAddress,
+        Untrusted, //
+    },
+    new_spinlock_irq,
+    prelude::*,
+    sync::{
+        Arc,
+        SpinLockIrq, //
+    }, //
+};
+
+/// The size of a descriptor, in bytes.
+const DESCRIPTOR: usize = 16;
+
+/// The longest frame, in bytes.
+const MAX_FRAME: usize = 64 << 10;
+
+/// A simulated descriptor-ring device.
+///
+/// A descriptor has 16 bytes, all little endian:
+///
+/// ```text
+///   0   8  bus address of the buffer
+///   8   4  length of the buffer; when it is done, how many bytes were moved
+///  12   4  flags
+/// ```
+///
+/// The driver writes descriptors and then the tail, the index of the first one that is not ready.
+/// For each up to there the device reads a frame from the buffer and sends it, or
+/// ([`WRITE`](Self::WRITE)) writes the next received frame to it; in which order is up to the
+/// script. Then it writes the descriptor back, with [`DONE`](Self::DONE), and interrupts. What is
+/// sent is received again if [`loopback`](Self::loopback) says so.
+///
+/// What its methods do is what a driver's accesses to registers do, except for those that say that
+/// they are for the test.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     dma::sim::{self, Model, RingConsumer, Script},
+///     prelude::*,
+/// };
+///
+/// sim::run(Script::new(Model::Bounce), |_pdev, sim| {
+///     let nic = RingConsumer::new(sim)?;
+///
+///     nic.receive(b"a frame from elsewhere")?;
+///     assert!(nic.next_sent().is_none());
+///     Ok(())
+/// })?;
+/// # Ok::<(), Error>(())
+/// ```
+#[pin_data]
+pub struct RingConsumer {
+    sim: Arc<Sim>,
+    #[pin]
+    state: SpinLockIrq<State>,
+}
+
+struct State {
+    base: DmaAddress,
+    entries: usize,
+    tail: usize,
+    schedule: Schedule<usize>,
+    power: Power,
+    loopback: bool,
+    received: KVec<KVec<u8>>,
+    sent: KVec<KVec<u8>>,
+}
+
+impl RingConsumer {
+    /// The driver asks the device to write the buffer.
+    pub const WRITE: u32 = 1;
+
+    /// The device is done with the buffer.
+    pub const DONE: u32 = 1 << 31;
+
+    /// Puts a device on the bus. For the test.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn new(sim: &Arc<Sim>) -> Result<Arc<Self>> {
+        let script = sim.script();
+        let state = State {
+            base: 0,
+            entries: 0,
+            tail: 0,
+            schedule: Schedule::new(script.seed, script.fate),
+            power: Power::new(script.stop),
+            loopback: false,
+            received: KVec::new(),
+            sent: KVec::new(),
+        };
+        let this = Arc::pin_init(Self::init(sim.clone(), state), GFP_KERNEL)?;
+
+        sim.attach(this.clone())?;
+        Ok(this)
+    }
+
+    // One place, hence one lockdep class.
+    #[inline(never)]
+    fn init(sim: Arc<Sim>, state: State) -> impl PinInit<Self> {
+        pin_init!(Self {
+            sim,
+            state <- new_spinlock_irq!(state),
+        })
+    }
+
+    /// Says what becomes of the next descriptor that has no fate yet. For the test.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn then(&self, fate: Fate) -> Result {
+        self.state.lock().schedule.then(fate)
+    }
+
+    /// Lets the device receive what it sends. For the test.
+    ///
+    /// Context: any.
+    pub fn loopback(&self, on: bool) {
+        self.state.lock().loopback = on;
+    }
+
+    /// A frame arrives at the device; it waits there for a descriptor. For the test.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if it is longer than 64 KiB, [`ENOMEM`].
+    pub fn receive(&self, frame: &[u8]) -> Result {
+        if frame.len() > MAX_FRAME {
+            return Err(EINVAL);
+        }
+
+        let mut copy = KVec::with_capacity(frame.len(), GFP_ATOMIC)?;
+
+        copy.extend_from_slice(frame, GFP_ATOMIC)?;
+        Ok(self.state.lock().received.push(copy, GFP_ATOMIC)?)
+    }
+
+    /// Takes the first frame that the device has sent, and not looped back. For the test.
+    ///
+    /// Context: any.
+    pub fn next_sent(&self) -> Option<KVec<u8>> {
+        self.state.lock().sent.remove(0).ok()
+    }
+
+    /// Tells the device where its ring is, and how many descriptors it has.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] for less than two descriptors: a ring is never full;
+    /// - [`EBUSY`] if the device is at work;
+    /// - [`ENODEV`] if it is gone, [`ESHUTDOWN`] if it has stopped.
+    pub fn set_ring(&self, base: DmaAddress, entries: usize) -> Result {
+        let mut state = self.state.lock();
+
+        state.power.check()?;
+
+        if entries < 2 {
+            return Err(EINVAL);
+        }
+
+        if state.schedule.is_busy() {
+            return Err(EBUSY);
+        }
+
+        state.base = base;
+        state.entries = entries;
+        state.tail = 0;
+        Ok(())
+    }
+
+    /// Tells the device that the descriptors before `tail` are ready.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if there is no such descriptor;
+    /// - [`ENODEV`] if it is gone, [`ESHUTDOWN`] if it has stopped;
+    /// - [`ENOMEM`]: the device takes no notice.
+    pub fn doorbell(&self, tail: usize) -> Result {
+        let mut state = self.state.lock();
+
+        state.power.check()?;
+
+        if tail >= state.entries {
+            return Err(EINVAL);
+        }
+
+        while state.tail != tail {
+            let index = state.tail;
+
+            state.schedule.ask(index)?;
+            state.tail = (index + 1) % state.entries;
+        }
+
+        drop(state);
+        self.advance(0);
+        Ok(())
+    }
+
+    /// Returns how many descriptors the device has not carried out. A tick passes.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it is gone.
+    pub fn left(&self) -> Result<Untrusted<usize>> {
+        self.sim.look();
+
+        let state = self.state.lock();
+
+        state.power.answers()?;
+        Ok(Untrusted::new(state.schedule.pending()))
+    }
+
+    /// Tells the device to stop.
+    ///
+    /// Context: any.
+    pub fn stop(&self) {
+        let mut state = self.state.lock();
+        let State {
+            schedule, power, ..
+        } = &mut *state;
+
+        power.stop(&self.sim, schedule);
+    }
+
+    /// Returns whether the device has stopped. A tick passes.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it is gone.
+    pub fn is_stopped(&self) -> Result<bool> {
+        self.sim.look();
+        self.state.lock().power.is_stopped()
+    }
+
+    /// Carries out a descriptor; returns how many bytes were moved, or `None` if it has to wait.
+    fn carry_out(&self, state: &mut State, index: usize) -> Result<Option<usize>> {
+        // CAST: Widening, here and below.
+        let at = state.base + (index * DESCRIPTOR) as u64;
+        let mut descriptor = [0; DESCRIPTOR];
+
+        self.fetch(at, &mut descriptor)?;
+
+        let [addr_0, addr_1, addr_2, addr_3, addr_4, addr_5, addr_6, addr_7, len_0, len_1, len_2, len_3, flags @ ..] =
+            descriptor;
+        let addr = u64::from_le_bytes([
+            addr_0, addr_1, addr_2, addr_3, addr_4, addr_5, addr_6, addr_7,
+        ]);
+        let len = u32::from_le_bytes([len_0, len_1, len_2, len_3]) as usize;
+        let flags = u32::from_le_bytes(flags);
+
+        if flags & Self::WRITE != 0 {
+            let Ok(frame) = state.received.remove(0) else {
+                return Ok(None);
+            };
+            let moved = len.min(frame.len());
+
+            self.sim.access(addr, Access::Write(&frame[..moved]));
+            return Ok(Some(moved));
+        }
+
+        let mut frame = KVec::from_elem(0, len.min(MAX_FRAME), GFP_ATOMIC)?;
+
+        self.fetch(addr, &mut frame)?;
+
+        if state.loopback {
+            state.received.push(frame, GFP_ATOMIC)?;
+        } else {
+            state.sent.push(frame, GFP_ATOMIC)?;
+        }
+
+        Ok(Some(len))
+    }
+
+    fn fetch(&self, addr: DmaAddress, to: &mut [u8]) -> Result {
+        if self.sim.access(addr, Access::Read(to)) {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Writes a descriptor back.
+    fn report(&self, state: &State, event: &Event<usize>, moved: usize) {
+        // What the device reports may be anything; more than fits is cut.
+        let moved = event.fate.reports.unwrap_or(moved) as u32;
+        let index = event.fate.elsewhere.unwrap_or(event.what);
+        let at = state.base + (index * DESCRIPTOR + 8) as u64;
+        let mut words = [0; 8];
+
+        words[..4].copy_from_slice(&moved.to_le_bytes());
+        words[4..].copy_from_slice(&Self::DONE.to_le_bytes());
+        self.sim.access(at, Access::Write(&words));
+    }
+}
+
+impl Device for RingConsumer {
+    fn advance(&self, ticks: u32) {
+        self.state.lock().schedule.tick(ticks);
+
+        loop {
+            let mut state = self.state.lock();
+            let Some(event) = state.schedule.due() else {
+                return;
+            };
+
+            if event.again {
+                self.report(&state, &event, 0);
+            } else {
+                match self.carry_out(&mut state, event.what) {
+                    Ok(Some(moved)) => self.report(&state, &event, moved),
+                    Ok(None) => {
+                        state.schedule.put_off(event);
+                        continue;
+                    }
+                    // A fault, or no bus mastering: nothing that it could tell the driver.
+                    Err(_) => continue,
+                }
+            }
+
+            // The handler may look at the device.
+            drop(state);
+            self.sim.interrupt();
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.state.lock().schedule.pending()
+    }
+
+    fn pull(&self) {
+        let mut state = self.state.lock();
+
+        state.power.pull();
+        state.schedule.clear();
+    }
+}

@@ -1,0 +1,959 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of the simulated bus itself: it must see what it is there to see.
+
+use super::*;
+use crate::{
+    bindings,
+    device::Bound,
+    dma::{
+        fixture::ensure,
+        Bidirectional,
+        Coherent,
+        Configured,
+        CpuWrites,
+        DataDirection,
+        Direction,
+        FromDevice,
+        Pages,
+        Streaming,
+        StreamingBox,
+        ToDevice, //
+    },
+    page::PAGE_SIZE,
+    scatterlist::SGTable,
+    str::CString,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Completion, //
+    },
+    time::msecs_to_jiffies, //
+};
+
+const TWO_VIEWS: [Model; 2] = [Model::NonCoherent, Model::Bounce];
+
+fn filled(byte: u8, len: usize) -> Result<KVec<u8>> {
+    let mut vec = KVec::with_capacity(len.next_power_of_two().max(256), GFP_KERNEL)?;
+
+    vec.resize(len, byte, GFP_KERNEL)?;
+    Ok(vec)
+}
+
+/// A buffer that the device owns, and its address.
+fn given<'a, D: Direction>(
+    dma: Configured<'a>,
+    len: usize,
+) -> Result<(Streaming<'a, KVec<u8>, D>, DmaAddress)> {
+    let buf = Streaming::map(dma, filled(0x11, len)?)?;
+    // SAFETY: The device in these tests only accesses what it is told to.
+    let addr = unsafe { buf.address().to_bits() };
+
+    Ok((buf, addr))
+}
+
+fn take_back<D: Direction>(buf: Streaming<'_, KVec<u8>, D>) -> StreamingBox<'_, KVec<u8>, D> {
+    let len = buf.address().len();
+
+    // SAFETY: The device does nothing by itself.
+    unsafe { buf.complete(0..len) }
+}
+
+/// The device accesses memory; whether it could is for the test to know.
+fn read(sim: &Sim, addr: DmaAddress, len: usize) -> Result<KVec<u8>> {
+    let mut bytes = filled(0, len)?;
+
+    // SAFETY: The tests are single-threaded.
+    unsafe { sim.device_read(addr, &mut bytes) };
+    Ok(bytes)
+}
+
+fn write(sim: &Sim, addr: DmaAddress, byte: u8, len: usize) -> Result<bool> {
+    // SAFETY: The tests are single-threaded, and don't look at memory that the device owns.
+    Ok(unsafe { sim.device_write(addr, &filled(byte, len)?) })
+}
+
+fn faults(sim: &Sim, expected: &[Fault]) -> Result {
+    let faults = sim.take_faults()?;
+
+    if &*faults != expected {
+        pr_err!("faults {:?}, expected {:?}\n", &*faults, expected);
+        return Err(EINVAL);
+    }
+
+    Ok(())
+}
+
+#[kunit_tests(rust_dma_sim)]
+mod cases {
+    use super::*;
+
+    /// The device sees what the CPU wrote before it gave the buffer away, and nothing of later.
+    #[test]
+    fn writes_need_a_sync() -> Result {
+        fn check<D: CpuWrites>(dma: Configured<'_>, sim: &Sim) -> Result {
+            let mut buf = StreamingBox::<_, D>::map(dma, filled(1, 64)?)?;
+
+            // Mapped, but still the CPU's: it has no address yet that one could ask for.
+            let addr = sim.bus.lock().first_leak().ok_or(ENOENT)?.addr;
+            read(sim, addr, 64)?;
+            faults(sim, &[Fault::NotGiven])?;
+
+            buf.bytes_mut().fill(2);
+            let buf = buf.submit();
+            ensure!(read(sim, addr, 64)? == filled(2, 64)?);
+            faults(sim, &[])?;
+
+            let mut buf = take_back(buf);
+            buf.bytes_mut().fill(3);
+            read(sim, addr, 64)?;
+            ensure!(sim.take_faults()?.len() == 1);
+
+            let buf = buf.submit();
+            ensure!(read(sim, addr, 64)? == filled(3, 64)?);
+            drop(take_back(buf));
+            faults(sim, &[])
+        }
+
+        for model in TWO_VIEWS {
+            run(Script::new(model), |pdev, sim| {
+                let dma = Configured::get(pdev.as_ref())?;
+
+                check::<ToDevice>(dma, sim)?;
+                check::<Bidirectional>(dma, sim)
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// The CPU sees what the device wrote when it has the buffer back; before, it sees poison.
+    #[test]
+    fn reads_need_a_sync() -> Result {
+        fn check<D: Direction>(dma: Configured<'_>, sim: &Sim) -> Result {
+            let buf = filled(0x11, 64)?;
+            let cpu = buf.as_ptr();
+            let buf = Streaming::<_, D>::map(dma, buf)?;
+            // SAFETY: The device only accesses it below.
+            let addr = unsafe { buf.address().to_bits() };
+
+            write(sim, addr + 16, 0x22, 16)?;
+
+            // SAFETY: The buffer is alive; looking at it is the mistake that is to be seen.
+            let seen = unsafe { [cpu.read_volatile(), cpu.add(16).read_volatile()] };
+            ensure!(seen == [CPU_POISON; 2]);
+
+            // SAFETY: The device is done.
+            let buf = unsafe { buf.complete(16..32) };
+            ensure!(buf.bytes()[buf.bytes().len() - 1] == 0x22 || buf.bytes().len() == 64);
+
+            let buf = buf.unmap();
+            ensure!(buf[..16] == filled(0x11, 16)? && buf[32..] == filled(0x11, 32)?);
+            ensure!(buf[16..32] == filled(0x22, 16)?);
+            faults(sim, &[])
+        }
+
+        for model in TWO_VIEWS {
+            run(Script::new(model), |pdev, sim| {
+                let dma = Configured::get(pdev.as_ref())?;
+
+                check::<FromDevice>(dma, sim)?;
+                check::<Bidirectional>(dma, sim)
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// On a coherent bus there is one view, and no poison.
+    #[test]
+    fn coherent_bus() -> Result {
+        run(Script::new(Model::Coherent), |pdev, sim| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let (buf, addr) = given::<Bidirectional>(dma, 64)?;
+
+            ensure!(read(sim, addr, 64)? == filled(0x11, 64)?);
+            write(sim, addr, 0x22, 64)?;
+            ensure!(take_back(buf).unmap() == filled(0x22, 64)?);
+            Ok(())
+        })
+    }
+
+    /// The device keeps to what is mapped, and to the direction.
+    #[test]
+    fn device_faults() -> Result {
+        for model in Model::ALL {
+            run(Script::new(model), |pdev, sim| {
+                let dma = Configured::get(pdev.as_ref())?;
+                let (out, to_read) = given::<ToDevice>(dma, 100)?;
+                let (back, to_write) = given::<FromDevice>(dma, 100)?;
+
+                read(sim, 0x1234, 1)?;
+                faults(sim, &[Fault::Unmapped])?;
+                read(sim, to_read + 99, 2)?;
+                faults(sim, &[Fault::PastEnd])?;
+                ensure!(!write(sim, to_read, 1, 1)?);
+                faults(sim, &[Fault::Direction])?;
+                read(sim, to_write, 1)?;
+                faults(sim, &[Fault::Direction])?;
+
+                drop((take_back(out), take_back(back)));
+                read(sim, to_read + 50, 1)?;
+                faults(sim, &[Fault::AfterUnmap])?;
+                ensure!(!write(sim, to_write, 1, 100)?);
+                faults(sim, &[Fault::AfterUnmap])?;
+
+                // What the driver does not own any more must not be touched.
+                ensure!(take_back(given::<ToDevice>(dma, 100)?.0).unmap() == filled(0x11, 100)?);
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// The CPU may not write what the device owns.
+    #[test]
+    fn cpu_faults() -> Result {
+        for model in TWO_VIEWS {
+            run(Script::new(model), |pdev, sim| {
+                let dma = Configured::get(pdev.as_ref())?;
+                let buf = filled(0x11, 64)?;
+                let cpu = buf.as_ptr().cast_mut();
+                let buf = Streaming::<_, FromDevice>::map(dma, buf)?;
+
+                // SAFETY: The buffer is alive; writing to it is the mistake that is to be seen.
+                unsafe { cpu.write_volatile(1) };
+                drop(take_back(buf));
+                faults(sim, &[Fault::CpuWrote])?;
+
+                let buf = filled(0x11, 64)?;
+                let cpu = buf.as_ptr().cast_mut();
+                let buf = Streaming::<_, ToDevice>::map(dma, buf)?;
+                // SAFETY: The device only accesses it below.
+                let addr = unsafe { buf.address().to_bits() };
+
+                // SAFETY: As above.
+                unsafe { cpu.write_volatile(1) };
+                read(sim, addr, 64)?;
+                drop(take_back(buf));
+                faults(sim, &[Fault::CpuWrote])
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Unmaps and syncs that don't fit. Past the DMA API's own debugging, which sees them too.
+    #[test]
+    fn driver_faults() -> Result {
+        let to = bindings::dma_data_direction::DMA_TO_DEVICE;
+        let from = bindings::dma_data_direction::DMA_FROM_DEVICE;
+
+        for model in Model::ALL {
+            run(Script::new(model), |pdev, sim| {
+                let dev: &crate::device::Device<Bound> = pdev.as_ref();
+                let dev = dev.as_raw();
+                let dma = Configured::get(pdev.as_ref())?;
+                let (buf, addr) = given::<ToDevice>(dma, 100)?;
+                let unmap = sim.ops.unmap_phys.ok_or(ENOENT)?;
+                let free = sim.ops.free.ok_or(ENOENT)?;
+                let sync_cpu = sim.ops.sync_single_for_cpu.ok_or(ENOENT)?;
+                let sync_device = sim.ops.sync_single_for_device.ok_or(ENOENT)?;
+
+                // SAFETY: The bus sees that these are wrong, and does nothing.
+                unsafe {
+                    unmap(dev, addr, 99, to, 0);
+                    unmap(dev, addr, 100, from, 0);
+                    unmap(dev, addr + 1, 99, to, 0);
+                    free(dev, 100, core::ptr::null_mut(), addr, 0);
+                }
+                faults(sim, &[Fault::BadUnmap; 4])?;
+
+                // SAFETY: As above.
+                unsafe {
+                    sync_cpu(dev, addr, 100, from);
+                    sync_device(dev, addr + 1, 100, to);
+                    sync_device(dev, 0x1234, 1, to);
+                }
+                faults(sim, &[Fault::BadSync; 3])?;
+
+                drop(take_back(buf));
+                // SAFETY: As above.
+                unsafe {
+                    unmap(dev, addr, 100, to, 0);
+                    sync_cpu(dev, addr, 100, to);
+                }
+                faults(sim, &[Fault::BadUnmap, Fault::BadSync])
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// A fault that the test doesn't take fails it, and so does what is left mapped.
+    #[test]
+    fn judgement() -> Result {
+        let faulty = run(Script::new(Model::NonCoherent), |_, sim| {
+            read(sim, 0x1234, 1).map(drop)
+        });
+        ensure!(faulty == Err(EINVAL));
+
+        let mut ptr = core::ptr::null();
+        let leaky = run(Script::new(Model::NonCoherent), |pdev, _| {
+            let buf = filled(0, 64)?;
+
+            ptr = buf.as_ptr();
+            core::mem::forget(Streaming::<_, ToDevice>::map(
+                Configured::get(pdev.as_ref())?,
+                buf,
+            )?);
+            Ok(())
+        });
+        ensure!(leaky == Err(EINVAL));
+
+        // SAFETY: It was leaked, and the bus it was mapped on is gone.
+        unsafe { fixture::free_quarantined(ptr) };
+
+        let busy = run(
+            Script::new(Model::NonCoherent).fate(Fate::never()),
+            |pdev, sim| {
+                let engine = CopyEngine::new(sim, 64)?;
+                let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+
+                engine.command(addr, 64, 0, false)?;
+                drop(take_back(buf));
+                Ok(())
+            },
+        );
+        ensure!(busy == Err(EINVAL));
+        Ok(())
+    }
+
+    /// A report says who mapped.
+    #[test]
+    fn reports_name_the_site() -> Result {
+        run(Script::new(Model::Bounce), |pdev, sim| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let (buf, addr) = given::<ToDevice>(dma, 64)?;
+            let leak = sim.bus.lock().first_leak().ok_or(ENOENT)?;
+            let report = CString::try_from_fmt(fmt!("{leak}"))?;
+
+            ensure!(contains(report.to_bytes(), b"reports_name_the_site"));
+            drop(take_back(buf));
+
+            read(sim, addr, 1)?;
+            let faults = sim.bus.lock().take_faults();
+            let report = CString::try_from_fmt(fmt!("{}", faults[0]))?;
+
+            ensure!(contains(report.to_bytes(), b"AfterUnmap"));
+            ensure!(contains(report.to_bytes(), b"reports_name_the_site"));
+            Ok(())
+        })
+    }
+
+    fn contains(text: &[u8], part: &[u8]) -> bool {
+        text.windows(part.len()).any(|window| window == part)
+    }
+
+    /// Scripts that ask for the impossible, and a test in a test, are refused.
+    #[test]
+    fn refusals() -> Result {
+        let mut ran = false;
+        let none = run(Script::new(Model::Bounce).address_space(0), |_, _| {
+            ran = true;
+            Ok(())
+        });
+        ensure!(none == Err(EINVAL));
+
+        let narrow = Script::new(Model::NonCoherent)
+            .setup(Setup::new(DmaMask::new::<28>()))
+            .smallest_mask(DmaMask::new::<32>());
+        let refused = run(narrow, |_, _| {
+            ran = true;
+            Ok(())
+        });
+        ensure!(refused.is_err() && !ran);
+
+        run(Script::new(Model::NonCoherent), |_, sim| {
+            let nested = run(Script::new(Model::NonCoherent), |_, _| Ok(()));
+
+            ensure!(nested == Err(EBUSY));
+            ensure!(matches!(CopyEngine::new(sim, 0), Err(e) if e == EINVAL));
+
+            let handler: Arc<dyn irq::Handler + Send + Sync> = Handler::new()?;
+            let first = sim.connect(handler.clone(), Clock::Looks)?;
+            ensure!(matches!(sim.connect(handler, Clock::Looks), Err(e) if e == EBUSY));
+            drop(first);
+            Ok(())
+        })
+    }
+
+    /// The k-th mapping or allocation fails, and no other.
+    #[test]
+    fn failures_on_demand() -> Result {
+        for model in Model::ALL {
+            run(Script::new(model), |pdev, sim| {
+                let dma = Configured::get(pdev.as_ref())?;
+
+                sim.fail_map(2);
+                for n in 1..=3 {
+                    let mapped = Streaming::<_, ToDevice>::map(dma, filled(0x11, 64)?);
+
+                    match mapped {
+                        Ok(buf) => {
+                            ensure!(n != 2);
+                            drop(take_back(buf));
+                        }
+                        Err(e) => {
+                            ensure!(n == 2 && e.error == ENOMEM);
+                            ensure!(e.value == filled(0x11, 64)?);
+                        }
+                    }
+                }
+
+                sim.fail_alloc(1);
+                ensure!(Coherent::<u64>::zeroed(pdev.as_ref(), GFP_KERNEL).is_err());
+                ensure!(Coherent::<u64>::zeroed(pdev.as_ref(), GFP_KERNEL).is_ok());
+
+                let counters = sim.counters();
+                ensure!((counters.maps, counters.unmaps) == (3, 2));
+                ensure!((counters.allocs, counters.frees) == (2, 1));
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// A DMA pool fails when it has to grow and can't.
+    #[test]
+    fn pools() -> Result {
+        run(Script::new(Model::NonCoherent), |pdev, sim| {
+            let dev: &crate::device::Device<Bound> = pdev.as_ref();
+            let mut addr = 0;
+
+            // SAFETY: The device is bound, and the pool goes before it does.
+            let pool = unsafe {
+                bindings::dma_pool_create_node(
+                    c"dma_sim".as_char_ptr(),
+                    dev.as_raw(),
+                    64,
+                    64,
+                    0,
+                    bindings::NUMA_NO_NODE,
+                )
+            };
+            ensure!(!pool.is_null());
+
+            sim.fail_alloc(1);
+            // SAFETY: `pool` is a valid pool.
+            let none = unsafe { bindings::dma_pool_alloc(pool, GFP_KERNEL.as_raw(), &mut addr) };
+            // SAFETY: As above.
+            let some = unsafe { bindings::dma_pool_alloc(pool, GFP_KERNEL.as_raw(), &mut addr) };
+            let seen = read(sim, addr, 64);
+
+            // SAFETY: As above; what was allocated from it goes back first.
+            unsafe {
+                if !some.is_null() {
+                    bindings::dma_pool_free(pool, some, addr);
+                }
+
+                bindings::dma_pool_destroy(pool);
+            }
+
+            ensure!(none.is_null() && !some.is_null() && seen.is_ok());
+            ensure!((sim.counters().allocs, sim.counters().frees) == (2, 1));
+            Ok(())
+        })
+    }
+
+    /// The address space ends; what is unmapped makes room again.
+    #[test]
+    fn exhausted_addresses() -> Result {
+        for model in Model::ALL {
+            run(Script::new(model).address_space(1024), |pdev, _| {
+                let dma = Configured::get(pdev.as_ref())?;
+                let (first, _) = given::<ToDevice>(dma, 600)?;
+
+                ensure!(matches!(given::<ToDevice>(dma, 600), Err(e) if e == ENOMEM));
+                drop(take_back(first));
+                drop(take_back(given::<ToDevice>(dma, 600)?.0));
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Addresses fit the mask, use its top bit, and are not used again at once.
+    #[test]
+    fn addresses() -> Result {
+        fn check(setup: Setup, model: Model) -> Result {
+            run(Script::new(model).setup(setup), |pdev, _| {
+                let dma = Configured::get(pdev.as_ref())?;
+                let mask = setup.streaming_mask().value();
+                let mut seen = KVec::new();
+
+                for _ in 0..20 {
+                    let (buf, addr) = given::<ToDevice>(dma, 5000)?;
+
+                    ensure!(addr > mask / 2 && addr + 4999 <= mask);
+                    ensure!(!seen.contains(&addr));
+                    seen.push(addr, GFP_KERNEL)?;
+                    drop(take_back(buf));
+                }
+
+                Ok(())
+            })
+        }
+
+        for model in Model::ALL {
+            for setup in [
+                Setup::new(DmaMask::new::<24>()),
+                Setup::new(DmaMask::new::<32>()),
+                Setup::new(DmaMask::new::<64>()),
+            ] {
+                check(setup, model)?;
+            }
+        }
+
+        Ok(())
+    }
+
+    /// In a narrow window addresses come again, but never two at a time.
+    #[test]
+    fn addresses_wrap() -> Result {
+        let setup = Setup::new(DmaMask::new::<24>());
+
+        run(Script::new(Model::Coherent).setup(setup), |pdev, _| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let (kept, at) = given::<ToDevice>(dma, 3 * PAGE_SIZE)?;
+
+            // More than 8 MiB in all.
+            for _ in 0..400 {
+                let (buf, addr) = given::<ToDevice>(dma, 8 * PAGE_SIZE)?;
+                // CAST: Widening.
+                let (len, page) = (PAGE_SIZE as u64, PAGE_SIZE as u64);
+
+                ensure!(addr + 8 * len + page <= at || at + 3 * len + page <= addr);
+                drop(take_back(buf));
+            }
+
+            drop(take_back(kept));
+            Ok(())
+        })
+    }
+
+    /// A scatter-gather list: pages get addresses that follow each other, where an IOMMU is there.
+    #[test]
+    fn lists() -> Result {
+        for model in Model::ALL {
+            run(Script::new(model), |pdev, sim| {
+                let pages = VVec::from_elem(0x33_u8, 3 * PAGE_SIZE, GFP_KERNEL)?;
+                let table = KBox::pin_init(
+                    SGTable::new(pdev.as_ref(), pages, DataDirection::ToDevice, GFP_KERNEL),
+                    GFP_KERNEL,
+                )?;
+                let mut total = 0;
+
+                for entry in table.iter() {
+                    // CAST: Not longer than the list.
+                    let len = entry.dma_len() as usize;
+
+                    ensure!(read(sim, entry.dma_address(), len)? == filled(0x33, len)?);
+                    total += len;
+                }
+
+                ensure!(total == 3 * PAGE_SIZE);
+                ensure!(model == Model::Bounce || table.iter().count() == 1);
+
+                let first = table.iter().next().map(|entry| entry.dma_address());
+                drop(table);
+                read(sim, first.ok_or(ENOENT)?, 1)?;
+                faults(sim, &[Fault::AfterUnmap])?;
+
+                let counters = sim.counters();
+                ensure!((counters.maps, counters.unmaps, counters.live) == (1, 1, 0));
+                ensure!(counters.to_device == 3 * PAGE_SIZE);
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Coherent memory is one memory, also on a bus that isn't coherent.
+    #[test]
+    fn coherent_memory() -> Result {
+        for model in Model::ALL {
+            run(Script::new(model), |pdev, sim| {
+                let memory = Coherent::<u64>::zeroed(pdev.as_ref(), GFP_KERNEL)?;
+
+                ensure!(read(sim, memory.dma_address(), 8)? == filled(0, 8)?);
+                write(sim, memory.dma_address(), 0x44, 8)?;
+                // SAFETY: The device is done.
+                ensure!(unsafe { memory.as_ptr().read_volatile() } == 0x4444_4444_4444_4444);
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Counts its calls, and whether they came as from an interrupt.
+    struct Handler {
+        calls: Atomic<u64>,
+        in_interrupt: Atomic<u64>,
+    }
+
+    impl Handler {
+        fn new() -> Result<Arc<Self>> {
+            Ok(Arc::new(
+                Self {
+                    calls: Atomic::new(0),
+                    in_interrupt: Atomic::new(0),
+                },
+                GFP_KERNEL,
+            )?)
+        }
+    }
+
+    impl irq::Handler for Handler {
+        fn handle(&self) -> irq::IrqReturn {
+            self.calls.fetch_add(1, Relaxed);
+
+            // SAFETY: No requirements.
+            if unsafe { bindings::in_hardirq() } {
+                self.in_interrupt.fetch_add(1, Relaxed);
+            }
+
+            irq::IrqReturn::Handled
+        }
+    }
+
+    /// Interrupts come as interrupts do, and wait where they are off.
+    #[test]
+    fn interrupts() -> Result {
+        let script = Script::new(Model::NonCoherent).fate(Fate::after(1).twice());
+
+        run(script, |pdev, sim| {
+            let engine = CopyEngine::new(sim, 64)?;
+            let handler = Handler::new()?;
+            let line = sim.connect(handler.clone(), Clock::Looks)?;
+            let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+
+            engine.command(addr, 64, 0, false)?;
+            ensure!(handler.calls.load(Relaxed) == 0);
+
+            let off = crate::interrupt::local_interrupt_disable();
+            ensure!(!engine.is_busy()?);
+            ensure!(handler.calls.load(Relaxed) == 0);
+            drop(off);
+
+            // The second report, too.
+            sim.advance(1);
+            ensure!(handler.calls.load(Relaxed) == 2);
+            ensure!(handler.in_interrupt.load(Relaxed) == 2);
+
+            drop(line);
+            drop(take_back(buf));
+            Ok(())
+        })
+    }
+
+    /// With a timer, time passes while the driver sleeps.
+    #[test]
+    fn timer() -> Result {
+        #[pin_data]
+        struct Waker {
+            #[pin]
+            completion: Completion,
+        }
+
+        impl irq::Handler for Waker {
+            fn handle(&self) -> irq::IrqReturn {
+                self.completion.complete();
+                irq::IrqReturn::Handled
+            }
+        }
+
+        let script = Script::new(Model::NonCoherent).fate(Fate::after(10));
+
+        run(script, |pdev, sim| {
+            let engine = CopyEngine::new(sim, 64)?;
+            let waker = Arc::pin_init(
+                pin_init!(Waker { completion <- Completion::new() }),
+                GFP_KERNEL,
+            )?;
+            let line = sim.connect(waker.clone(), Clock::Timer)?;
+            let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+
+            engine.command(addr, 64, 0, false)?;
+            let came = waker
+                .completion
+                .wait_for_completion_timeout(msecs_to_jiffies(5000));
+
+            ensure!(came.is_some() && !engine.is_busy()?);
+            drop(line);
+            drop(take_back(buf));
+            Ok(())
+        })
+    }
+
+    /// The ways in which a device stops, or doesn't.
+    #[test]
+    fn stops() -> Result {
+        for (stop, stopped, faulty) in [
+            (Stop::Works, Ok(true), None),
+            (Stop::Hangs, Ok(false), Some(Fault::AfterUnmap)),
+            (Stop::Gone, Err(ENODEV), None),
+            (Stop::Lies, Ok(true), Some(Fault::AfterStop)),
+        ] {
+            let script = Script::new(Model::NonCoherent)
+                .fate(Fate::after(10))
+                .stop(stop);
+
+            run(script, |pdev, sim| {
+                let engine = CopyEngine::new(sim, 64)?;
+                let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+
+                engine.command(addr, 64, 0, false)?;
+                engine.stop();
+                ensure!(engine.is_stopped() == stopped);
+                drop(take_back(buf));
+
+                sim.advance(20);
+                faults(sim, faulty.as_slice())?;
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Without bus mastering nothing reaches memory.
+    #[test]
+    fn bus_mastering() -> Result {
+        run(Script::new(Model::NonCoherent), |pdev, sim| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let (buf, addr) = given::<FromDevice>(dma, 64)?;
+
+            sim.set_bus_master(false);
+            ensure!(!write(sim, addr, 0x55, 64)?);
+            sim.set_bus_master(true);
+            ensure!(sim.counters().blocked == 1);
+            ensure!(take_back(buf).unmap() == filled(0x11, 64)?);
+            Ok(())
+        })
+    }
+
+    /// A small driver of a ring: all descriptors of `count` frames at once, each with a buffer.
+    struct Ring<'a> {
+        nic: Arc<RingConsumer>,
+        descriptors: Coherent<[u8]>,
+        buffers: KVec<Option<Streaming<'a, KVec<u8>, FromDevice>>>,
+        frames: KVec<Option<Streaming<'a, KVec<u8>, ToDevice>>>,
+    }
+
+    const ENTRIES: usize = 32;
+
+    impl<'a> Ring<'a> {
+        fn new(
+            dma: Configured<'a>,
+            dev: &crate::device::Device<Bound>,
+            sim: &Arc<Sim>,
+        ) -> Result<Self> {
+            let nic = RingConsumer::new(sim)?;
+            let descriptors = Coherent::zeroed_slice(dev, ENTRIES * 16, GFP_KERNEL)?;
+
+            nic.set_ring(descriptors.dma_address(), ENTRIES)?;
+
+            let (mut buffers, mut frames) = (KVec::new(), KVec::new());
+            for n in 0..ENTRIES / 2 {
+                // CAST: Small.
+                frames.push(
+                    Some(Streaming::map(dma, filled(n as u8, 100 + n)?)?),
+                    GFP_KERNEL,
+                )?;
+                buffers.push(Some(Streaming::map(dma, filled(0, 256)?)?), GFP_KERNEL)?;
+            }
+
+            Ok(Self {
+                nic,
+                descriptors,
+                buffers,
+                frames,
+            })
+        }
+
+        fn put(&mut self, index: usize, addr: DmaAddress, len: usize, flags: u32) {
+            let mut bytes = [0_u8; 16];
+
+            bytes[..8].copy_from_slice(&addr.to_le_bytes());
+            // CAST: Small.
+            bytes[8..12].copy_from_slice(&(len as u32).to_le_bytes());
+            bytes[12..].copy_from_slice(&flags.to_le_bytes());
+
+            // SAFETY: The index is inside the ring, and the device was not told of it yet.
+            unsafe {
+                self.descriptors
+                    .as_mut_ptr()
+                    .cast::<u8>()
+                    .add(index * 16)
+                    .copy_from(bytes.as_ptr(), 16);
+            }
+        }
+
+        /// The length and the flags that the device wrote back.
+        fn status(&self, index: usize) -> (u32, u32) {
+            // SAFETY: The index is inside the ring, and the device does nothing now.
+            unsafe {
+                let words = self.descriptors.as_ptr().cast::<u32>().add(index * 4);
+
+                (words.add(2).read_volatile(), words.add(3).read_volatile())
+            }
+        }
+
+        /// Descriptors that receive come first, then those that send.
+        fn post(&mut self, count: usize) -> Result {
+            for n in 0..count {
+                if let Some(buf) = &self.buffers[n] {
+                    // SAFETY: The device is stopped before the buffer goes.
+                    let (addr, len) = (unsafe { buf.address().to_bits() }, buf.address().len());
+
+                    self.put(n, addr, len, RingConsumer::WRITE);
+                }
+            }
+
+            for n in 0..count {
+                if let Some(buf) = &self.frames[n] {
+                    // SAFETY: The device is stopped before the buffer goes.
+                    let (addr, len) = (unsafe { buf.address().to_bits() }, buf.address().len());
+
+                    self.put(count + n, addr, len, 0);
+                }
+            }
+
+            self.nic.doorbell(2 * count)
+        }
+
+        /// Stops the device and takes all buffers back.
+        fn stop(&mut self) -> Result {
+            self.nic.stop();
+            ensure!(self.nic.is_stopped()?);
+
+            for buf in self.frames.iter_mut().filter_map(Option::take) {
+                drop(take_back(buf));
+            }
+
+            for buf in self.buffers.iter_mut().filter_map(Option::take) {
+                drop(take_back(buf));
+            }
+
+            Ok(())
+        }
+    }
+
+    /// Runs frames through a ring with loopback; returns the order in which they came back.
+    fn loop_frames(script: Script) -> Result<(KVec<u8>, u64)> {
+        let mut order = KVec::new();
+        let mut digest = 0;
+
+        run(script, |pdev, sim| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let mut ring = Ring::new(dma, pdev.as_ref(), sim)?;
+
+            ring.nic.loopback(true);
+            ring.post(8)?;
+
+            for _ in 0..1000 {
+                if ring.nic.left()?.at_most(0).is_ok() {
+                    break;
+                }
+            }
+
+            for n in 0..16 {
+                ensure!(ring.status(n).1 == RingConsumer::DONE);
+            }
+
+            for n in 0..8 {
+                let len = ring.status(n).0 as usize;
+                let buf = ring.buffers[n].take().ok_or(ENOENT)?;
+                // SAFETY: The device is done with it.
+                let buf = unsafe { buf.complete(0..len) };
+                let frame = buf.bytes()[0];
+
+                // CAST: Small.
+                ensure!(len == 100 + usize::from(frame));
+                ensure!(buf.bytes().iter().all(|&byte| byte == frame));
+                order.push(frame, GFP_KERNEL)?;
+            }
+
+            ring.stop()?;
+            digest = sim.digest();
+            Ok(())
+        })?;
+
+        Ok((order, digest))
+    }
+
+    /// All frames come back, in order; or out of order, but always in the same one.
+    #[test]
+    fn rings() -> Result {
+        for model in Model::ALL {
+            let (order, _) = loop_frames(Script::new(model))?;
+            ensure!(*order == [0, 1, 2, 3, 4, 5, 6, 7]);
+
+            let mixed = Script::new(model).fate(Fate::within(30));
+            let first = loop_frames(mixed.seed(1))?;
+            let again = loop_frames(mixed.seed(1))?;
+            let other = loop_frames(mixed.seed(2))?;
+
+            ensure!(*first.0 != *order);
+            ensure!(*first.0 == *again.0 && first.1 == again.1);
+            ensure!(first.1 != other.1);
+        }
+
+        Ok(())
+    }
+
+    /// A device that lies about lengths and descriptors.
+    #[test]
+    fn lying_rings() -> Result {
+        run(Script::new(Model::NonCoherent), |pdev, sim| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let mut ring = Ring::new(dma, pdev.as_ref(), sim)?;
+
+            ring.nic.receive(&filled(9, 40)?)?;
+            ring.nic.then(Fate::after(0).reports(1_000_000))?;
+            ring.nic.then(Fate::after(0).reports_at(5))?;
+            ring.post(1)?;
+
+            ensure!(ring.status(0) == (1_000_000, RingConsumer::DONE));
+            ensure!(ring.status(1).1 == 0);
+            ensure!(ring.status(5) == (100, RingConsumer::DONE));
+            ensure!(ring.nic.next_sent() == Some(filled(0, 100)?));
+            ensure!(matches!(ring.nic.doorbell(ENTRIES), Err(e) if e == EINVAL));
+            ring.stop()
+        })
+    }
+
+    /// Pages are buffers, too; larger ones than a bounce buffer holds don't fit one.
+    #[test]
+    fn largest_mapping() -> Result {
+        run(Script::new(Model::Bounce), |pdev, _| {
+            let dma = Configured::get(pdev.as_ref())?;
+
+            ensure!(dma.max_mapping_size() == 256 << 10);
+            drop(StreamingBox::<_, ToDevice>::map(
+                dma,
+                Pages::zeroed(6, GFP_KERNEL)?,
+            )?);
+            ensure!(StreamingBox::<_, ToDevice>::map(dma, Pages::zeroed(7, GFP_KERNEL)?).is_err());
+            Ok(())
+        })
+    }
+}
