@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A driver's use of DMA, tested on a simulated bus.
+//!
+//! See `Documentation/rust/dma/testing.rst`.
+
+use kernel::{
+    dma::{
+        fixture::ensure,
+        oneshot::{
+            Engine,
+            OneWay,
+            Slot, //
+        },
+        sim::{
+            self,
+            Copier,
+            CopyEngine,
+            Fate,
+            Model,
+            Script, //
+        },
+        Configured,
+        FromDevice,
+        Streaming,
+        StreamingBox,
+        ToDevice, //
+    },
+    prelude::*,
+    time::Delta, //
+};
+
+module! {
+    type: Sample,
+    name: "rust_dma_sim",
+    authors: ["The dma-rs authors"],
+    description: "Tests of a driver on a simulated bus",
+    license: "GPL",
+}
+
+/// The tests are all there is.
+struct Sample;
+
+impl kernel::Module for Sample {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// How long the device may take.
+const TIMEOUT: Delta = Delta::from_millis(100);
+
+/// What the driver does with its device: it leaves messages there and picks them up.
+///
+/// It doesn't know the device's registers. `E` does: an engine of the driver, or a simulated one.
+struct Mailbox<'a, E: Engine<Target = usize>> {
+    dma: Configured<'a>,
+    slot: Slot<'a, E, KVec<u8>>,
+}
+
+impl<'a, E: Engine<Target = usize>> Mailbox<'a, E> {
+    fn new(dma: Configured<'a>, engine: E) -> Self {
+        Self {
+            dma,
+            slot: Slot::new(engine),
+        }
+    }
+
+    /// Leaves a message in the device, `offset` bytes from its beginning.
+    fn leave(&mut self, offset: usize, message: KVec<u8>) -> Result {
+        self.transfer::<ToDevice>(offset, message).map(drop)
+    }
+
+    /// Picks a message of `len` bytes up.
+    fn pick_up(&mut self, offset: usize, len: usize) -> Result<KVec<u8>> {
+        // Rounded up, so that no other memory lies in the same cache lines.
+        let mut buf = KVec::with_capacity(len.next_power_of_two().max(256), GFP_KERNEL)?;
+
+        buf.resize(len, 0, GFP_KERNEL)?;
+        Ok(self.transfer::<FromDevice>(offset, buf)?.unmap())
+    }
+
+    fn transfer<D: OneWay>(
+        &mut self,
+        offset: usize,
+        buf: KVec<u8>,
+    ) -> Result<StreamingBox<'a, KVec<u8>, D>> {
+        let len = buf.len();
+        let buf = Streaming::<_, D>::map(self.dma, buf)?;
+
+        self.slot
+            .start(buf, 0..len, offset)?
+            .wait_polling(Delta::from_micros(50), TIMEOUT)
+    }
+}
+
+#[kunit_tests(rust_dma_sim_sample)]
+mod tests {
+    use super::*;
+
+    const HELLO: &[u8] = b"hello, device";
+
+    fn hello() -> Result<KVec<u8>> {
+        let mut message = KVec::new();
+
+        message.extend_from_slice(HELLO, GFP_KERNEL)?;
+        Ok(message)
+    }
+
+    /// On each kind of bus, with a device that takes its time.
+    #[test]
+    fn messages_come_back() -> Result {
+        for model in Model::ALL {
+            sim::run(Script::new(model).fate(Fate::after(3)), |pdev, sim| {
+                let device = CopyEngine::new(sim, 256)?;
+                let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device));
+
+                mailbox.leave(100, hello()?)?;
+                ensure!(mailbox.pick_up(100, HELLO.len())?[..] == *HELLO);
+                ensure!(sim.counters().maps == 2);
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Whichever mapping fails, the driver says so, leaks nothing, and works afterwards.
+    #[test]
+    fn no_room() -> Result {
+        sim::run(Script::new(Model::Bounce), |pdev, sim| {
+            let device = CopyEngine::new(sim, 256)?;
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device));
+
+            for k in 1..=2 {
+                sim.fail_map(k);
+
+                let outcome = mailbox
+                    .leave(0, hello()?)
+                    .and_then(|()| mailbox.pick_up(0, HELLO.len()));
+
+                ensure!(matches!(outcome, Err(e) if e == ENOMEM));
+                ensure!(sim.counters().live == 0);
+            }
+
+            mailbox.leave(0, hello()?)
+        })
+    }
+
+    /// A device that doesn't answer in time keeps its buffer; the driver is refused another transfer
+    /// until the device is done.
+    #[test]
+    fn late() -> Result {
+        sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
+            let device = CopyEngine::new(sim, 256)?;
+            let engine = Copier(device.clone());
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine);
+
+            device.then(Fate::after(1_000_000))?;
+            ensure!(mailbox.leave(0, hello()?) == Err(ETIMEDOUT));
+            ensure!(mailbox.leave(0, hello()?) == Err(EBUSY));
+
+            sim.advance(1_000_000);
+            mailbox.leave(0, hello()?)
+        })
+    }
+
+    /// A device that claims to have moved more than there is.
+    #[test]
+    fn lies() -> Result {
+        sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
+            let device = CopyEngine::new(sim, 256)?;
+            let engine = Copier(device.clone());
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine);
+
+            device.then(Fate::after(0).reports(1 << 20))?;
+            ensure!(matches!(mailbox.pick_up(0, 64), Err(e) if e == EIO));
+            Ok(())
+        })
+    }
+}
