@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# The dma-rs devices on arm64, without an IOMMU.
+# The dma-rs devices on arm64, without an IOMMU, and simulated buses.
 
 from ..qemu_config import QemuArchParams
 
@@ -10,6 +10,9 @@ CONFIG_RUST=y
 CONFIG_PCI=y
 CONFIG_PCI_MSI=y
 CONFIG_PCI_HOST_GENERIC=y
+CONFIG_XEN=y
+CONFIG_RUST_KUNIT_TESTS=y
+CONFIG_RUST_DMA_SIM=y
 CONFIG_SERIAL_AMBA_PL011=y
 CONFIG_SERIAL_AMBA_PL011_CONSOLE=y''',
 			   qemu_arch='aarch64',

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# The dma-rs devices on x86_64, without an IOMMU.
+# The dma-rs devices on x86_64, without an IOMMU, and simulated buses.
 
 from ..qemu_config import QemuArchParams
 
@@ -9,6 +9,10 @@ CONFIG_EXPERT=y
 CONFIG_RUST=y
 CONFIG_PCI=y
 CONFIG_PCI_MSI=y
+CONFIG_CPU_SUP_AMD=y
+CONFIG_GART_IOMMU=y
+CONFIG_RUST_KUNIT_TESTS=y
+CONFIG_RUST_DMA_SIM=y
 CONFIG_SERIAL_8250=y
 CONFIG_SERIAL_8250_CONSOLE=y''',
 			   qemu_arch='x86_64',
