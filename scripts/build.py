@@ -173,20 +173,28 @@ def compile_kernel(build, targets, what):
     progress.done(f"{done} rebuilt" if known else f"{done} built")
 
 
+def make_image(build, what):
+    """Makes the kernel's image from whatever the tree holds."""
+    compile_kernel(build, [ARCHES[build.arch].target], what)
+    write(build.stamp("total"), str(objects(build.folder)).encode())
+
+
+def copy_image(build):
+    """Copies the kernel to out/, where no other checkout replaces it. Returns the copy."""
+    image = OUT / f"kernel-{build.name}"
+    write(image, (build.folder / ARCHES[build.arch].image).read_bytes())
+    return image
+
+
 def build_image(build):
-    """Builds the kernel unless nothing changed, and copies it to out/, where no other checkout
-    replaces it. Returns the copy."""
-    arch = ARCHES[build.arch]
+    """Builds the kernel unless nothing changed. Returns a copy of it in out/."""
     configure(build)
     made_from = checksum([build.prepared.digest, read_stamp(build.stamp("config"))])
     if read_stamp(build.stamp("built")) != made_from:
         build.stamp("built").unlink(missing_ok=True)
-        compile_kernel(build, [arch.target], f"building the {build.arch} kernel")
-        write(build.stamp("total"), str(objects(build.folder)).encode())
+        make_image(build, f"building the {build.arch} kernel")
         write(build.stamp("built"), made_from.encode())
-    image = OUT / f"kernel-{build.name}"
-    write(image, (build.folder / arch.image).read_bytes())
-    return image
+    return copy_image(build)
 
 
 def open_build(arch, ksrc, lock_fd, flavour=""):
