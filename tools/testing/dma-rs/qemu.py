@@ -31,6 +31,8 @@ class Guest:
     kernel: pathlib.Path
     initramfs: pathlib.Path
     accel: str = "tcg"
+    silence: int = SILENCE
+    total: int = TOTAL
 
     @property
     def log(self):
@@ -77,7 +79,7 @@ class Guest:
                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             running.add(child)
             try:
-                return record(child, log, on_line) or (
+                return record(child, log, on_line, self.silence, self.total) or (
                     f"QEMU ended with status {child.returncode}" if child.wait() else "")
             finally:
                 running.discard(child)
@@ -91,8 +93,9 @@ def stop_all():
         child.kill()
 
 
-def record(child, log, on_line):
-    """Copies a child's output to the log until it ends. Returns what went wrong, if anything."""
+def record(child, log, on_line, silence, total):
+    """Copies a child's output to the log until it ends, or takes longer than that many seconds.
+    Returns what went wrong, if anything."""
     start = heard = time.monotonic()
     pending = b""
     with selectors.DefaultSelector() as selector:
@@ -110,10 +113,10 @@ def record(child, log, on_line):
                 *lines, pending = (pending + data).split(b"\n")
                 for line in lines:
                     on_line(line.decode(errors="replace").rstrip("\r"))
-            if now - heard > SILENCE:
-                return f"hang: no output for {SILENCE} s"
-            if now - start > TOTAL:
-                return f"hang: not finished after {TOTAL} s"
+            if now - heard > silence:
+                return f"hang: no output for {silence} s"
+            if now - start > total:
+                return f"hang: not finished after {total} s"
 
 
 def last_lines(guest, count=15):

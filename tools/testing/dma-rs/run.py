@@ -98,9 +98,8 @@ def guest_cases(guest, wanted, lines):
     return cases
 
 
-def test_boot(guest, kunit, suite_glob):
-    """Boots one variant and judges everything about it."""
-    start = time.monotonic()
+def judged_boot(guest, kunit, suite_glob):
+    """Boots one variant and judges everything about it. Returns the cases and kunit.py's words."""
     wanted = () if suite_glob else guest.variant.guest_tests
     ended = guest.boot(" ".join(("test", *wanted)),
                        f"kunit.filter_glob={suite_glob}" if suite_glob else "")
@@ -113,6 +112,13 @@ def test_boot(guest, kunit, suite_glob):
     cases += guest_cases(guest, wanted, lines)
     cases.append(check("log", guest, oracle.judge(lines)))
     cases.append(check("boot", guest, [f"{ended}; the last lines:\n{qemu.last_lines(guest)}"] if ended else []))
+    return cases, words
+
+
+def test_boot(guest, kunit, suite_glob):
+    """Boots one variant and says how it went."""
+    start = time.monotonic()
+    cases, words = judged_boot(guest, kunit, suite_glob)
     say(f"  {guest.name:<14} {results.summary(cases)}  [{time.monotonic() - start:.0f} s]")
     if any(case.status == results.FAILED and case.suite != "runner" for case in cases):
         say(words.strip())
