@@ -4,12 +4,14 @@
 ARCH    ?= x86_64
 SUITE   ?=
 VARIANT ?=
+MUTANT  ?=
 KSRC    ?=
 
 COMMON := --arch='$(ARCH)' --ksrc='$(KSRC)'
 BUILD  := scripts/build.py $(COMMON)
 CHECK  := scripts/check.py $(COMMON)
 RUN    := tools/testing/dma-rs/run.py $(COMMON) --variant='$(VARIANT)'
+MUTATE := tools/testing/dma-rs/mutants.py $(COMMON) --mutant='$(MUTANT)'
 
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -21,6 +23,7 @@ help: ## show this list
 	@echo '  ARCH=           x86_64 (default) or arm64'
 	@echo '  VARIANT=        one variant of the matrix; a wrong name lists them'
 	@echo '  SUITE=          glob of the KUnit suites to run, for test'
+	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  KSRC=           your own Linux 7.3 tree; it is copied, never changed'
 
 .PHONY: run
@@ -34,6 +37,14 @@ test: ## boot every variant of the matrix, run KUnit, judge the logs
 .PHONY: shell
 shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
 	@$(RUN) shell
+
+.PHONY: mutants
+mutants: ## put one fault after the other into the code, see that the tests notice
+	@$(MUTATE)
+
+.PHONY: mutantscheck
+mutantscheck: ## check that the list of faults fits the code
+	@$(MUTATE) --check
 
 .PHONY: setup
 setup: ## fetch and install what building needs, into the cache

@@ -44,7 +44,11 @@ ARCHES = {
 
 # Flavours of a kernel: the fragments of each, later ones win.
 TEST_FRAGMENTS = ("common", "{arch}", "oracles", "kunit", "dma_rs")
-FRAGMENTS_OF = {"": TEST_FRAGMENTS, "clippy": (*TEST_FRAGMENTS, "clippy")}
+FRAGMENTS_OF = {
+    "": TEST_FRAGMENTS,
+    "clippy": (*TEST_FRAGMENTS, "clippy"),
+    "mutants": ("common", "{arch}", "dma_rs", "mutants"),
+}
 
 
 @dataclasses.dataclass(frozen=True)

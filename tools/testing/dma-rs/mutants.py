@@ -1,0 +1,340 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Puts one fault after the other into a copy of the tree, and shows that the tests notice each.
+
+mutants.toml lists the faults. A fault that no test, no oracle and no time-out notices has survived,
+and that is a failure: of the tests."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import fnmatch
+import json
+import os
+import pathlib
+import re
+import shutil
+import stat
+import sys
+import tomllib
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "scripts"))
+
+# pylint: disable=wrong-import-position
+import build
+import initramfs
+import qemu
+import results
+import run
+import tree
+import variants
+from common import CACHE, OUT, REPO, Fail, Progress, checksum, lock, main, say, write
+
+LIST = pathlib.Path(__file__).with_name("mutants.toml")
+RESULTS = OUT / "mutants.json"
+
+KILLED, SURVIVED, STALE, BROKEN = "killed", "SURVIVED", "stale", "does not compile"
+
+# A guest with a fault in it is often one that waits for ever. A healthy one takes half a minute.
+SILENCE = 30
+TOTAL = 180
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """A fault: `old` occurs once in `file`, and becomes `new`. It is looked for on one variant of
+    the machine, with the suites that match."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    variant: str = "swiotlb"
+    suites: str = "*dma*"
+
+    def complaint(self, text):
+        """What is wrong with the entry, for a file of this content."""
+        count = text.count(self.old)
+        if count != 1:
+            return f"the old text occurs {count} times in {self.file}"
+        return "the new text is the old one" if self.old == self.new else ""
+
+
+@dataclasses.dataclass
+class Verdict:
+    """What became of a mutant, and all that noticed it."""
+
+    name: str
+    verdict: str
+    by: list
+
+
+def read_list(arch):
+    """The entries of mutants.toml that can be tried on an architecture: it has their variant."""
+    try:
+        mutants = [Mutant(**entry) for entry in tomllib.loads(LIST.read_text())["mutant"]]
+    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        raise Fail(f"{LIST.relative_to(REPO)}: {error}") from None
+    names = [mutant.name for mutant in mutants]
+    for mutant in mutants:
+        if names.count(mutant.name) > 1 or not re.fullmatch(r"[a-z0-9-]+", mutant.name):
+            raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name!r} is no name, or not of one mutant only")
+        if not any(mutant.variant in known for known in variants.VARIANTS.values()):
+            raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: there is no variant {mutant.variant}")
+    return [mutant for mutant in mutants if mutant.variant in variants.VARIANTS[arch]]
+
+
+def stale(mutants, folder):
+    """The entries that don't fit the files in a folder: name to complaint, as lines."""
+    found = {}
+    for mutant in mutants:
+        path = folder / mutant.file
+        complaint = mutant.complaint(path.read_text()) if path.is_file() else f"there is no {mutant.file}"
+        if complaint:
+            found[mutant.name] = [complaint]
+    return found
+
+
+def mirror(origin, copy):
+    """Makes the folder `copy` equal to `origin`. New files are hard links, since nothing ever writes
+    into a file of a tree, only a new one in its place. What an earlier run left there with another
+    content gets the right one with a new time stamp, so that make builds it again."""
+    copy.mkdir(parents=True, exist_ok=True)
+    wanted = {entry.name: entry for entry in os.scandir(origin)}
+    found = {entry.name: entry for entry in os.scandir(copy)}
+    for name, entry in found.items():
+        if name not in wanted or kind(entry) != kind(wanted[name]):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry)
+            else:
+                os.unlink(entry)
+            found[name] = None
+    for name, entry in wanted.items():
+        if entry.is_dir(follow_symlinks=False):
+            mirror(pathlib.Path(entry), copy / name)
+        elif not found.get(name):
+            os.link(entry, copy / name, follow_symlinks=False)
+        elif found[name].inode() != entry.inode():
+            put(pathlib.Path(entry), copy / name)
+
+
+def kind(entry):
+    """Whether something is a file, a folder or a link."""
+    return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
+
+
+def put(origin, target):
+    """Gives `target` what is in `origin`."""
+    if origin.is_symlink():
+        target.unlink()
+        os.link(origin, target, follow_symlinks=False)
+    else:
+        write(target, *tree.content_of(origin))
+
+
+def open_copy(options, lock_fd):
+    """The build of a tree of our own, which is as the prepared one."""
+    opened = build.open_build(options.arch, options.ksrc, lock_fd, "mutants")
+    source = opened.prepared.source
+    copy = dataclasses.replace(source, home=CACHE / "mutants" / source.home.name)
+    mirror(source.tree, copy.tree)
+    return dataclasses.replace(opened, prepared=dataclasses.replace(opened.prepared, source=copy))
+
+
+@contextlib.contextmanager
+def applied(mutant, folder):
+    """Has the fault in the tree. The restored file is a new one too, or make would trust what was
+    built from the other."""
+    path = folder / mutant.file
+    data, mode = tree.content_of(path)
+    write(path, data.decode().replace(mutant.old, mutant.new).encode(), mode)
+    try:
+        yield
+    finally:
+        write(path, data, mode)
+
+
+def short(text):
+    """The first line of a text."""
+    return (text.strip().splitlines() or [""])[0]
+
+
+def killers(cases):
+    """What failed: tests by name, our own checks by what they say."""
+    failed = [case for case in cases if case.status == results.FAILED]
+    found = [f"{case.suite}.{case.name}" for case in failed if case.suite != "runner"]
+    for case in failed:
+        if case.suite == "runner":
+            check = case.name.split(":")[0]
+            lines = case.detail.splitlines() if check == "log" else [short(case.detail)]
+            found += [f"{check}: {line}" for line in lines]
+    return found
+
+
+class Bench:
+    """Where mutants are tried. While one boots, the next can be built."""
+
+    def __init__(self, opened, initramfs_image, pool):
+        self.opened = opened
+        self.initramfs = initramfs_image
+        self.pool = pool
+        self.tree = opened.prepared.source.tree
+
+    def build(self, mutant, label):
+        """Builds the kernel with a fault in it. Returns the compiler's words if it doesn't compile."""
+        with applied(mutant, self.tree):
+            try:
+                build.make_image(self.opened, label)
+            except Fail as error:
+                return str(error).splitlines()
+        return []
+
+    def boot(self, name, variant, suites):
+        """Boots what was built last. Returns the future of what complains; the next kernel may be
+        built before that is known, but not booted."""
+        guest = qemu.Guest(self.opened.arch, f"mutant-{name}", variants.VARIANTS[self.opened.arch][variant],
+                           build.copy_image(self.opened), self.initramfs, silence=SILENCE, total=TOTAL)
+        kunit = self.tree / "tools/testing/kunit/kunit.py"
+        return self.pool.submit(lambda: killers(run.judged_boot(guest, kunit, suites)[0]))
+
+    def baseline(self, mutants):
+        """Without a fault nothing may complain, wherever the mutants are tried."""
+        build.configure(self.opened)
+        build.make_image(self.opened, "building without a fault")
+        for variant, suites in sorted({(mutant.variant, mutant.suites) for mutant in mutants}):
+            found = self.boot(f"none-{variant}", variant, suites).result()
+            if found:
+                raise Fail(f"without a fault, {variant} fails already:\n    " + "\n    ".join(found))
+            say(f"    {variant}, {suites}: passes")
+
+
+def earlier(made_from):
+    """What a run that was interrupted found out, if it was about the same tree and list."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if known.get("made_from") != made_from or known["finished"]:
+        return {}
+    verdicts = [Verdict(**entry) for entry in known["mutants"]]
+    return {verdict.name: verdict for verdict in verdicts if verdict.verdict in (KILLED, SURVIVED)}
+
+
+def tally(verdicts):
+    """How many of each."""
+    count = [verdict.verdict for verdict in verdicts].count
+    return {"killed": count(KILLED), "survived": count(SURVIVED), "errors": count(STALE) + count(BROKEN)}
+
+
+def table(verdicts):
+    """A line for each mutant: what noticed it, cut to what fits."""
+    width = max(len(verdict.name) for verdict in verdicts)
+    rows = []
+    for verdict in verdicts:
+        more = f" (+{len(verdict.by) - 3})" if len(verdict.by) > 3 else ""
+        by = ", ".join(clip(text, 60) for text in verdict.by[:3]) + more
+        rows.append(f"{verdict.name:<{width}}  {verdict.verdict:<8}  {by}".rstrip())
+    return "\n".join(rows)
+
+
+def clip(text, width):
+    """A text's beginning, without a log's time stamps."""
+    text = re.sub(r"\[ *\d+\.\d+\] ", "", text)
+    return text if len(text) <= width else text[:width - 3] + "..."
+
+
+class Record:
+    """The verdicts so far. They are kept after each, so that an interrupted run can go on."""
+
+    def __init__(self, made_from):
+        self.made_from = made_from
+        self.verdicts = earlier(made_from)
+        self.clock = Progress("")
+
+    def add(self, mutant, verdict, by):
+        """Says and keeps a verdict."""
+        self.verdicts[mutant.name] = Verdict(mutant.name, verdict, by)
+        text = f"{mutant.name}: {verdict} {clip(short(', '.join(by)), 60)}"
+        say(f"    {text.rstrip()} [{self.clock.elapsed()} in all]")
+        self.save(False)
+
+    def add_boot(self, mutant, found):
+        """As `add`, by what complained."""
+        self.add(mutant, KILLED if found else SURVIVED, found)
+
+    def save(self, finished):
+        """out/mutants.json: all that noticed each mutant."""
+        verdicts = list(self.verdicts.values())
+        document = {"made_from": self.made_from, "finished": finished, "summary": tally(verdicts),
+                    "mutants": [dataclasses.asdict(verdict) for verdict in verdicts]}
+        write(RESULTS, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def try_each(bench, mutants, record):
+    """Tries mutants, building each while the one before it boots."""
+    misfits = stale(mutants, bench.tree)
+    booting = None
+    for number, mutant in enumerate(mutants, 1):
+        complaint, verdict = misfits.get(mutant.name), STALE
+        if not complaint:
+            complaint, verdict = bench.build(mutant, f"{number} of {len(mutants)}, {mutant.name}"), BROKEN
+        if booting:
+            record.add_boot(booting[0], booting[1].result())
+            booting = None
+        if complaint:
+            record.add(mutant, verdict, complaint)
+        else:
+            booting = mutant, bench.boot(mutant.name, mutant.variant, mutant.suites)
+    if booting:
+        record.add_boot(booting[0], booting[1].result())
+
+
+def try_all(options, chosen):
+    """Tries the chosen mutants; returns the verdicts in their order."""
+    qemu.check(options.arch)
+    image = initramfs.build(options.arch)
+    with lock() as lock_fd, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        try:
+            opened = open_copy(options, lock_fd)
+            record = Record(checksum([options.arch, opened.prepared.digest, opened.tools.identity]))
+            left = [mutant for mutant in chosen if mutant.name not in record.verdicts]
+            if len(left) < len(chosen):
+                say(f"{len(chosen) - len(left)} of {len(chosen)} were tried before an interruption")
+            bench = Bench(opened, image, pool)
+            bench.baseline(left)
+            try_each(bench, left, record)
+            record.save(True)
+        except BaseException:
+            qemu.stop_all()
+            raise
+    return [record.verdicts[mutant.name] for mutant in chosen]
+
+
+def check(mutants):
+    """Says which entries don't fit the checkout. Needs no kernel."""
+    misfits = stale(mutants, REPO)
+    for name, (complaint,) in misfits.items():
+        say(f"{name}: {complaint}")
+    say(f"{len(mutants) - len(misfits)} of {len(mutants)} mutants apply")
+    return 1 if misfits else 0
+
+
+def cli():
+    """Command line."""
+    parser = build.arguments(__doc__)
+    parser.add_argument("--mutant", default="", help="glob of the mutants to try; all if not given")
+    parser.add_argument("--check", action="store_true", help="only see whether each still applies")
+    options = parser.parse_args()
+    if options.arch not in variants.VARIANTS:
+        raise Fail(f"unknown ARCH {options.arch!r}; known: {', '.join(variants.VARIANTS)}")
+    mutants = read_list(options.arch)
+    chosen = [mutant for mutant in mutants if fnmatch.fnmatch(mutant.name, options.mutant or "*")]
+    if not chosen:
+        raise Fail(f"no mutant is named {options.mutant}: {LIST.relative_to(REPO)} lists them")
+    if options.check:
+        return check(chosen)
+    verdicts = try_all(options, chosen)
+    counts = tally(verdicts)
+    say("\n" + table(verdicts) + "\n\n" + ", ".join(f"{number} {what}" for what, number in counts.items()))
+    return 0 if counts["killed"] == len(verdicts) else 1
+
+
+if __name__ == "__main__":
+    main(cli)
