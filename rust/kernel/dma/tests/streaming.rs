@@ -262,3 +262,242 @@ mod cases {
         })
     }
 }
+
+/// What a mapping costs, and where its bytes are, on simulated buses.
+#[cfg(CONFIG_RUST_DMA_SIM)]
+#[kunit_tests(rust_dma_streaming_sim)]
+mod on_sim {
+    use super::*;
+    use crate::dma::sim::{
+        self,
+        Model,
+        Script,
+        Sim, //
+    };
+
+    const LEN: usize = 1024;
+
+    fn on_each_bus(mut body: impl FnMut(Configured<'_>, &Sim) -> Result) -> Result {
+        for model in Model::ALL {
+            sim::run(Script::new(model), |pdev, sim| {
+                body(Configured::get(pdev.as_ref())?, sim)
+            })
+            .inspect_err(|_| pr_err!("on a simulated bus: {model:?}\n"))?;
+        }
+
+        Ok(())
+    }
+
+    /// What was called since the last time, and for how many bytes.
+    #[derive(Debug, Default, PartialEq)]
+    struct Calls {
+        maps: usize,
+        unmaps: usize,
+        syncs_for_cpu: usize,
+        syncs_for_device: usize,
+        to_device: usize,
+        to_cpu: usize,
+    }
+
+    /// Compares what was called since the last time with what should have been.
+    struct Meter<'s> {
+        sim: &'s Sim,
+        before: sim::Counters,
+    }
+
+    impl<'s> Meter<'s> {
+        fn new(sim: &'s Sim) -> Self {
+            Self {
+                sim,
+                before: sim.counters(),
+            }
+        }
+
+        fn expect(&mut self, calls: Calls) -> Result {
+            let (before, now) = (self.before, self.sim.counters());
+
+            self.before = now;
+
+            let called = Calls {
+                maps: now.maps - before.maps,
+                unmaps: now.unmaps - before.unmaps,
+                syncs_for_cpu: now.syncs_for_cpu - before.syncs_for_cpu,
+                syncs_for_device: now.syncs_for_device - before.syncs_for_device,
+                to_device: now.to_device - before.to_device,
+                to_cpu: now.to_cpu - before.to_cpu,
+            };
+
+            if called != calls {
+                pr_err!("called {called:?}, expected {calls:?}\n");
+                return Err(EINVAL);
+            }
+
+            Ok(())
+        }
+    }
+
+    fn complete<'a, D: Direction>(
+        buf: Streaming<'a, KVec<u8>, D>,
+        range: core::ops::Range<usize>,
+    ) -> StreamingBox<'a, KVec<u8>, D> {
+        // SAFETY: The device does nothing by itself.
+        unsafe { buf.complete(range) }
+    }
+
+    /// The CPU fills it again and again.
+    #[test]
+    fn to_device() -> Result {
+        on_each_bus(|dma, sim| {
+            let mut meter = Meter::new(sim);
+            let map = Calls {
+                maps: 1,
+                ..Calls::default()
+            };
+            let sync = |len| Calls {
+                syncs_for_device: 1,
+                to_device: len,
+                ..Calls::default()
+            };
+
+            let buf = StreamingBox::<_, ToDevice>::map(dma, pattern(LEN)?)?;
+            meter.expect(map)?;
+            let buf = buf.submit();
+            meter.expect(sync(LEN))?;
+
+            // Only the part that the device read can have been written since.
+            let buf = complete(buf, 100..300);
+            meter.expect(Calls::default())?;
+            let buf = buf.submit();
+            meter.expect(sync(200))?;
+
+            let buf = complete(buf, 0..LEN);
+            ensure!(is_pattern(&buf.unmap()));
+            meter.expect(Calls {
+                unmaps: 1,
+                ..Calls::default()
+            })
+        })
+    }
+
+    /// The device fills it again and again.
+    #[test]
+    fn from_device() -> Result {
+        on_each_bus(|dma, sim| {
+            let mut meter = Meter::new(sim);
+            let to_cpu = |calls, len| Calls {
+                syncs_for_cpu: calls,
+                to_cpu: len,
+                ..Calls::default()
+            };
+
+            let buf = StreamingBox::<_, FromDevice>::map(dma, pattern(LEN)?)?;
+            meter.expect(Calls {
+                maps: 1,
+                ..Calls::default()
+            })?;
+
+            // What caches hold must not be written back over what the device writes.
+            let buf = buf.submit();
+            meter.expect(Calls {
+                syncs_for_device: 1,
+                to_device: LEN,
+                ..Calls::default()
+            })?;
+
+            let buf = complete(buf, 0..300);
+            meter.expect(to_cpu(1, 300))?;
+            let buf = buf.submit();
+            meter.expect(Calls::default())?;
+
+            // The rest, on both sides, when it is unmapped.
+            let buf = complete(buf, 100..300);
+            meter.expect(to_cpu(1, 200))?;
+            ensure!(is_pattern(&buf.unmap()));
+            meter.expect(Calls {
+                unmaps: 1,
+                ..to_cpu(2, LEN - 200)
+            })
+        })
+    }
+
+    /// Both write: all of it goes each way.
+    #[test]
+    fn bidirectional() -> Result {
+        on_each_bus(|dma, sim| {
+            let mut meter = Meter::new(sim);
+            let buf = Streaming::<_, Bidirectional>::map(dma, pattern(LEN)?)?;
+
+            meter.expect(Calls {
+                maps: 1,
+                to_device: LEN,
+                ..Calls::default()
+            })?;
+
+            let mut buf = complete(buf, 100..300);
+            meter.expect(Calls {
+                syncs_for_cpu: 1,
+                to_cpu: LEN,
+                ..Calls::default()
+            })?;
+
+            buf.bytes_mut()[0] = 0xff;
+            let buf = buf.submit();
+            meter.expect(Calls {
+                syncs_for_device: 1,
+                to_device: LEN,
+                ..Calls::default()
+            })?;
+
+            let mut buf = complete(buf, 0..1);
+            ensure!(buf.bytes()[0] == 0xff);
+            buf.bytes_mut()[0] = 0;
+            meter.expect(Calls {
+                syncs_for_cpu: 1,
+                to_cpu: LEN,
+                ..Calls::default()
+            })?;
+            ensure!(is_pattern(&buf.unmap()));
+            meter.expect(Calls {
+                unmaps: 1,
+                ..Calls::default()
+            })
+        })
+    }
+
+    /// Who throws a buffer away doesn't want its bytes.
+    #[test]
+    fn drop_syncs_nothing() -> Result {
+        on_each_bus(|dma, sim| {
+            let buf = Streaming::<_, FromDevice>::map(dma, pattern(LEN)?)?;
+            let buf = complete(buf, 0..10);
+            let mut meter = Meter::new(sim);
+
+            drop(buf);
+            meter.expect(Calls {
+                unmaps: 1,
+                ..Calls::default()
+            })?;
+            ensure!(sim.counters().live == 0);
+            Ok(())
+        })
+    }
+
+    /// Where no mapping can be had, the buffer is as it was.
+    #[test]
+    fn failed_map() -> Result {
+        on_each_bus(|dma, sim| {
+            sim.fail_map(1);
+
+            match StreamingBox::<_, Bidirectional>::map(dma, pattern(LEN)?) {
+                Err(refused) => {
+                    ensure!(refused.error == ENOMEM);
+                    ensure!(is_pattern(&refused.value));
+                }
+                Ok(_) => return Err(EINVAL),
+            }
+
+            ensure!(sim.counters().live == 0 && sim.counters().unmaps == 0);
+            Ok(())
+        })
+    }
+}
