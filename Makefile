@@ -22,7 +22,7 @@ help: ## show this list
 	@echo 'Variables:'
 	@echo '  ARCH=           x86_64 (default) or arm64'
 	@echo '  VARIANT=        one variant of the matrix; a wrong name lists them'
-	@echo '  SUITE=          glob of the KUnit suites to run, for test'
+	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, or "controls"'
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  KSRC=           your own Linux 7.3 tree; it is copied, never changed'
 
@@ -31,7 +31,7 @@ run: ## boot the demonstration: bytes to a device and back, by DMA
 	@$(RUN) run
 
 .PHONY: test
-test: ## boot every variant of the matrix, run KUnit, judge the logs
+test: ## boot every variant of the matrix, run KUnit and the controls, judge the logs
 	@$(RUN) --suite='$(SUITE)' test
 
 .PHONY: shell

@@ -8,7 +8,9 @@ kernel stumble prints "dma-rs-tolerate: <text>": such lines are permitted until 
 
 import re
 
-# Each line that matches one of these is an offence...
+# Each line that matches one of these is an offence. controls.py provokes each of them, but for what
+# our kernels can't print as they are configured and booted (AMD-Vi, virtio_iommu, hung tasks), and
+# for panics: one of the kernel's ends the guest, which is noticed too, one of Rust's is a BUG.
 OFFENCES = [re.compile(pattern) for pattern in (
     r"DMA-API:",
     r"DMAR:.*\b[Ff]ault\b",
@@ -32,8 +34,8 @@ OFFENCES = [re.compile(pattern) for pattern in (
     r"kmemleak: [1-9]\d* new suspected",
 )]
 
-# ... unless it is one of these. "disabled" is not among them: an oracle that is off sees nothing.
-# "Mapped at" explains an offence that was printed before.
+# Lines that look like offences and are none. "disabled" is not among them: an oracle that is off
+# sees nothing. "Mapped at" explains an offence that was printed before.
 HARMLESS = re.compile(r"DMA-API: (preallocated \d+ debug entries|debugging enabled by kernel config|"
                       r"dma_debug_entry pool grown|Mapped at:)")
 
@@ -48,9 +50,10 @@ def offends(line):
     return any(offence.search(line) for offence in OFFENCES) and not HARMLESS.search(line)
 
 
-def judge(lines):
-    """Returns complaints about a log, in order; none if it is clean."""
-    complaints, expected, tolerated, dma_errors, counted = [], [], [], 0, None
+def judge(lines, dma_errors=0):
+    """Returns complaints about a log, in order; none if it is clean. `dma_errors` is how many
+    errors of dma-debug were permitted elsewhere."""
+    complaints, expected, tolerated, counted = [], [], [], None
     for line in lines:
         if EXPECT in line:
             expected.append(line.split(EXPECT, 1)[1].strip())

@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "scripts"))
 # pylint: disable=wrong-import-position
 import build
 import console
+import controls
 import initramfs
 import oracle
 import qemu
@@ -53,6 +54,14 @@ def chosen(options):
         rows = "\n".join(f"    {name:<14} {variant.purpose}" for name, variant in known.items())
         raise Fail(f"unknown VARIANT {options.variant!r} for {options.arch}; known:\n{rows}")
     return [options.variant] if options.variant else list(known)
+
+
+def has_tests(options, name):
+    """Whether a variant may have what the user's glob names. KUnit has no suite "controls"."""
+    variant = variants.VARIANTS[options.arch][name]
+    if variant.controls:
+        return bool(controls.chosen(variant, options.suite))
+    return options.suite.split(".")[0] != controls.SUITE
 
 
 def parse(kunit, guest, lines):
@@ -98,8 +107,9 @@ def guest_cases(guest, wanted, lines):
     return cases
 
 
-def judged_boot(guest, kunit, suite_glob):
-    """Boots one variant and judges everything about it. Returns the cases and kunit.py's words."""
+def boot_tests(guest, kunit, suite_glob):
+    """Boots one variant with its tests. Returns their cases, why the guest was ended if it was, and
+    kunit.py's words about failures."""
     wanted = () if suite_glob else guest.variant.guest_tests
     ended = guest.boot(" ".join(("test", *wanted)),
                        f"kunit.filter_glob={suite_glob}" if suite_glob else "")
@@ -111,6 +121,23 @@ def judged_boot(guest, kunit, suite_glob):
         cases.append(check("suites", guest, missing_suites(guest, cases, suite_glob)))
     cases += guest_cases(guest, wanted, lines)
     cases.append(check("log", guest, oracle.judge(lines)))
+    return cases, ended, words
+
+
+def boot_controls(guest, suite_glob):
+    """Boots one variant in which the oracles must speak. Returns what boot_tests does."""
+    wanted = controls.chosen(guest.variant, suite_glob)
+    ended = guest.boot(f"controls {','.join(wanted)}", "kunit.enable=0")
+    cases, complaints = controls.judge(guest.name, wanted, console.read(guest.log))
+    return [*cases, check("log", guest, complaints)], ended, ""
+
+
+def judged_boot(guest, kunit, suite_glob):
+    """Boots one variant and judges everything about it. Returns the cases and kunit.py's words."""
+    if guest.variant.controls:
+        cases, ended, words = boot_controls(guest, suite_glob)
+    else:
+        cases, ended, words = boot_tests(guest, kunit, suite_glob)
     cases.append(check("boot", guest, [f"{ended}; the last lines:\n{qemu.last_lines(guest)}"] if ended else []))
     return cases, words
 
@@ -139,7 +166,9 @@ def explain(cases, arch):
 
 def test(options):
     """The matrix: every variant boots, two at a time."""
-    names = chosen(options)
+    names = [name for name in chosen(options) if has_tests(options, name)]
+    if not names:
+        raise Fail(f"VARIANT={options.variant} has nothing of SUITE={options.suite}")
     boots, kunit = guests(options, names)
     say(f"booting {len(boots)} {options.arch} variant{'s' * (len(boots) > 1)} under {boots[0].accel}")
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count())) as pool:

@@ -30,6 +30,8 @@ class Variant:
     noncoherent: bool = False
     suites: tuple = ()
     guest_tests: tuple = ()
+    # Instead of all tests: what is to go wrong, in this order (see controls.py).
+    controls: tuple = ()
 
 
 # la57=off: KASAN reports a false wild access when 5-level paging is switched on late.
@@ -52,12 +54,28 @@ COMMON_SUITES = (
     "rust_spinlock_irq_condvar",
 )
 
-# slab_debug=F goes with kmemleak=on: the allocator's lists of free objects hold pointers to those that
-# it has just given away, which hides leaks. With any check of its own it has no such lists.
+# What must make an oracle speak. The leak detector is asked before others leave leaks. lockdep ends
+# with its first report, and goes off when memory was found corrupt or the kernel has stumbled. KASAN
+# would end with its first one too, but for kasan_multi_shot.
+CONTROLS = (
+    "forget-memory",
+    "unbind-mapped", "unmap-direction", "unmap-size", "unmap-device", "unmap-twice", "unmap-failed",
+    "unmap-coherent", "free-size", "map-unchecked", "map-stack", "sync-unmapped", "sync-beyond",
+    "sync-direction",
+    "warn", "index-beyond", "delete-twice", "free-queued", "sleep-atomic", "stall-rcu", "lock-irq",
+    "use-freed", "use-beyond", "write-freed", "use-scatterlist", "read-wild", "read-null",
+)
+IOMMU_CONTROLS = ("read-unmapped", "write-unmapped", "lock-order")
+
+# slab_debug=F goes with kmemleak=on: the allocator's lists of free objects hold pointers to those
+# that it has just given away, which hides leaks. With any check of its own it has no such lists.
 VARIANTS = {
     "x86_64": {
         "kmemleak": Variant("as plain; probes fail at each allocation; the leak detector scans at the end",
                             "kmemleak=on slab_debug=F", guest_tests=("sweep",)),
+        "controls": Variant("the kernel misbehaves: each oracle must say so",
+                            "kmemleak=on slab_debug=F kasan_multi_shot dma_rs_edu.dma_bits=32",
+                            devices=("edu,dma_mask=0xffffffff",), controls=CONTROLS),
         "plain": Variant("dma-direct; edu's 28-bit mask bounces"),
         "swiotlb": Variant("every mapping bounces", "swiotlb=force"),
         "iommu-strict": Variant(
@@ -70,15 +88,27 @@ VARIANTS = {
                           "dma_rs_edu.dma_bits=32 pci=nomsi", devices=("edu,dma_mask=0xffffffff",)),
         "mask64": Variant("a device with 64-bit addresses", "dma_rs_edu.dma_bits=64",
                           devices=("edu,dma_mask=0xffffffffffffffff",)),
+        "controls-iommu": Variant(
+            "the device misbehaves: Intel's IOMMU must say so",
+            "intel_iommu=on iommu.strict=1 dma_rs_edu.dma_bits=32",
+            devices=("intel-iommu,intremap=on", "edu,dma_mask=0xffffffff"),
+            controls=IOMMU_CONTROLS),
     },
     # Memory starts at 1 GiB here, where a device with edu's 28 bits reaches nothing by itself.
     "arm64": {
         "plain": Variant("dma-direct; probes fail at each allocation", "dma_rs_edu.dma_bits=32",
                          devices=("edu,dma_mask=0xffffffff",), guest_tests=("sweep",)),
+        "controls": Variant("the kernel misbehaves: each oracle must say so",
+                            "kmemleak=on slab_debug=F kasan_multi_shot dma_rs_edu.dma_bits=32",
+                            devices=("edu,dma_mask=0xffffffff",), controls=CONTROLS),
         "swiotlb": Variant("every mapping bounces", "swiotlb=force dma_rs_edu.dma_bits=32",
                            devices=("edu,dma_mask=0xffffffff",)),
         "smmuv3": Variant("Arm SMMU, unmapped at once", "iommu.strict=1", machine="iommu=smmuv3"),
         "noncoherent": Variant("a bus that does not snoop caches", "dma_rs_edu.dma_bits=32",
                                devices=("edu,dma_mask=0xffffffff",), noncoherent=True),
+        "controls-iommu": Variant(
+            "the device misbehaves: Arm's SMMU must say so",
+            "iommu.strict=1 dma_rs_edu.dma_bits=32", machine="iommu=smmuv3",
+            devices=("edu,dma_mask=0xffffffff",), controls=IOMMU_CONTROLS),
     },
 }
