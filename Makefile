@@ -34,6 +34,10 @@ run: ## boot the demonstration: bytes to a device and back, by DMA
 test: ## boot every variant of the matrix, run KUnit and the controls, judge the logs
 	@$(RUN) --suite='$(SUITE)' test
 
+.PHONY: selftest
+selftest: ## test the judgement of the runner itself, without a guest
+	@tools/testing/dma-rs/selftest.py
+
 .PHONY: shell
 shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
 	@$(RUN) shell

@@ -74,9 +74,9 @@ class Guest:
     def boot(self, mode, kernel_arguments="", on_line=lambda line: None):
         """Boots to the end. Returns why the guest was ended, or "" if it powered off by itself."""
         command = self.command(mode, kernel_arguments, "stdio")
-        with open(self.log, "wb") as log:
-            child = subprocess.Popen(command, env=clean_env(), stdin=subprocess.DEVNULL,
-                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with open(self.log, "wb") as log, subprocess.Popen(
+                command, env=clean_env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT) as child:
             running.add(child)
             try:
                 return record(child, log, on_line, self.silence, self.total) or (
@@ -84,7 +84,6 @@ class Guest:
             finally:
                 running.discard(child)
                 child.kill()
-                child.wait()
 
 
 def stop_all():

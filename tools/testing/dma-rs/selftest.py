@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Tests of the runner's own judgement, without a guest: each shows it a log that is wrong."""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2] / "scripts"))
+
+# pylint: disable=wrong-import-position
+import console
+import controls
+import oracle
+import qemu
+import results
+import run
+import variants
+
+COUNT = "[    9.000000] dma-rs: dma-api errors {}"
+ERROR = ("[    1.000000] DMA-API: dma_rs_edu 0000:00:01.0: device driver frees DMA memory with "
+         "different size")
+
+
+def case(name, status):
+    """A case of the suite "s"."""
+    return results.Case("plain", "s", name, status)
+
+
+class Oracle(unittest.TestCase):
+    """What a log says."""
+
+    def test_offences(self):
+        """Among them what no control provokes."""
+        for line in ("DMAR: DRHD: handling fault status reg 2",
+                     "AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0003 address=0x7ff]",
+                     "arm-smmu-v3 9050000.smmuv3: event: F_TRANSLATION client: (unassigned sid)",
+                     "virtio_iommu virtio0: page fault from EP 8 at 0xfe000 [W]",
+                     "INFO: task sh:42 blocked for more than 120 seconds.",
+                     "rcu: INFO: rcu_preempt self-detected stall on CPU",
+                     "pagealloc: single bit error",
+                     "rust_kernel: panicked at rust/kernel/dma.rs:1:",
+                     "Kernel panic - not syncing: Attempted to kill init!",
+                     "kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+                     ERROR):
+            with self.subTest(line):
+                self.assertTrue(oracle.offends(line))
+
+    def test_harmless(self):
+        """What a healthy kernel prints."""
+        for line in ("DMA-API: preallocated 65536 debug entries",
+                     "DMA-API: debugging enabled by kernel config",
+                     "DMAR: IOMMU enabled",
+                     "kmemleak: 0 new suspected memory leaks",
+                     "ok 1 stalled_device"):
+            with self.subTest(line):
+                self.assertFalse(oracle.offends(line))
+
+    def test_clean(self):
+        """Nothing to complain about."""
+        self.assertEqual(oracle.judge(["[    1.000000] ok", COUNT.format(0)]), [])
+
+    def test_expected(self):
+        """An offence is permitted once."""
+        log = ["dma-rs-expect: different size", ERROR, COUNT.format(1)]
+        self.assertEqual(oracle.judge(log), [])
+        self.assertEqual(oracle.judge([*log[:2], ERROR, log[2]]), [ERROR])
+
+    def test_never_came(self):
+        """An expected offence must come."""
+        self.assertEqual(oracle.judge(["dma-rs-expect: different size", COUNT.format(0)]),
+                         ["expected, but never came: different size"])
+
+    def test_tolerated(self):
+        """Only until the end of it."""
+        log = ["dma-rs-tolerate: different size", ERROR, "dma-rs-tolerate-end", COUNT.format(0)]
+        self.assertEqual(oracle.judge(log), [])
+        self.assertEqual(oracle.judge([*log[:3], ERROR, log[3]]), [ERROR])
+
+    def test_count(self):
+        """dma-debug prints less than it counts."""
+        self.assertEqual(oracle.judge([COUNT.format(1)]),
+                         ["dma-debug counted 1 errors, 0 were expected"])
+        self.assertEqual(oracle.judge([COUNT.format("")]),
+                         ["dma-debug counted no errors, 0 were expected"])
+        self.assertEqual(oracle.judge([]), ["the guest did not report dma-debug's error count"])
+
+
+class Console(unittest.TestCase):
+    """How a recorded console is read."""
+
+    def read(self, *lines):
+        """Writes and reads a log."""
+        with tempfile.TemporaryDirectory() as name:
+            path = pathlib.Path(name) / "log"
+            path.write_text("\n".join(lines))
+            return console.read(path)
+
+    def test_torn(self):
+        """A record that comes again in full was torn."""
+        self.assertEqual(self.read("[    1.000000] DMA-AP", ERROR), [ERROR])
+
+    def test_again(self):
+        """A record that comes again at once is one."""
+        self.assertEqual(self.read(ERROR, "other", ERROR), ["other", ERROR])
+
+    def test_two(self):
+        """Two records are two: their times differ, or much is between them."""
+        later = ERROR.replace("1.0", "2.0", 1)
+        self.assertEqual(self.read(ERROR, later), [ERROR, later])
+        far = [ERROR, *map(str, range(console.WINDOW)), ERROR]
+        self.assertEqual(self.read(*far), far)
+
+
+class Controls(unittest.TestCase):
+    """Whether an oracle that is silent is noticed."""
+
+    BEGINS, ENDED = "dma-rs: control unmap-size begins", "dma-rs: control unmap-size ended"
+
+    def judge(self, *lines, errors=0):
+        """The control's status, and complaints about the rest."""
+        log = [*lines, COUNT.format(errors)]
+        cases, complaints = controls.judge("controls", ["unmap-size"], log)
+        self.assertEqual([case.name for case in cases], ["unmap-size"])
+        return cases[0].status, complaints
+
+    def test_spoke(self):
+        """The oracle said what it must."""
+        self.assertEqual(self.judge(self.BEGINS, ERROR, self.ENDED, errors=1), (results.PASSED, []))
+
+    def test_silent(self):
+        """Nothing, something else, and what isn't an offence."""
+        for line in ("", ERROR.replace("size", "direction"), ERROR.replace("DMA-API", "dma-api")):
+            with self.subTest(line):
+                self.assertEqual(self.judge(self.BEGINS, line, self.ENDED)[0], results.FAILED)
+
+    def test_outside(self):
+        """The right words at the wrong time."""
+        self.assertEqual(self.judge(self.BEGINS, self.ENDED, ERROR),
+                         (results.FAILED, [ERROR]))
+
+    def test_no_end(self):
+        """The guest died of it, or never came to it."""
+        self.assertEqual(self.judge(self.BEGINS, ERROR)[0], results.FAILED)
+        self.assertEqual(self.judge()[0], results.FAILED)
+
+    def test_count(self):
+        """dma-debug counted more than it said."""
+        self.assertEqual(self.judge(self.BEGINS, ERROR, self.ENDED, errors=2)[1],
+                         ["dma-debug counted 2 errors, 1 were expected"])
+
+    def test_complete(self):
+        """Each control is in a variant of each architecture, and has its words."""
+        for arch, known in variants.VARIANTS.items():
+            with self.subTest(arch):
+                used = [name for variant in known.values() for name in variant.controls]
+                self.assertEqual(sorted(used), sorted(controls.SAYS))
+
+    def test_chosen(self):
+        """SUITE= narrows the controls too."""
+        variant = variants.Variant("", controls=("unmap-size", "warn"))
+        for glob, names in (("", ("unmap-size", "warn")), ("controls", ("unmap-size", "warn")),
+                            ("contr*.unmap*", ("unmap-size",)), ("rust_dma*", ())):
+            with self.subTest(glob):
+                self.assertEqual(controls.chosen(variant, glob), names)
+
+    def test_has_tests(self):
+        """SUITE= leaves out the guests that have nothing of it."""
+        for glob, names in (("", ["plain", "controls"]), ("controls", ["controls"]),
+                            ("rust_dma*", ["plain"]), ("*", ["plain", "controls"])):
+            with self.subTest(glob):
+                options = argparse.Namespace(arch="x86_64", suite=glob)
+                self.assertEqual([name for name in ("plain", "controls")
+                                  if run.has_tests(options, name)], names)
+
+
+class Guest(unittest.TestCase):
+    """Whether a guest that fails is noticed."""
+
+    def boot(self, script, **limits):
+        """Boots a "guest" that is a shell script."""
+        with tempfile.TemporaryDirectory() as name, \
+                mock.patch.object(qemu, "OUT", pathlib.Path(name)), \
+                mock.patch.object(qemu.Guest, "command", lambda *_: ["sh", "-c", script]):
+            return qemu.Guest("x86_64", "plain", None, None, None, **limits).boot("test")
+
+    def test_ends(self):
+        """By itself, or with an error."""
+        self.assertEqual(self.boot("echo hello"), "")
+        self.assertEqual(self.boot("exit 3"), "QEMU ended with status 3")
+
+    def test_silent(self):
+        """It says nothing."""
+        self.assertEqual(self.boot("exec sleep 60", silence=0), "hang: no output for 0 s")
+
+    def test_endless(self):
+        """It does not stop talking."""
+        self.assertEqual(self.boot("exec yes", total=0), "hang: not finished after 0 s")
+
+
+class Verdict(unittest.TestCase):
+    """What becomes of the cases."""
+
+    GUEST = qemu.Guest("x86_64", "plain", variants.Variant("", suites=("extra",)), None, None)
+
+    def test_missing_suite(self):
+        """A suite that did not run, unless the user left it out."""
+        seen = [dataclasses.replace(case("test", results.PASSED), suite=suite)
+                for suite in variants.COMMON_SUITES]
+        self.assertEqual(run.missing_suites(self.GUEST, seen, ""), ["suite extra did not run"])
+        self.assertEqual(run.missing_suites(self.GUEST, seen, "rust_*"), [])
+
+    def test_guest_cases(self):
+        """A test in the guest that failed, and one that never ended."""
+        found = run.guest_cases(self.GUEST, ["a", "b"], ["dma-rs: guest test a failed: why"])
+        self.assertEqual([(each.name, each.status) for each in found],
+                         [("a", results.FAILED), ("guest:plain", results.FAILED)])
+
+    def test_counted(self):
+        """Failures and skips are shown."""
+        cases = [case("a", results.PASSED), case("b", results.FAILED), case("c", results.SKIPPED)]
+        self.assertEqual(results.summary(cases), "1 passed, 1 failed, 1 skipped")
+        self.assertEqual(results.cell(cases), "1 1 FAILED 1 skip")
+
+
+if __name__ == "__main__":
+    unittest.main()
