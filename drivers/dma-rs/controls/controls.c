@@ -43,6 +43,9 @@
 
 #define SIZE		512
 
+/* What the device moves. An IOMMU may report each word, but not many at once. */
+#define MOVED		4
+
 /* Above the per-CPU lists of pages: what is freed isn't soon allocated again. */
 #define STALE_ORDER	5
 
@@ -83,7 +86,7 @@ static void edu_start(dma_addr_t address, bool to_ram)
 {
 	writeq(to_ram ? EDU_MEMORY : address, registers + EDU_SOURCE);
 	writeq(to_ram ? address : EDU_MEMORY, registers + EDU_DESTINATION);
-	writel(SIZE, registers + EDU_COUNT);
+	writel(MOVED, registers + EDU_COUNT);
 	writel(EDU_RUN | (to_ram ? EDU_TO_RAM : 0), registers + EDU_COMMAND);
 }
 

@@ -55,7 +55,7 @@ COMMON_SUITES = (
 )
 
 # What must make an oracle speak. The leak detector is asked before others leave leaks. lockdep ends
-# with its first report, and goes off when memory was found corrupt or the kernel has stumbled. KASAN
+# with its first report, and goes off when memory was found corrupt or the kernel has stumbled; KASAN
 # would end with its first one too, but for kasan_multi_shot.
 CONTROLS = (
     "forget-memory",
