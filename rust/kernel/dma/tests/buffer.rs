@@ -25,14 +25,30 @@ mod cases {
         ensure!(Buffer::len(&vec) == 96);
         ensure!(vec.allocation() >= 400);
         ensure!(Buffer::as_ptr(&vec) == vec.as_slice().as_ptr().cast());
+        ensure!(Buffer::as_mut_ptr(&mut vec).cast_const() == Buffer::as_ptr(&vec));
+        ensure!(!Buffer::is_empty(&vec) && Buffer::is_empty(&KVec::<u32>::new()));
         Ok(())
     }
 
     #[test]
     fn boxes() -> Result {
-        let boxed = KBox::new([1_u16; 10], GFP_KERNEL)?;
+        let mut boxed = KBox::new([1_u16; 10], GFP_KERNEL)?;
 
-        ensure!(Buffer::len(&boxed) == 20 && boxed.allocation() >= 20);
+        ensure!(Buffer::len(&boxed) == 20);
+        // The next size that kmalloc() has.
+        ensure!(boxed.allocation() > 20 && boxed.allocation() % 8 == 0);
+        ensure!(Buffer::as_ptr(&boxed) == (&raw const *boxed).cast());
+        ensure!(Buffer::as_mut_ptr(&mut boxed).cast_const() == Buffer::as_ptr(&boxed));
+        Ok(())
+    }
+
+    #[test]
+    fn boxed_slices() -> Result {
+        let mut boxed: KBox<[u32]> = KBox::new([1_u32; 10], GFP_KERNEL)?;
+
+        ensure!(Buffer::len(&boxed) == 40 && boxed.allocation() >= 40);
+        ensure!(Buffer::as_ptr(&boxed) == boxed.as_ptr().cast());
+        ensure!(Buffer::as_mut_ptr(&mut boxed).cast_const() == Buffer::as_ptr(&boxed));
         Ok(())
     }
 
@@ -53,6 +69,7 @@ mod cases {
             let mut pages = Pages::zeroed(order, GFP_KERNEL)?;
 
             ensure!(Buffer::len(&pages) == PAGE_SIZE << order);
+            ensure!(pages.allocation() == PAGE_SIZE << order);
             ensure!(Buffer::as_ptr(&pages).addr() % (PAGE_SIZE << order) == 0);
             ensure!(pages.iter().all(|&byte| byte == 0));
             // Whoever gets these pages next must not find this.
@@ -61,5 +78,29 @@ mod cases {
 
         ensure!(Pages::zeroed(64, GFP_KERNEL).is_err());
         Ok(())
+    }
+
+    /// All of them go back: far more than others may take meanwhile.
+    #[test]
+    fn pages_go_back() -> Result {
+        let before = free_pages();
+
+        for _ in 0..64 {
+            drop(Pages::zeroed(6, GFP_KERNEL)?);
+        }
+
+        ensure!(free_pages() > before - 1024);
+        Ok(())
+    }
+
+    fn free_pages() -> isize {
+        // CAST: A small number.
+        // SAFETY: The kernel's counter; it is atomic, and reading it is always fine.
+        unsafe {
+            (&raw const bindings::vm_zone_stat)
+                .cast::<isize>()
+                .add(bindings::zone_stat_item_NR_FREE_PAGES as usize)
+                .read_volatile()
+        }
     }
 }

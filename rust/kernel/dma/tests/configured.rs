@@ -119,4 +119,36 @@ mod cases {
             Ok(())
         })
     }
+
+    /// What the C side says about a device reaches the driver.
+    #[cfg(CONFIG_RUST_DMA_SIM)]
+    #[test]
+    fn answers() -> Result {
+        use crate::dma::sim::{
+            self,
+            Model,
+            Script, //
+        };
+
+        for model in Model::ALL {
+            for (mask, limited) in [
+                (DmaMask::new::<24>(), true),
+                (DmaMask::new::<32>(), false),
+                (DmaMask::new::<64>(), false),
+            ] {
+                sim::run(Script::new(model).setup(Setup::new(mask)), |pdev, _| {
+                    let dma = Configured::get(pdev.as_ref())?;
+
+                    ensure!(dma.mask() == mask.value());
+                    ensure!(dma.addressing_limited() == limited);
+                    ensure!(dma.need_sync());
+                    // On x86 no device is anything else.
+                    ensure!(dma.is_coherent() == (model != Model::NonCoherent || cfg!(CONFIG_X86)));
+                    Ok(())
+                })?;
+            }
+        }
+
+        Ok(())
+    }
 }

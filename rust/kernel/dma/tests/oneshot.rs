@@ -463,6 +463,13 @@ mod on_sim {
             drop(back.unmap());
             let counters = sim.counters();
             ensure!((counters.unmaps, counters.syncs_for_cpu, counters.live) == (2, 2, 0));
+
+            // Nobody comes for what this one moved.
+            let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
+            let _ = slot.start(back, 0..MEMORY, 0)?;
+            drop(slot);
+            let counters = sim.counters();
+            ensure!((counters.unmaps, counters.syncs_for_cpu, counters.live) == (3, 2, 0));
             Ok(())
         })
     }

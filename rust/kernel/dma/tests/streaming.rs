@@ -197,7 +197,79 @@ mod cases {
         })
     }
 
-    /// A device that isn't coherent may not write into lines that hold something else.
+    /// A part of some pages, which claims to own so many bytes of them.
+    struct Window {
+        pages: Pages,
+        start: usize,
+        len: usize,
+        allocation: usize,
+    }
+
+    // SAFETY: A part of a buffer is one, if it is inside.
+    unsafe impl Buffer for Window {
+        fn as_ptr(&self) -> *const u8 {
+            Buffer::as_ptr(&self.pages).wrapping_add(self.start)
+        }
+
+        fn as_mut_ptr(&mut self) -> *mut u8 {
+            Buffer::as_mut_ptr(&mut self.pages).wrapping_add(self.start)
+        }
+
+        fn len(&self) -> usize {
+            self.len
+        }
+
+        fn allocation(&self) -> usize {
+            self.allocation
+        }
+    }
+
+    /// A device that isn't coherent may not write into lines that hold something else: neither the
+    /// first nor the last. Each is fine for a device that only reads.
+    #[test]
+    fn shared_lines_at_the_ends() -> Result {
+        // SAFETY: No requirements.
+        // CAST: A small positive number.
+        let line = unsafe { bindings::dma_get_cache_alignment() } as usize;
+        let half = line.div_ceil(2);
+
+        with_platform_device(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let window = |start, len, allocation| -> Result<Window> {
+                Ok(Window {
+                    pages: Pages::zeroed(0, GFP_KERNEL)?,
+                    start,
+                    len,
+                    allocation,
+                })
+            };
+
+            for (start, len, allocation, shared) in [
+                (0, line, line, false),
+                (line, half, line, false),
+                (0, half, half, true),
+                (half, line, 2 * line, true),
+                (0, line + half, line + half, true),
+            ] {
+                let refuse = shared && line > 1 && !dma.is_coherent();
+
+                let read = StreamingBox::<_, ToDevice>::map(dma, window(start, len, allocation)?);
+                ensure!(read.is_ok());
+
+                let written =
+                    StreamingBox::<_, FromDevice>::map(dma, window(start, len, allocation)?);
+                ensure!(written.is_err() == refuse);
+
+                let both =
+                    StreamingBox::<_, Bidirectional>::map(dma, window(start, len, allocation)?);
+                ensure!(both.is_err() == refuse);
+            }
+
+            Ok(())
+        })
+    }
+
+    /// The same, as it happens with `kmalloc()`.
     #[test]
     fn shared_cache_lines() -> Result {
         with_platform_device(|pdev| {
@@ -365,7 +437,9 @@ mod on_sim {
             meter.expect(sync(LEN))?;
 
             // Only the part that the device read can have been written since.
-            let buf = complete(buf, 100..300);
+            let mut buf = complete(buf, 100..300);
+            ensure!(buf.bytes() == &pattern(LEN)?[100..300]);
+            ensure!(buf.bytes_mut() == &pattern(LEN)?[100..300]);
             meter.expect(Calls::default())?;
             let buf = buf.submit();
             meter.expect(sync(200))?;
