@@ -441,11 +441,18 @@ mod on_sim {
             ensure!(buf.bytes() == &pattern(LEN)?[100..300]);
             ensure!(buf.bytes_mut() == &pattern(LEN)?[100..300]);
             meter.expect(Calls::default())?;
+            buf.bytes_mut().fill(0xee);
             let buf = buf.submit();
             meter.expect(sync(200))?;
 
+            let mut seen = [0; LEN];
+            // SAFETY: The buffer is the device's.
+            ensure!(unsafe { sim.device_read(buf.address().to_bits(), &mut seen) });
+            ensure!(seen[..100] == pattern(LEN)?[..100] && seen[300..] == pattern(LEN)?[300..]);
+            ensure!(seen[100..300] == [0xee; 200]);
+
             let buf = complete(buf, 0..LEN);
-            ensure!(is_pattern(&buf.unmap()));
+            ensure!(buf.unmap()[..] == seen);
             meter.expect(Calls {
                 unmaps: 1,
                 ..Calls::default()
