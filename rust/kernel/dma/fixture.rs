@@ -143,22 +143,28 @@ impl<'f> Job<'f> {
     }
 }
 
-/// Runs `body` on a platform device that is made for it, and needs no hardware: as the machine does
-/// DMA for it, and, if they are there, on the simulated buses of all kinds.
+/// The set-up of a device that says nothing else.
+const WIDE: Setup = Setup::new(DmaMask::new::<64>());
+
+/// Runs `body` on a platform device that is made for it, and needs no hardware.
 ///
-/// The device has a mask of 64 bits.
-///
-/// Context: may sleep.
+/// The device has a mask of 64 bits. Context: may sleep.
 ///
 /// # Errors
 ///
 /// What `body` says, and [`EBUSY`] if called by a test that already runs on a device.
 pub fn with_platform_device(mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result) -> Result {
-    with_platform_device_set_up(Some(Setup::new(DmaMask::new::<64>())), &mut body)
+    on_platform_device(Some(WIDE), |_| {}, &mut body, |_| Ok(()))
 }
 
-/// As [`with_platform_device`], with what `dma_setup()` is to return.
-pub fn with_platform_device_set_up(
+/// As [`with_platform_device`], and then, if they are there, once more on each kind of simulated
+/// bus.
+pub fn on_each_bus(mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result) -> Result {
+    on_each_bus_set_up(Some(WIDE), &mut body)
+}
+
+/// As [`on_each_bus`], with what `dma_setup()` is to return.
+pub fn on_each_bus_set_up(
     setup: Option<Setup>,
     mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result,
 ) -> Result {

@@ -29,7 +29,7 @@ mod cases {
             .segment_boundary(0xffff)
             .min_align_mask(0xfff);
 
-        fixture::with_platform_device_set_up(Some(setup), |pdev| {
+        fixture::on_each_bus_set_up(Some(setup), |pdev| {
             let dev: &device::Device<device::Bound> = pdev.as_ref();
             let dma = Configured::get(dev)?;
 
@@ -56,7 +56,7 @@ mod cases {
     /// A driver that says nothing can't map.
     #[test]
     fn no_set_up_no_mapping() -> Result {
-        fixture::with_platform_device_set_up(None, |pdev| {
+        fixture::on_each_bus_set_up(None, |pdev| {
             let dev: &device::Device<device::Bound> = pdev.as_ref();
 
             ensure!(matches!(Configured::get(dev), Err(e) if e == EINVAL));
@@ -69,7 +69,7 @@ mod cases {
     fn refused_mask_fails_the_probe() -> Result {
         let mut ran = false;
         let setup = Setup::new(DmaMask::new::<12>());
-        let outcome = fixture::with_platform_device_set_up(Some(setup), |_| {
+        let outcome = fixture::on_each_bus_set_up(Some(setup), |_| {
             ran = true;
             Ok(())
         });
@@ -81,7 +81,7 @@ mod cases {
     #[test]
     fn empty_mask_fails_the_probe() -> Result {
         let setup = Setup::new(DmaMask::new::<0>());
-        let outcome = fixture::with_platform_device_set_up(Some(setup), |_| Ok(()));
+        let outcome = fixture::on_each_bus_set_up(Some(setup), |_| Ok(()));
 
         ensure!(outcome.is_err());
         Ok(())
@@ -97,7 +97,7 @@ mod cases {
             setup.min_align_mask(0x5),
             setup.min_align_mask(0x3_ffff),
         ] {
-            let outcome = fixture::with_platform_device_set_up(Some(setup), |_| Ok(()));
+            let outcome = fixture::on_each_bus_set_up(Some(setup), |_| Ok(()));
 
             ensure!(outcome == Err(ENODEV));
         }
@@ -110,7 +110,7 @@ mod cases {
     fn second_set_up() -> Result {
         let setup = Setup::new(DmaMask::new::<64>());
 
-        fixture::with_platform_device_set_up(Some(setup), |pdev| {
+        fixture::on_each_bus_set_up(Some(setup), |pdev| {
             setup.apply(pdev.as_ref())?;
             ensure!(Setup::new(DmaMask::new::<32>()).apply(pdev.as_ref()) == Err(EBUSY));
 

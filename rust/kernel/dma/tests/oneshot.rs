@@ -6,7 +6,7 @@ use super::{
     ensure,
     fixture::{
         map_and_note,
-        with_platform_device, //
+        on_each_bus, //
     }, //
 };
 use crate::{
@@ -109,7 +109,7 @@ mod cases {
 
     #[test]
     fn transfer_and_reuse() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
             let mut buf = buffer::<ToDevice>(dma)?;
@@ -132,7 +132,7 @@ mod cases {
     /// An interrupt only makes it look; one that never comes costs time, not the transfer.
     #[test]
     fn interrupts_are_hints() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let irq = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
@@ -159,7 +159,7 @@ mod cases {
     /// After a time-out the buffer is in the slot, until the device is done.
     #[test]
     fn time_out_keeps_the_buffer() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
@@ -192,7 +192,7 @@ mod cases {
     /// A lost handle loses neither the buffer nor the engine.
     #[test]
     fn forgotten_handle() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
@@ -227,7 +227,7 @@ mod cases {
     /// What the device claims to have moved is checked against what it was asked to.
     #[test]
     fn lying_length() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
 
@@ -254,7 +254,7 @@ mod cases {
 
     #[test]
     fn refusals() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
 
@@ -278,7 +278,7 @@ mod cases {
     /// A device that is gone: everybody gets told, nobody waits, the memory stays.
     #[test]
     fn vanished() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(Puppet::new(Answer::Never));
@@ -333,7 +333,7 @@ mod on_sim {
 
     type SimSlot<'a> = Slot<'a, Copier, KVec<u8>>;
 
-    fn on_each_bus(
+    fn on_each_model(
         fate: Fate,
         mut body: impl FnMut(Configured<'_>, &Arc<Sim>, &Arc<CopyEngine>) -> Result,
     ) -> Result {
@@ -364,7 +364,7 @@ mod on_sim {
     #[test]
     fn round_trip() -> Result {
         for fate in [Fate::after(0), Fate::after(3), Fate::within(9)] {
-            on_each_bus(fate, |dma, _, engine| {
+            on_each_model(fate, |dma, _, engine| {
                 let mut slot = SimSlot::new(Copier(engine.clone()));
 
                 for seed in 0..3 {
@@ -388,7 +388,7 @@ mod on_sim {
     /// A buffer that stays mapped: each side sees what the other wrote last.
     #[test]
     fn kept_mapping() -> Result {
-        on_each_bus(Fate::after(1), |dma, _, engine| {
+        on_each_model(Fate::after(1), |dma, _, engine| {
             let mut slot = SimSlot::new(Copier(engine.clone()));
             let mut out = StreamingBox::<_, ToDevice>::map(dma, pattern(7)?)?;
             let mut back = StreamingBox::<_, FromDevice>::map(dma, pattern(8)?)?;
@@ -411,7 +411,7 @@ mod on_sim {
     /// Part of a buffer, part of the engine's memory: what is not meant stays.
     #[test]
     fn partial_transfer() -> Result {
-        on_each_bus(Fate::after(0), |dma, _, engine| {
+        on_each_model(Fate::after(0), |dma, _, engine| {
             let mut slot = SimSlot::new(Copier(engine.clone()));
             let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
             let out = slot.start(out, 100..200, 10)?.wait_polling(EAGER, LONG)?;
@@ -432,7 +432,7 @@ mod on_sim {
     /// No call too many, none too few, and none longer than it has to be.
     #[test]
     fn cost() -> Result {
-        on_each_bus(Fate::after(0), |dma, sim, engine| {
+        on_each_model(Fate::after(0), |dma, sim, engine| {
             let mut slot = SimSlot::new(Copier(engine.clone()));
 
             let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
@@ -492,7 +492,7 @@ mod on_sim {
     /// The driver sleeps until the interrupt; a second one for the same transfer does no harm.
     #[test]
     fn interrupts() -> Result {
-        on_each_bus(Fate::within(5).twice(), |dma, sim, engine| {
+        on_each_model(Fate::within(5).twice(), |dma, sim, engine| {
             let line = Arc::pin_init(
                 pin_init!(Line { completion <- Completion::new() }),
                 GFP_KERNEL,
@@ -525,7 +525,7 @@ mod on_sim {
     /// A device that claims to have moved more, or less.
     #[test]
     fn lying_length() -> Result {
-        on_each_bus(Fate::after(0), |dma, _, engine| {
+        on_each_model(Fate::after(0), |dma, _, engine| {
             let mut slot = SimSlot::new(Copier(engine.clone()));
 
             engine.then(Fate::after(1).reports(10))?;
@@ -549,7 +549,7 @@ mod on_sim {
     /// A transfer that never ends, and a device that goes: the memory stays, though nobody wants it.
     #[test]
     fn never_ending() -> Result {
-        on_each_bus(Fate::never(), |dma, sim, engine| {
+        on_each_model(Fate::never(), |dma, sim, engine| {
             let before = quarantined();
             let mut slot = SimSlot::new(Copier(engine.clone()));
             let (back, noted) = map_and_note::<FromDevice>(dma, pattern(1)?)?;
@@ -571,7 +571,7 @@ mod on_sim {
     /// Where the engine has no room, or is at work for somebody else.
     #[test]
     fn refusals() -> Result {
-        on_each_bus(Fate::after(3), |dma, sim, engine| {
+        on_each_model(Fate::after(3), |dma, sim, engine| {
             let mut slot = SimSlot::new(Copier(engine.clone()));
             let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
 

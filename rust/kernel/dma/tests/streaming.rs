@@ -8,7 +8,7 @@ use super::{
     ensure,
     fixture::{
         map_and_note,
-        with_platform_device, //
+        on_each_bus, //
     }, //
 };
 use crate::{
@@ -80,7 +80,7 @@ mod cases {
     /// The bytes survive each way through the states, for all directions and many lengths.
     #[test]
     fn bytes_come_back() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
 
             for len in [1, 2, 63, 64, 65, 127, 128, 129, 2048, 4095, 4096, 10_000] {
@@ -106,7 +106,7 @@ mod cases {
             Ok(())
         }
 
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
 
             write::<ToDevice>(dma)?;
@@ -117,7 +117,7 @@ mod cases {
     /// A partial transfer defines its range, and only that; unmapping defines all.
     #[test]
     fn partial_completion() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let buf = Streaming::<_, FromDevice>::map(dma, pattern(1024)?)?;
             // SAFETY: There is no device.
@@ -131,7 +131,7 @@ mod cases {
 
     #[test]
     fn all_buffers() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
 
             let buf = Streaming::<_, ToDevice>::map(dma, KBox::new([3_u32; 5], GFP_KERNEL)?)?;
@@ -147,7 +147,7 @@ mod cases {
 
     #[test]
     fn addresses() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let buf = Streaming::<_, ToDevice>::map(dma, pattern(1000)?)?;
             let whole = buf.address();
@@ -172,7 +172,7 @@ mod cases {
     /// A buffer that can't be mapped comes back as it was.
     #[test]
     fn refusals_give_the_buffer_back() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
 
             let empty = Streaming::<_, ToDevice>::map(dma, KVec::<u8>::new());
@@ -233,7 +233,7 @@ mod cases {
         let line = unsafe { bindings::dma_get_cache_alignment() } as usize;
         let half = line.div_ceil(2);
 
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let window = |start, len, allocation| -> Result<Window> {
                 Ok(Window {
@@ -272,7 +272,7 @@ mod cases {
     /// The same, as it happens with `kmalloc()`.
     #[test]
     fn shared_cache_lines() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let small = KBox::new([0_u8; 5], GFP_KERNEL)?;
             let read = Streaming::<_, ToDevice>::map(dma, small)?;
@@ -290,7 +290,7 @@ mod cases {
     /// Room for mappings ends somewhere; then the buffer comes back, and what is mapped stays good.
     #[test]
     fn no_room_left() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let mut held = KVec::new();
 
@@ -319,7 +319,7 @@ mod cases {
     /// Values may be forgotten: that leaks, and nothing else.
     #[test]
     fn dropping_in_flight_is_counted() -> Result {
-        with_platform_device(|pdev| {
+        on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
 
@@ -349,7 +349,7 @@ mod on_sim {
 
     const LEN: usize = 1024;
 
-    fn on_each_bus(mut body: impl FnMut(Configured<'_>, &Sim) -> Result) -> Result {
+    fn on_each_model(mut body: impl FnMut(Configured<'_>, &Sim) -> Result) -> Result {
         for model in Model::ALL {
             sim::run(Script::new(model), |pdev, sim| {
                 body(Configured::get(pdev.as_ref())?, sim)
@@ -419,7 +419,7 @@ mod on_sim {
     /// The CPU fills it again and again.
     #[test]
     fn to_device() -> Result {
-        on_each_bus(|dma, sim| {
+        on_each_model(|dma, sim| {
             let mut meter = Meter::new(sim);
             let map = Calls {
                 maps: 1,
@@ -463,7 +463,7 @@ mod on_sim {
     /// The device fills it again and again.
     #[test]
     fn from_device() -> Result {
-        on_each_bus(|dma, sim| {
+        on_each_model(|dma, sim| {
             let mut meter = Meter::new(sim);
             let to_cpu = |calls, len| Calls {
                 syncs_for_cpu: calls,
@@ -504,7 +504,7 @@ mod on_sim {
     /// Both write: all of it goes each way.
     #[test]
     fn bidirectional() -> Result {
-        on_each_bus(|dma, sim| {
+        on_each_model(|dma, sim| {
             let mut meter = Meter::new(sim);
             let buf = Streaming::<_, Bidirectional>::map(dma, pattern(LEN)?)?;
 
@@ -548,7 +548,7 @@ mod on_sim {
     /// Who throws a buffer away doesn't want its bytes.
     #[test]
     fn drop_syncs_nothing() -> Result {
-        on_each_bus(|dma, sim| {
+        on_each_model(|dma, sim| {
             let buf = Streaming::<_, FromDevice>::map(dma, pattern(LEN)?)?;
             let buf = complete(buf, 0..10);
             let mut meter = Meter::new(sim);
@@ -566,7 +566,7 @@ mod on_sim {
     /// Where no mapping can be had, the buffer is as it was.
     #[test]
     fn failed_map() -> Result {
-        on_each_bus(|dma, sim| {
+        on_each_model(|dma, sim| {
             sim.fail_map(1);
 
             match StreamingBox::<_, Bidirectional>::map(dma, pattern(LEN)?) {
