@@ -70,7 +70,7 @@ def parse(kunit, guest, lines):
         words = subprocess.run(
             [sys.executable, kunit, "parse", "--failed", f"--json={file.name}"],
             env=clean_env(PYTHONDONTWRITEBYTECODE="1"), text=True, errors="replace",
-            input="\n".join(lines) + "\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout
+            input="\n".join(console.for_kunit(lines)) + "\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout
         text = file.read()
     if not text:
         return [], words

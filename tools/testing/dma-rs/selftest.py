@@ -117,6 +117,15 @@ class Console(unittest.TestCase):
         self.assertEqual(self.read(*far), far)
 
 
+    def test_header(self):
+        """What comes between the first lines of a suite goes before them; the plan stays."""
+        first, name, plan = "[ 1.0]     KTAP version 1", "[ 1.2]     # Subtest: s", "[ 1.3]     1..2"
+        other, plain = "[ 1.1] other: text", ["[ 0.1] KTAP version 1", "[ 0.2] 1..19"]
+        self.assertEqual(console.for_kunit([first, other, other, name, plan]),
+                         [other, other, first, name, plan])
+        self.assertEqual(console.for_kunit(plain), plain)
+
+
 class Controls(unittest.TestCase):
     """Whether an oracle that is silent is noticed."""
 
