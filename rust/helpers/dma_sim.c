@@ -2,7 +2,9 @@
 
 #ifdef CONFIG_RUST_DMA_SIM
 
+#include <linux/bottom_half.h>
 #include <linux/hardirq.h>
+#include <linux/interrupt.h>
 #include <linux/io.h>
 #include <linux/irqflags.h>
 #include <linux/scatterlist.h>
@@ -59,6 +61,12 @@ __rust_helper bool rust_helper_dma_sim_interrupt(void (*handler)(void *data),
 	handler(data);
 	__irq_exit();
 	local_irq_restore(flags);
+
+	/* As the end of an interrupt does it. */
+	if (local_softirq_pending() && !in_interrupt()) {
+		local_bh_disable();
+		local_bh_enable();
+	}
 
 	return true;
 }

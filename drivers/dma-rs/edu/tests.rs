@@ -44,6 +44,10 @@ use kernel::{
     kunit,
     pci,
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     time::{
         msecs_to_jiffies,
         Delta, //
@@ -54,10 +58,12 @@ const TICK: Delta = Delta::from_millis(2);
 const SOON: Delta = Delta::from_millis(20);
 const LONG: Delta = Delta::from_secs(2);
 
+/// Whether the suite found a device.
+static PRESENT: Atomic<i32> = Atomic::new(0);
+
 /// Returns whether there is no device, and marks the test as skipped then.
 fn is_absent() -> bool {
-    // CAST: The ID is 16 bits wide.
-    let absent = !fixture::has_pci_device(VENDOR, DEVICE as u16);
+    let absent = PRESENT.load(Relaxed) == 0;
 
     if absent {
         kunit::skip("no edu device (QEMU: -device edu)");
@@ -112,6 +118,15 @@ fn blank(len: usize) -> Result<KVec<u8>> {
 #[kunit_tests(dma_rs_edu)]
 mod cases {
     use super::*;
+
+    #[suite_init]
+    fn look_for_device() -> Result {
+        // CAST: The ID is 16 bits wide.
+        let present = fixture::has_pci_device(VENDOR, DEVICE as u16);
+
+        PRESENT.store(present.into(), Relaxed);
+        Ok(())
+    }
 
     /// Every byte of the device's memory, out and back, at several offsets and lengths.
     #[test]

@@ -58,12 +58,11 @@ macro_rules! dma_ensure {
 
 pub use dma_ensure as ensure;
 
-/// What the driver's callbacks are to do, for the device at `device`.
+/// What the driver's callbacks are to do.
 ///
 /// Lives on the stack of the test, which registers the driver after it is set, and unregisters it
 /// before it goes.
 struct Job<'f> {
-    device: *mut bindings::device,
     setup: Option<Setup>,
     body: &'f mut dyn FnMut(Bus<'_, '_>) -> Result,
     outcome: Result,
@@ -76,8 +75,9 @@ enum Bus<'d, 'a> {
     Platform(&'d platform::Device<Core<'a>>),
 }
 
-/// The job of the test that runs; KUnit runs one at a time.
+/// The job of the test that runs, and the device that it is about. KUnit runs one test at a time.
 static JOB: Atomic<usize> = Atomic::new(0);
+static DEVICE: Atomic<usize> = Atomic::new(0);
 
 impl<'f> Job<'f> {
     /// Registers a driver, and with that probes the device.
@@ -90,20 +90,19 @@ impl<'f> Job<'f> {
         static MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
 
         let mut job = Self {
-            device,
             setup,
             body,
             // What a test finds that was never called, for instance since the set-up was refused.
             outcome: Err(ENODEV),
         };
 
-        if JOB
-            .cmpxchg(0, (&raw mut job).expose_provenance(), Full)
-            .is_err()
-        {
-            pr_err!("dma_test: a test that runs on a device asks for another one\n");
+        let claimed = DEVICE.cmpxchg(0, device.addr(), Full);
+
+        if claimed.is_err() {
             return Err(EBUSY);
         }
+
+        JOB.store((&raw mut job).expose_provenance(), Release);
 
         let registration = KBox::pin_init(
             driver::Registration::<T>::new(c"dma_test", &MODULE),
@@ -113,6 +112,7 @@ impl<'f> Job<'f> {
         // Unbinds. The job must not be found afterwards, whatever came of it.
         let registered = registration.map(drop);
         JOB.store(0, Release);
+        DEVICE.store(0, Release);
 
         registered.and(job.outcome)
     }
@@ -122,20 +122,30 @@ impl<'f> Job<'f> {
         device: *mut bindings::device,
         f: impl FnOnce(&mut Job<'_>) -> Result<R>,
     ) -> Result<R> {
+        // Not by the job: a test that died has left one, and its driver, behind.
+        if DEVICE.load(Acquire) != device.addr() {
+            return Err(ENODEV);
+        }
+
         let job = core::ptr::with_exposed_provenance_mut::<Job<'_>>(JOB.load(Acquire));
 
         if job.is_null() {
             return Err(ENODEV);
         }
 
-        // SAFETY: The job is there while the driver is registered, and its device stays the same.
-        // Other devices' callbacks, which may run at the same time, look at no more than that.
-        if unsafe { (*job).device } != device {
-            return Err(ENODEV);
+        // SAFETY: The job is there while the driver is registered; the callbacks of one device don't
+        // run at the same time.
+        f(unsafe { &mut *job })
+    }
+
+    /// Refuses a second device for a test, before anything is done to it.
+    fn check_free() -> Result {
+        if DEVICE.load(Acquire) != 0 {
+            pr_err!("dma_test: a test has a device, or died and left it: there is no second one\n");
+            return Err(EBUSY);
         }
 
-        // SAFETY: As above; the callbacks of one device don't run at the same time.
-        f(unsafe { &mut *job })
+        Ok(())
     }
 
     fn probe(&mut self, bus: Bus<'_, '_>) {
@@ -187,10 +197,11 @@ pub(super) fn on_platform_device(
     body: &mut dyn FnMut(&platform::Device<Core<'_>>) -> Result,
     after: impl FnOnce(*mut bindings::device) -> Result,
 ) -> Result {
+    Job::check_free()?;
+
     let info = bindings::platform_device_info {
         name: c"dma_test".as_char_ptr(),
-        // A test that asks for a second one gets it, and then is told that it can't be used.
-        id: bindings::PLATFORM_DEVID_AUTO,
+        id: bindings::PLATFORM_DEVID_NONE,
         dma_mask: u64::MAX,
         ..pin_init::zeroed()
     };
@@ -300,7 +311,8 @@ pub fn has_pci_device(vendor: u16, device: u16) -> bool {
 ///
 /// # Errors
 ///
-/// [`ENXIO`] if there is none; what `body` says.
+/// [`ENXIO`] if there is none; [`EBUSY`] if called by a test that already runs on a device; what `body`
+/// says.
 #[cfg(CONFIG_PCI)]
 pub fn with_pci_device(
     vendor: u16,
@@ -308,6 +320,8 @@ pub fn with_pci_device(
     setup: Setup,
     mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
 ) -> Result {
+    Job::check_free()?;
+
     // SAFETY: No requirements; this takes a reference to the device that it returns.
     let pdev =
         unsafe { bindings::pci_get_device(vendor.into(), device.into(), core::ptr::null_mut()) };

@@ -29,6 +29,7 @@ impl Addresses {
         granule: u64,
         offset: u64,
         len: u64,
+        boundary: u64,
     ) -> Option<u64> {
         // The last granule stays free: what is past its end is not an address.
         let window = (mask >> 1) + 1..mask & !(granule - 1);
@@ -39,8 +40,27 @@ impl Addresses {
             self.cursor = window.start;
         }
 
-        let start = find(live, self.cursor..window.end, granule, need)
-            .or_else(|| find(live, window, granule, need))?;
+        // What may not cross a boundary must fit between two.
+        if len - 1 > boundary {
+            return None;
+        }
+
+        let crosses = |start: u64| ((start + offset) & boundary) + (len - 1) > boundary;
+        let next = |start: u64| ((start + offset) | boundary).checked_add(1);
+        let find = |window: Range<u64>| {
+            let mut from = window.start;
+
+            loop {
+                let start = find(live, from..window.end, granule, need)?;
+
+                if boundary == u64::MAX || !crosses(start) {
+                    return Some(start);
+                }
+
+                from = next(start)?;
+            }
+        };
+        let start = find(self.cursor..window.end).or_else(|| find(window))?;
 
         // And one granule that stays free.
         self.cursor = start + need + granule;

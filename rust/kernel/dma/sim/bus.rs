@@ -62,17 +62,20 @@ pub(super) struct Leak {
     direction: DataDirection,
     kind: Kind,
     site: Site,
+    pub(super) forgiven: bool,
 }
 
 impl Leak {
-    /// Undoes a mapping, so that others of the same memory are not taken for a second one. Lists and
-    /// coherent memory stay: nobody knows any more where they are.
+    /// Undoes a mapping, so that others of the same memory are not taken for a second one. Returns
+    /// whether it did: who has a list or coherent memory may still give it back.
     ///
     /// # Safety
     ///
     /// `dev` must be on the bus, and the mapping must belong to nobody.
-    pub(super) unsafe fn undo(&self, dev: *mut bindings::device) {
-        if self.kind == Kind::Single {
+    pub(super) unsafe fn undo(&self, dev: *mut bindings::device) -> bool {
+        let single = self.kind == Kind::Single;
+
+        if single {
             // SAFETY: By the safety requirements.
             unsafe {
                 bindings::dma_unmap_phys(
@@ -84,6 +87,8 @@ impl Leak {
                 );
             }
         }
+
+        single
     }
 }
 
@@ -95,6 +100,7 @@ impl fmt::Display for Leak {
             direction,
             kind,
             site,
+            ..
         } = self;
 
         f.write_fmt(fmt!(
@@ -107,7 +113,7 @@ impl fmt::Display for Leak {
 pub(super) struct Bus {
     model: Model,
     space: usize,
-    addresses: Addresses,
+    addresses: [Addresses; 2],
     live: KVec<Mapping>,
     graves: KVec<Grave>,
     faults: KVec<Record>,
@@ -117,7 +123,6 @@ pub(super) struct Bus {
     pub(super) fail_map: u32,
     pub(super) fail_alloc: u32,
     pub(super) bus_master: bool,
-    pub(super) stopped: bool,
     calls: u64,
     journal: Journal,
 }
@@ -127,7 +132,7 @@ impl Bus {
         Self {
             model: script.model,
             space: script.address_space,
-            addresses: Addresses::new(),
+            addresses: [Addresses::new(), Addresses::new()],
             live: KVec::new(),
             graves: KVec::new(),
             faults: KVec::new(),
@@ -136,7 +141,6 @@ impl Bus {
             fail_map: 0,
             fail_alloc: 0,
             bus_master: true,
-            stopped: false,
             calls: 0,
             journal: Journal::new(),
         }
@@ -163,30 +167,35 @@ impl Bus {
         self.journal.0
     }
 
-    /// Returns what is still mapped.
-    pub(super) fn first_leak(&self) -> Option<Leak> {
-        self.live.first().map(|mapping| Leak {
+    /// Returns the n-th of what is still mapped.
+    pub(super) fn leak(&self, n: usize) -> Option<Leak> {
+        self.live.get(n).map(|mapping| Leak {
             addr: mapping.addr,
             len: mapping.len,
             direction: mapping.direction,
             kind: mapping.kind,
             site: mapping.site,
+            forgiven: mapping.forgiven,
         })
     }
 
-    /// Removes what is left of a leak, without a word.
-    pub(super) fn forget(&mut self, leak: &Leak) {
-        self.live.retain(|mapping| mapping.addr != leak.addr);
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.is_empty()
     }
 
-    pub(super) fn fault_count(&self) -> usize {
-        self.fault_count
+    /// Returns how many faults there were since the last call, and the first of them.
+    pub(super) fn take_faults(&mut self) -> (usize, KVec<Record>) {
+        (
+            core::mem::take(&mut self.fault_count),
+            core::mem::take(&mut self.faults),
+        )
     }
 
-    /// Returns the first faults since the last call, and forgets all.
-    pub(super) fn take_faults(&mut self) -> KVec<Record> {
-        self.fault_count = 0;
-        core::mem::take(&mut self.faults)
+    /// Marks what is mapped now as known to the test; returns how many mappings that are.
+    pub(super) fn forgive(&mut self) -> usize {
+        let unknown = self.live.iter_mut().filter(|mapping| !mapping.forgiven);
+
+        unknown.map(|mapping| mapping.forgiven = true).count()
     }
 
     fn fault(&mut self, record: Record) {
@@ -225,18 +234,35 @@ impl Bus {
         }
     }
 
-    /// Takes bus addresses for `len` bytes that lie at `phys`.
-    fn take_addresses(&mut self, phys: u64, len: usize, limits: &Limits) -> Result<u64> {
-        let (granule, offset) = self.place(phys, limits);
+    /// Takes bus addresses for `len` bytes: one after the other for each kind, since their masks may
+    /// differ.
+    fn take_addresses(
+        &mut self,
+        kind: Kind,
+        (granule, offset): (u64, u64),
+        len: usize,
+        limits: &Limits,
+    ) -> Result<u64> {
         let used: usize = self.live.iter().map(|mapping| mapping.len).sum();
+        let boundary = match kind {
+            Kind::Sg => limits.segment_boundary,
+            Kind::Single | Kind::Coherent => u64::MAX,
+        };
 
-        if used.saturating_add(len) > self.space {
+        if len == 0 || used.saturating_add(len) > self.space {
             return Err(ENOMEM);
         }
 
         // CAST: Widening.
-        self.addresses
-            .take(&self.live, limits.mask, granule, offset, len as u64)
+        self.addresses[usize::from(kind == Kind::Coherent)]
+            .take(
+                &self.live,
+                limits.mask,
+                granule,
+                offset,
+                len as u64,
+                boundary,
+            )
             .ok_or(ENOMEM)
     }
 
@@ -274,7 +300,8 @@ impl Bus {
         }
 
         let view = self.view(len)?;
-        let addr = self.take_addresses(phys, len, limits)?;
+        let place = self.place(phys, limits);
+        let addr = self.take_addresses(Kind::Single, place, len, limits)?;
 
         self.calls += 1;
 
@@ -287,6 +314,7 @@ impl Bus {
             call: self.calls,
             view,
             site: Site::here(),
+            forgiven: false,
         };
 
         // Before the CPU's view is poisoned: a failure must leave it as it is.
@@ -363,13 +391,14 @@ impl Bus {
             let (mut count, mut total) = (0, 0);
 
             for (_, phys, len) in rest.clone() {
-                let joins = self.model != Model::Bounce
-                    && phys % page == 0
-                    && total as u64 % page == 0
-                    && total + len <= limits.max_segment_size
-                    && (total + len) as u64 - 1 <= limits.segment_boundary;
+                let joins = || {
+                    self.model != Model::Bounce
+                        && phys % page == 0
+                        && total + len <= limits.max_segment_size
+                        && (total + len) as u64 <= limits.segment_boundary.saturating_add(1)
+                };
 
-                if count > 0 && !joins {
+                if count > 0 && !joins() {
                     break;
                 }
 
@@ -386,7 +415,8 @@ impl Bus {
                 return Err(EINVAL);
             }
 
-            let segment = self.take_addresses(phys, total, limits)?;
+            let place = self.place(phys, limits);
+            let segment = self.take_addresses(Kind::Sg, place, total, limits)?;
             let mut addr = segment;
 
             for _ in 0..count {
@@ -403,6 +433,7 @@ impl Bus {
                     call,
                     view: self.view(len)?,
                     site,
+                    forgiven: false,
                 })?;
                 addr += len as u64;
             }
@@ -426,7 +457,9 @@ impl Bus {
             return Err(ENOMEM);
         }
 
-        let addr = self.take_addresses(0, len, limits)?;
+        // The DMA API promises as much. CAST: Widening.
+        let granule = PAGE_SIZE.max(len.next_power_of_two()) as u64;
+        let addr = self.take_addresses(Kind::Coherent, (granule, 0), len, limits)?;
 
         self.calls += 1;
         self.add(Mapping {
@@ -438,6 +471,7 @@ impl Bus {
             call: self.calls,
             view: View::Shared,
             site: Site::here(),
+            forgiven: false,
         })?;
 
         Ok(addr)
@@ -451,33 +485,37 @@ impl Bus {
         })
     }
 
-    /// Undoes the mapping that begins at `addr`, if it is as the caller says. Else it stays.
-    pub(super) fn unmap(
+    /// Undoes the mapping of a single buffer, if it is as the caller says. Else it stays.
+    pub(super) fn unmap(&mut self, addr: u64, len: usize, direction: DataDirection, take: bool) {
+        self.counters.unmaps += 1;
+        self.undo(addr, len, take, |mapping| {
+            mapping.kind == Kind::Single && mapping.direction == direction
+        });
+    }
+
+    /// Undoes the mapping of an allocation, if it is as the caller says, who is to free it then.
+    pub(super) fn release(&mut self, cpu: *mut u8, addr: u64, len: usize) -> bool {
+        self.counters.frees += 1;
+        self.undo(addr, len, false, |mapping| {
+            mapping.kind == Kind::Coherent && mapping.cpu == cpu
+        })
+    }
+
+    fn undo(
         &mut self,
         addr: u64,
         len: usize,
-        direction: DataDirection,
-        kind: Kind,
         take: bool,
+        as_said: impl FnOnce(&Mapping) -> bool,
     ) -> bool {
-        match kind {
-            Kind::Coherent => self.counters.frees += 1,
-            Kind::Single | Kind::Sg => self.counters.unmaps += 1,
-        }
-
         let found = self.live.iter().position(|mapping| mapping.addr == addr);
-        let as_said = found.filter(|&at| {
-            let mapping = &self.live[at];
 
-            mapping.kind == kind && mapping.len == len && mapping.direction == direction
-        });
-
-        match as_said {
-            Some(at) => {
+        match found {
+            Some(at) if self.live[at].len == len && as_said(&self.live[at]) => {
                 self.bury(at, take);
                 true
             }
-            None => {
+            _ => {
                 let site = found
                     .map(|at| self.live[at].site)
                     .or_else(|| self.past(addr));
@@ -638,10 +676,11 @@ impl Bus {
         }
     }
 
-    /// The device reads or writes memory. Does nothing after a fault, and without bus mastering.
+    /// A device reads or writes memory, after it said that it had stopped or not. Does nothing after
+    /// a fault, and without bus mastering.
     ///
     /// Returns whether all bytes were moved.
-    pub(super) fn access(&mut self, addr: u64, mut bytes: Access<'_>) -> bool {
+    pub(super) fn access(&mut self, addr: u64, mut bytes: Access<'_>, stopped: bool) -> bool {
         let len = bytes.len();
 
         self.note(if bytes.writes() { b'w' } else { b'r' }, addr, len);
@@ -652,7 +691,7 @@ impl Bus {
             return false;
         }
 
-        let outcome = if self.stopped {
+        let outcome = if stopped {
             Err(Fault::AfterStop)
         } else {
             self.access_mapped(addr, &mut bytes)

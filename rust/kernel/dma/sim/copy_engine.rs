@@ -36,13 +36,15 @@ use crate::{
 /// A simulated copy engine: a register file and a memory.
 ///
 /// What its methods do is what a driver's accesses to registers do, except for those that say that
-/// they are for the test. As an [`Engine`] it is [`Copier`].
+/// they are for the test. Like registers they believe what they are told: who writes an address
+/// aims DMA, though the bus lets it hit only what is mapped. As an [`Engine`] it is [`Copier`].
 ///
 /// # Examples
 ///
 /// ```
 /// use kernel::{
 ///     dma::{
+///         fixture::ensure,
 ///         oneshot::Slot,
 ///         sim::{self, Copier, CopyEngine, Fate, Model, Script},
 ///         Configured, FromDevice, Streaming, ToDevice,
@@ -64,7 +66,7 @@ use crate::{
 ///     let back = Streaming::<_, FromDevice>::map(dma, KVec::from_elem(0_u8, 256, GFP_KERNEL)?)?;
 ///     let back = slot.start(back, 0..256, 0)?.wait_polling(tick, long)?;
 ///
-///     assert!(back.bytes().iter().all(|&byte| byte == 7));
+///     ensure!(back.bytes().iter().all(|&byte| byte == 7));
 ///     Ok(())
 /// })?;
 /// # Ok::<(), Error>(())
@@ -108,7 +110,7 @@ impl CopyEngine {
         let script = sim.script();
         let state = State {
             memory: KVec::from_elem(0, memory, GFP_KERNEL)?,
-            schedule: Schedule::new(script.seed, script.fate),
+            schedule: Schedule::new(sim.next_seed(), script.fate),
             power: Power::new(script.stop),
             moved: 0,
         };
@@ -133,8 +135,13 @@ impl CopyEngine {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`].
+    /// [`EINVAL`] for [`Fate::reports_at`]: there are no descriptors. [`ENOMEM`].
     pub fn then(&self, fate: Fate) -> Result {
+        if fate.elsewhere.is_some() {
+            pr_err!("dma-sim: a copy engine has no descriptors to report in\n");
+            return Err(EINVAL);
+        }
+
         self.state.lock().schedule.then(fate)
     }
 
@@ -160,7 +167,7 @@ impl CopyEngine {
             return Err(EINVAL);
         }
 
-        if state.schedule.is_busy() {
+        if state.schedule.pending() > 0 {
             return Err(EBUSY);
         }
 
@@ -190,7 +197,7 @@ impl CopyEngine {
         let state = self.state.lock();
 
         state.power.answers()?;
-        Ok(state.schedule.is_busy())
+        Ok(state.schedule.pending() > 0)
     }
 
     /// Returns how many bytes the last transfer moved, if the engine says the truth.
@@ -209,7 +216,18 @@ impl CopyEngine {
             schedule, power, ..
         } = &mut *state;
 
-        power.stop(&self.sim, schedule);
+        power.stop(schedule);
+    }
+
+    /// Lets a device that has stopped take requests again.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it is gone.
+    pub fn restart(&self) -> Result {
+        self.state.lock().power.restart()
     }
 
     /// Returns whether the engine has stopped. A tick passes.
@@ -234,8 +252,8 @@ impl Device for CopyEngine {
             let State {
                 memory,
                 schedule,
+                power,
                 moved,
-                ..
             } = &mut *state;
             let Some(event) = schedule.due() else {
                 return;
@@ -247,15 +265,17 @@ impl Device for CopyEngine {
                 to_memory,
             } = event.what;
 
-            if !event.again {
+            if event.again.is_none() {
                 let own = &mut memory[offset..offset + len];
-                let done = if to_memory {
-                    self.sim.access(addr, Access::Write(own))
+                let bytes = if to_memory {
+                    Access::Write(own)
                 } else {
-                    self.sim.access(addr, Access::Read(own))
+                    Access::Read(own)
                 };
+                let done = self.sim.access(addr, bytes, power.has_stopped());
 
                 *moved = event.fate.reports.unwrap_or(if done { len } else { 0 });
+                schedule.done(event, *moved);
             }
 
             // The handler may look at the engine.
@@ -266,6 +286,10 @@ impl Device for CopyEngine {
 
     fn pending(&self) -> usize {
         self.state.lock().schedule.pending()
+    }
+
+    fn unused(&self) -> usize {
+        self.state.lock().schedule.unused()
     }
 
     fn pull(&self) {

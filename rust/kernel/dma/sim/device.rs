@@ -2,12 +2,9 @@
 
 //! What the simulated devices have in common.
 
-use super::{
-    schedule::{
-        Schedule,
-        Stop, //
-    },
-    Sim, //
+use super::schedule::{
+    Schedule,
+    Stop, //
 };
 use crate::prelude::*;
 
@@ -18,6 +15,9 @@ pub(super) trait Device: Send + Sync {
 
     /// Returns how much the device still has to do: while it does, it knows addresses.
     fn pending(&self) -> usize;
+
+    /// Returns how many of the script's fates no request has had.
+    fn unused(&self) -> usize;
 
     /// Takes the device off the bus.
     fn pull(&self);
@@ -59,29 +59,37 @@ impl Power {
         Ok(())
     }
 
+    /// Whether the device has said that it stopped.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
     pub(super) fn is_stopped(&self) -> Result<bool> {
         self.answers()?;
         Ok(self.stopped)
     }
 
     /// Stops the device, in the way that the script has for it.
-    pub(super) fn stop<T: Copy>(&mut self, sim: &Sim, schedule: &mut Schedule<T>) {
+    pub(super) fn stop<T: Copy>(&mut self, schedule: &mut Schedule<T>) {
         match self.stop {
             Stop::Works => {
                 schedule.clear();
                 self.stopped = true;
-                sim.forbid_access();
             }
             Stop::Hangs => {}
             Stop::Gone => {
                 schedule.clear();
                 self.pull();
             }
-            Stop::Lies => {
-                self.stopped = true;
-                sim.forbid_access();
-            }
+            Stop::Lies => self.stopped = true,
         }
+    }
+
+    /// Lets a stopped device take requests again.
+    pub(super) fn restart(&mut self) -> Result {
+        self.answers()?;
+        self.stopped = false;
+        Ok(())
     }
 
     pub(super) fn pull(&mut self) {

@@ -4,7 +4,6 @@
 
 use super::{
     bus::Limits,
-    views::Kind,
     Sim, //
 };
 use crate::{
@@ -122,7 +121,9 @@ unsafe extern "C" fn alloc(
     gfp: bindings::gfp_t,
     _attrs: c_ulong,
 ) -> *mut c_void {
-    let len = size.next_multiple_of(PAGE_SIZE);
+    let Some(len) = size.checked_next_multiple_of(PAGE_SIZE) else {
+        return core::ptr::null_mut();
+    };
     // SAFETY: No requirements.
     let memory = unsafe { bindings::alloc_pages_exact_noprof(len, gfp | bindings::__GFP_ZERO) };
 
@@ -155,19 +156,19 @@ unsafe extern "C" fn free(
     handle: DmaAddress,
     _attrs: c_ulong,
 ) {
-    let len = size.next_multiple_of(PAGE_SIZE);
+    // What can't be rounded up was never allocated.
+    let len = size.checked_next_multiple_of(PAGE_SIZE).unwrap_or(size);
     // SAFETY: See above.
     let sim = unsafe { sim(dev) };
-    let both = DataDirection::Bidirectional;
+    let released = sim.bus.lock().release(memory.cast(), handle, len);
 
-    if sim
-        .bus
-        .lock()
-        .unmap(handle, len, both, Kind::Coherent, false)
-    {
+    if released {
         // SAFETY: It was allocated by `alloc()` with this length.
         unsafe { bindings::free_pages_exact(memory, len) };
     }
+
+    // The last use of the bus.
+    drop(sim.keeper());
 }
 
 unsafe extern "C" fn map_phys(
@@ -207,7 +208,7 @@ unsafe extern "C" fn unmap_phys(
 
     sim.bus
         .lock()
-        .unmap(addr, size, direction(dir), Kind::Single, moves(attrs));
+        .unmap(addr, size, direction(dir), moves(attrs));
 }
 
 /// The entries of a list of `nents`, as it was before it was mapped.
@@ -290,6 +291,9 @@ unsafe extern "C" fn unmap_sg(
     sim.bus
         .lock()
         .unmap_list(addr, nents as usize, direction(dir), moves(attrs));
+
+    // The last use of the bus.
+    drop(sim.keeper());
 }
 
 unsafe extern "C" fn sync_single_for_cpu(

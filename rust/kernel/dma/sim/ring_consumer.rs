@@ -57,7 +57,7 @@ const MAX_FRAME: usize = 64 << 10;
 ///
 /// ```
 /// use kernel::{
-///     dma::sim::{self, Model, RingConsumer, Script},
+///     dma::{fixture::ensure, sim::{self, Model, RingConsumer, Script}},
 ///     prelude::*,
 /// };
 ///
@@ -65,7 +65,7 @@ const MAX_FRAME: usize = 64 << 10;
 ///     let nic = RingConsumer::new(sim)?;
 ///
 ///     nic.receive(b"a frame from elsewhere")?;
-///     assert!(nic.next_sent().is_none());
+///     ensure!(nic.next_sent().is_none());
 ///     Ok(())
 /// })?;
 /// # Ok::<(), Error>(())
@@ -88,6 +88,15 @@ struct State {
     sent: KVec<KVec<u8>>,
 }
 
+impl State {
+    /// Returns where a descriptor is. The device believes what it is told, also nonsense.
+    fn descriptor(&self, index: usize) -> DmaAddress {
+        // CAST: Cut on purpose.
+        self.base
+            .wrapping_add(index.wrapping_mul(DESCRIPTOR) as DmaAddress)
+    }
+}
+
 impl RingConsumer {
     /// The driver asks the device to write the buffer.
     pub const WRITE: u32 = 1;
@@ -108,7 +117,7 @@ impl RingConsumer {
             base: 0,
             entries: 0,
             tail: 0,
-            schedule: Schedule::new(script.seed, script.fate),
+            schedule: Schedule::new(sim.next_seed(), script.fate),
             power: Power::new(script.stop),
             loopback: false,
             received: KVec::new(),
@@ -190,7 +199,7 @@ impl RingConsumer {
             return Err(EINVAL);
         }
 
-        if state.schedule.is_busy() {
+        if state.schedule.pending() > 0 {
             return Err(EBUSY);
         }
 
@@ -217,6 +226,10 @@ impl RingConsumer {
         if tail >= state.entries {
             return Err(EINVAL);
         }
+
+        let count = (tail + state.entries - state.tail) % state.entries;
+
+        state.schedule.reserve(count)?;
 
         while state.tail != tail {
             let index = state.tail;
@@ -255,7 +268,18 @@ impl RingConsumer {
             schedule, power, ..
         } = &mut *state;
 
-        power.stop(&self.sim, schedule);
+        power.stop(schedule);
+    }
+
+    /// Lets a device that has stopped take requests again.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it is gone.
+    pub fn restart(&self) -> Result {
+        self.state.lock().power.restart()
     }
 
     /// Returns whether the device has stopped. A tick passes.
@@ -272,17 +296,17 @@ impl RingConsumer {
 
     /// Carries out a descriptor; returns how many bytes were moved, or `None` if it has to wait.
     fn carry_out(&self, state: &mut State, index: usize) -> Result<Option<usize>> {
-        // CAST: Widening, here and below.
-        let at = state.base + (index * DESCRIPTOR) as u64;
+        let at = state.descriptor(index);
         let mut descriptor = [0; DESCRIPTOR];
 
-        self.fetch(at, &mut descriptor)?;
+        self.fetch(state, at, &mut descriptor)?;
 
         let [addr_0, addr_1, addr_2, addr_3, addr_4, addr_5, addr_6, addr_7, len_0, len_1, len_2, len_3, flags @ ..] =
             descriptor;
         let addr = u64::from_le_bytes([
             addr_0, addr_1, addr_2, addr_3, addr_4, addr_5, addr_6, addr_7,
         ]);
+        // CAST: Widening.
         let len = u32::from_le_bytes([len_0, len_1, len_2, len_3]) as usize;
         let flags = u32::from_le_bytes(flags);
 
@@ -292,13 +316,17 @@ impl RingConsumer {
             };
             let moved = len.min(frame.len());
 
-            self.sim.access(addr, Access::Write(&frame[..moved]));
+            self.sim.access(
+                addr,
+                Access::Write(&frame[..moved]),
+                state.power.has_stopped(),
+            );
             return Ok(Some(moved));
         }
 
         let mut frame = KVec::from_elem(0, len.min(MAX_FRAME), GFP_ATOMIC)?;
 
-        self.fetch(addr, &mut frame)?;
+        self.fetch(state, addr, &mut frame)?;
 
         if state.loopback {
             state.received.push(frame, GFP_ATOMIC)?;
@@ -309,8 +337,10 @@ impl RingConsumer {
         Ok(Some(len))
     }
 
-    fn fetch(&self, addr: DmaAddress, to: &mut [u8]) -> Result {
-        if self.sim.access(addr, Access::Read(to)) {
+    fn fetch(&self, state: &State, addr: DmaAddress, to: &mut [u8]) -> Result {
+        let stopped = state.power.has_stopped();
+
+        if self.sim.access(addr, Access::Read(to), stopped) {
             Ok(())
         } else {
             Err(EFAULT)
@@ -322,12 +352,13 @@ impl RingConsumer {
         // What the device reports may be anything; more than fits is cut.
         let moved = event.fate.reports.unwrap_or(moved) as u32;
         let index = event.fate.elsewhere.unwrap_or(event.what);
-        let at = state.base + (index * DESCRIPTOR + 8) as u64;
+        let at = state.descriptor(index).wrapping_add(8);
         let mut words = [0; 8];
 
         words[..4].copy_from_slice(&moved.to_le_bytes());
         words[4..].copy_from_slice(&Self::DONE.to_le_bytes());
-        self.sim.access(at, Access::Write(&words));
+        self.sim
+            .access(at, Access::Write(&words), state.power.has_stopped());
     }
 }
 
@@ -341,11 +372,14 @@ impl Device for RingConsumer {
                 return;
             };
 
-            if event.again {
-                self.report(&state, &event, 0);
+            if let Some(moved) = event.again {
+                self.report(&state, &event, moved);
             } else {
                 match self.carry_out(&mut state, event.what) {
-                    Ok(Some(moved)) => self.report(&state, &event, moved),
+                    Ok(Some(moved)) => {
+                        self.report(&state, &event, moved);
+                        state.schedule.done(event, moved);
+                    }
                     Ok(None) => {
                         state.schedule.put_off(event);
                         continue;
@@ -363,6 +397,10 @@ impl Device for RingConsumer {
 
     fn pending(&self) -> usize {
         self.state.lock().schedule.pending()
+    }
+
+    fn unused(&self) -> usize {
+        self.state.lock().schedule.unused()
     }
 
     fn pull(&self) {

@@ -131,8 +131,8 @@ pub(super) struct Schedule<T> {
 pub(super) struct Event<T> {
     pub(super) what: T,
     pub(super) fate: Fate,
-    /// Whether it was carried out before, and is only reported again.
-    pub(super) again: bool,
+    /// If it was carried out before and is only reported again: how many bytes were moved.
+    pub(super) again: Option<usize>,
     due: u64,
     order: u64,
 }
@@ -154,8 +154,18 @@ impl<T: Copy> Schedule<T> {
         Ok(self.fates.push(fate, GFP_ATOMIC)?)
     }
 
+    /// Makes room for so many requests.
+    pub(super) fn reserve(&mut self, count: usize) -> Result {
+        Ok(self.events.reserve(count, GFP_ATOMIC)?)
+    }
+
+    /// Returns how many fates no request has had.
+    pub(super) fn unused(&self) -> usize {
+        self.fates.len()
+    }
+
     pub(super) fn ask(&mut self, what: T) -> Result {
-        self.events.reserve(1, GFP_ATOMIC)?;
+        self.reserve(1)?;
 
         let fate = self.fates.remove(0).unwrap_or(self.usual);
         let due = match fate.delay {
@@ -168,7 +178,7 @@ impl<T: Copy> Schedule<T> {
         self.push(Event {
             what,
             fate,
-            again: false,
+            again: None,
             due,
             order: self.asked,
         })
@@ -190,17 +200,19 @@ impl<T: Copy> Schedule<T> {
             .enumerate()
             .filter(|(_, event)| event.due <= self.now)
             .min_by_key(|(_, event)| (event.due, event.order))?;
-        let event = self.events.remove(at).ok()?;
 
-        if event.fate.twice && !event.again {
+        self.events.remove(at).ok()
+    }
+
+    /// An event was carried out; it may have to be reported again.
+    pub(super) fn done(&mut self, event: Event<T>, moved: usize) {
+        if event.fate.twice && event.again.is_none() {
             let _ = self.push(Event {
-                again: true,
-                due: event.due.max(self.now) + 1,
+                again: Some(moved),
+                due: self.now + 1,
                 ..event
             });
         }
-
-        Some(event)
     }
 
     /// Puts an event off that can't be carried out yet.
@@ -211,14 +223,11 @@ impl<T: Copy> Schedule<T> {
         });
     }
 
-    /// Returns whether a request is not carried out yet.
-    pub(super) fn is_busy(&self) -> bool {
-        self.events.iter().any(|event| !event.again)
-    }
-
-    /// Returns how many requests are not carried out, or will be reported again.
+    /// Returns how many requests are not carried out.
     pub(super) fn pending(&self) -> usize {
-        self.events.len()
+        let waiting = self.events.iter().filter(|event| event.again.is_none());
+
+        waiting.count()
     }
 
     pub(super) fn clear(&mut self) {

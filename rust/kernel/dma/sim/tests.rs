@@ -97,7 +97,7 @@ mod cases {
             let mut buf = StreamingBox::<_, D>::map(dma, filled(1, 64)?)?;
 
             // Mapped, but still the CPU's: it has no address yet that one could ask for.
-            let addr = sim.bus.lock().first_leak().ok_or(ENOENT)?.addr;
+            let addr = sim.bus.lock().leak(0).ok_or(ENOENT)?.addr;
             read(sim, addr, 64)?;
             faults(sim, &[Fault::NotGiven])?;
 
@@ -329,6 +329,59 @@ mod cases {
             },
         );
         ensure!(busy == Err(EINVAL));
+
+        let unused = run(Script::new(Model::NonCoherent), |_, sim| {
+            CopyEngine::new(sim, 64)?.then(Fate::never())
+        });
+        ensure!(unused == Err(EINVAL));
+
+        let mut kept = None;
+        let connected = run(Script::new(Model::NonCoherent), |_, sim| {
+            kept = Some(sim.connect(Handler::new()?, Clock::Timer)?);
+            Ok(())
+        });
+        ensure!(connected == Err(EINVAL) && kept.is_some());
+        Ok(())
+    }
+
+    /// An allocation that outlives its device is a leak, and nothing worse.
+    #[test]
+    fn outliving_allocation() -> Result {
+        let mut kept = None;
+        let mut bus = None;
+        let leaky = run(Script::new(Model::NonCoherent), |pdev, sim| {
+            kept = Some(Coherent::<u64>::zeroed(pdev.as_ref(), GFP_KERNEL)?);
+            bus = Some(sim.clone());
+            Ok(())
+        });
+
+        ensure!(leaky == Err(EINVAL) && kept.is_some());
+        drop(kept);
+
+        // It went back where it came from.
+        ensure!(bus.is_some_and(|sim| sim.counters().live == 0 && sim.counters().frees == 1));
+        Ok(())
+    }
+
+    /// A test that knows of a leak says so.
+    #[test]
+    fn known_leaks() -> Result {
+        let mut ptr = core::ptr::null();
+
+        run(Script::new(Model::NonCoherent), |pdev, sim| {
+            let buf = filled(0, 64)?;
+
+            ptr = buf.as_ptr();
+            core::mem::forget(Streaming::<_, ToDevice>::map(
+                Configured::get(pdev.as_ref())?,
+                buf,
+            )?);
+            ensure!(sim.take_leaks() == 1 && sim.take_leaks() == 0);
+            Ok(())
+        })?;
+
+        // SAFETY: It was leaked, and the bus it was mapped on is gone.
+        unsafe { fixture::free_quarantined(ptr) };
         Ok(())
     }
 
@@ -338,14 +391,14 @@ mod cases {
         run(Script::new(Model::Bounce), |pdev, sim| {
             let dma = Configured::get(pdev.as_ref())?;
             let (buf, addr) = given::<ToDevice>(dma, 64)?;
-            let leak = sim.bus.lock().first_leak().ok_or(ENOENT)?;
+            let leak = sim.bus.lock().leak(0).ok_or(ENOENT)?;
             let report = CString::try_from_fmt(fmt!("{leak}"))?;
 
             ensure!(contains(report.to_bytes(), b"reports_name_the_site"));
             drop(take_back(buf));
 
             read(sim, addr, 1)?;
-            let faults = sim.bus.lock().take_faults();
+            let (_, faults) = sim.bus.lock().take_faults();
             let report = CString::try_from_fmt(fmt!("{}", faults[0]))?;
 
             ensure!(contains(report.to_bytes(), b"AfterUnmap"));
@@ -596,6 +649,13 @@ mod cases {
                 write(sim, memory.dma_address(), 0x44, 8)?;
                 // SAFETY: The device is done.
                 ensure!(unsafe { memory.as_ptr().read_volatile() } == 0x4444_4444_4444_4444);
+
+                // As aligned as the DMA API promises.
+                let large = Coherent::<u8>::zeroed_slice(pdev.as_ref(), 20_000, GFP_KERNEL)?;
+                ensure!(large.dma_address() % (32 << 10) == 0);
+                ensure!(
+                    Coherent::<u8>::zeroed_slice(pdev.as_ref(), usize::MAX, GFP_KERNEL).is_err()
+                );
                 Ok(())
             })?;
         }
@@ -657,6 +717,57 @@ mod cases {
             sim.advance(1);
             ensure!(handler.calls.load(Relaxed) == 2);
             ensure!(handler.in_interrupt.load(Relaxed) == 2);
+
+            drop(line);
+            drop(take_back(buf));
+            Ok(())
+        })
+    }
+
+    /// Looks at the device that interrupted, and remembers whether it was called meanwhile.
+    struct Nosy {
+        engine: Arc<CopyEngine>,
+        depth: Atomic<i32>,
+        nested: Atomic<i32>,
+        calls: Atomic<i32>,
+    }
+
+    impl irq::Handler for Nosy {
+        fn handle(&self) -> irq::IrqReturn {
+            if self.depth.fetch_add(1, Relaxed) > 0 {
+                self.nested.store(1, Relaxed);
+            }
+
+            let _ = self.engine.is_busy();
+            self.calls.fetch_add(1, Relaxed);
+            self.depth.fetch_add(-1, Relaxed);
+            irq::IrqReturn::Handled
+        }
+    }
+
+    /// A handler isn't called again while it runs, though it makes time pass.
+    #[test]
+    fn handler_runs_once_at_a_time() -> Result {
+        let script = Script::new(Model::NonCoherent).fate(Fate::after(1).twice());
+
+        run(script, |pdev, sim| {
+            let engine = CopyEngine::new(sim, 64)?;
+            let nosy = Arc::new(
+                Nosy {
+                    engine: engine.clone(),
+                    depth: Atomic::new(0),
+                    nested: Atomic::new(0),
+                    calls: Atomic::new(0),
+                },
+                GFP_KERNEL,
+            )?;
+            let line = sim.connect(nosy.clone(), Clock::Looks)?;
+            let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+
+            engine.command(addr, 64, 0, false)?;
+            sim.advance(1);
+            sim.advance(1);
+            ensure!(nosy.nested.load(Relaxed) == 0 && nosy.calls.load(Relaxed) == 2);
 
             drop(line);
             drop(take_back(buf));
@@ -727,6 +838,16 @@ mod cases {
 
                 sim.advance(20);
                 faults(sim, faulty.as_slice())?;
+
+                // What has stopped can be used again.
+                let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+                if stop == Stop::Works {
+                    ensure!(engine.command(addr, 64, 0, false) == Err(ESHUTDOWN));
+                    engine.restart()?;
+                    engine.command(addr, 64, 0, false)?;
+                    sim.advance(20);
+                }
+                drop(take_back(buf));
                 Ok(())
             })?;
         }
@@ -918,6 +1039,31 @@ mod cases {
         }
 
         Ok(())
+    }
+
+    /// What is reported twice is reported after it was carried out, and with the same words.
+    #[test]
+    fn repeated_reports() -> Result {
+        let script = Script::new(Model::NonCoherent).fate(Fate::after(0).twice());
+
+        run(script, |pdev, sim| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let mut ring = Ring::new(dma, pdev.as_ref(), sim)?;
+
+            // A descriptor to receive with, and nothing to receive.
+            ring.post(1)?;
+            sim.advance(3);
+            ensure!(ring.status(0).1 == RingConsumer::WRITE);
+
+            ring.nic.receive(&filled(9, 40)?)?;
+            sim.advance(1);
+            ensure!(ring.status(0) == (40, RingConsumer::DONE));
+
+            ring.put(0, 0, 0, 0);
+            sim.advance(1);
+            ensure!(ring.status(0) == (40, RingConsumer::DONE));
+            ring.stop()
+        })
     }
 
     /// A device that lies about lengths and descriptors.

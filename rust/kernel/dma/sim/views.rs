@@ -40,7 +40,23 @@ pub(super) enum View {
     /// The same memory: coherent allocations, and all mappings on a coherent bus.
     Shared,
     /// Another memory.
-    Separate(KVec<Byte>),
+    Separate(Shadow),
+}
+
+/// A memory of the device's own, in pieces that can be had in any context.
+pub(super) struct Shadow(KVec<KVec<Byte>>);
+
+/// How many bytes are in a piece of a [`Shadow`].
+const PIECE: usize = 1024;
+
+impl Shadow {
+    fn at(&mut self, i: usize) -> &mut Byte {
+        &mut self.0[i / PIECE][i % PIECE]
+    }
+
+    fn get(&self, i: usize) -> Byte {
+        self.0[i / PIECE][i % PIECE]
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -74,6 +90,8 @@ pub(super) struct Mapping {
     pub(super) call: u64,
     pub(super) view: View,
     pub(super) site: Site,
+    /// Whether the test knows that nobody will undo it.
+    pub(super) forgiven: bool,
 }
 
 // SAFETY: The memory at `cpu` may be accessed from any thread.
@@ -87,11 +105,14 @@ impl View {
             owner: Owner::Cpu,
         };
 
-        Ok(Self::Separate(KVec::from_elem(
-            byte,
-            len,
-            GFP_ATOMIC | __GFP_NOWARN,
-        )?))
+        let flags = GFP_ATOMIC | __GFP_NOWARN;
+        let mut pieces = KVec::with_capacity(len.div_ceil(PIECE), flags)?;
+
+        for start in (0..len).step_by(PIECE) {
+            pieces.push(KVec::from_elem(byte, PIECE.min(len - start), flags)?, flags)?;
+        }
+
+        Ok(Self::Separate(Shadow(pieces)))
     }
 }
 
@@ -119,7 +140,7 @@ impl Mapping {
         };
 
         for i in range {
-            let byte = &mut bytes[i];
+            let byte = bytes.at(i);
 
             // What only the device writes goes there once: the CPU has had no business to write
             // since.
@@ -147,7 +168,7 @@ impl Mapping {
         };
 
         for i in range {
-            let byte = &mut bytes[i];
+            let byte = bytes.at(i);
 
             if device_writes {
                 // SAFETY: By the type invariants.
@@ -176,7 +197,7 @@ impl Mapping {
         }
 
         let bytes = match &self.view {
-            View::Separate(bytes) => &bytes[at..at + to.len()],
+            View::Separate(bytes) => bytes,
             View::Shared => {
                 // SAFETY: By the type invariants; the caller keeps to the mapping.
                 unsafe { to.as_mut_ptr().copy_from(self.cpu.add(at), to.len()) };
@@ -184,7 +205,9 @@ impl Mapping {
             }
         };
 
-        for (i, (to, byte)) in to.iter_mut().zip(bytes).enumerate() {
+        for (i, to) in to.iter_mut().enumerate() {
+            let byte = bytes.get(at + i);
+
             if byte.owner == Owner::Cpu {
                 return Err(Fault::NotGiven);
             }
@@ -207,7 +230,7 @@ impl Mapping {
         }
 
         let bytes = match &mut self.view {
-            View::Separate(bytes) => &mut bytes[at..at + from.len()],
+            View::Separate(bytes) => bytes,
             View::Shared => {
                 // SAFETY: By the type invariants; the caller keeps to the mapping.
                 unsafe { self.cpu.add(at).copy_from(from.as_ptr(), from.len()) };
@@ -215,12 +238,12 @@ impl Mapping {
             }
         };
 
-        if bytes.iter().any(|byte| byte.owner == Owner::Cpu) {
+        if (at..at + from.len()).any(|i| bytes.get(i).owner == Owner::Cpu) {
             return Err(Fault::NotGiven);
         }
 
-        for (i, (byte, &value)) in bytes.iter_mut().zip(from).enumerate() {
-            *byte = Byte {
+        for (i, &value) in from.iter().enumerate() {
+            *bytes.at(at + i) = Byte {
                 value,
                 owner: Owner::Device,
             };

@@ -516,8 +516,6 @@ mod on_sim {
             }
 
             drop(connection);
-            // The last repetition.
-            sim.advance(2);
             Ok(())
         })
     }
