@@ -100,91 +100,56 @@ static int edu_wait(void)
 }
 
 /* The driver lets go of the device, but not of a mapping. */
-static int unbind_mapped(void)
+static int unbind_mapped(struct mapping *mapping)
 {
 	struct pci_dev *pdev = edu;
-	struct mapping mapping;
 	int ret;
-
-	ret = map(&mapping, DMA_FROM_DEVICE);
-	if (ret)
-		return ret;
 
 	device_release_driver(&pdev->dev);
 	ret = device_attach(&pdev->dev);
 	if (ret < 0 || !edu)
 		return -ENODEV;
 
-	unmap(&mapping);
-	kfree(mapping.buffer);
+	unmap(mapping);
 	return 0;
 }
 
 /* Unmapped with another direction than mapped. */
-static int unmap_direction(void)
+static int unmap_direction(struct mapping *mapping)
 {
-	struct mapping mapping;
-	int ret;
-
-	ret = map(&mapping, DMA_FROM_DEVICE);
-	if (ret)
-		return ret;
-
-	dma_unmap_single(&edu->dev, mapping.address, SIZE, DMA_TO_DEVICE);
-	kfree(mapping.buffer);
+	dma_unmap_single(&edu->dev, mapping->address, SIZE, DMA_TO_DEVICE);
 	return 0;
 }
 
 /* Only a part is unmapped. */
-static int unmap_size(void)
+static int unmap_size(struct mapping *mapping)
 {
-	struct mapping mapping;
-	int ret;
-
-	ret = map(&mapping, DMA_FROM_DEVICE);
-	if (ret)
-		return ret;
-
-	dma_unmap_single(&edu->dev, mapping.address, SIZE / 2, DMA_FROM_DEVICE);
-	kfree(mapping.buffer);
+	dma_unmap_single(&edu->dev, mapping->address, SIZE / 2, DMA_FROM_DEVICE);
 	return 0;
 }
 
 /* Mapped for one device, unmapped for another. */
-static int unmap_device(void)
+static int unmap_device(struct mapping *mapping)
 {
 	struct pci_dev *other = pci_get_device(PCI_ANY_ID, PCI_ANY_ID, NULL);
-	struct mapping mapping;
 	int ret = -ENODEV;
 
-	if (!other || other == edu)
-		goto out;
+	if (other && other != edu) {
+		dma_unmap_single(&other->dev, mapping->address, SIZE,
+				 DMA_FROM_DEVICE);
+		ret = 0;
+	}
 
-	ret = map(&mapping, DMA_FROM_DEVICE);
-	if (ret)
-		goto out;
-
-	dma_unmap_single(&other->dev, mapping.address, SIZE, DMA_FROM_DEVICE);
-	unmap(&mapping);
-	kfree(mapping.buffer);
-out:
+	unmap(mapping);
 	pci_dev_put(other);
 	return ret;
 }
 
 /* Unmapped twice. */
-static int unmap_twice(void)
+static int unmap_twice(struct mapping *mapping)
 {
-	struct mapping mapping;
-	int ret;
-
-	ret = map(&mapping, DMA_FROM_DEVICE);
-	if (ret)
-		return ret;
-
-	unmap(&mapping);
-	unmap(&mapping);
-	kfree(mapping.buffer);
+	unmap(mapping);
+	unmap(mapping);
 	return 0;
 }
 
@@ -254,84 +219,43 @@ static int map_stack(void)
 }
 
 /* Synced after the unmap. */
-static int sync_unmapped(void)
+static int sync_unmapped(struct mapping *mapping)
 {
-	struct mapping mapping;
-	int ret;
-
-	ret = map(&mapping, DMA_FROM_DEVICE);
-	if (ret)
-		return ret;
-
-	unmap(&mapping);
-	dma_sync_single_for_cpu(&edu->dev, mapping.address, SIZE,
+	unmap(mapping);
+	dma_sync_single_for_cpu(&edu->dev, mapping->address, SIZE,
 				DMA_FROM_DEVICE);
-	kfree(mapping.buffer);
 	return 0;
 }
 
 /* Synced beyond the end of the mapping. */
-static int sync_beyond(void)
+static int sync_beyond(struct mapping *mapping)
 {
-	struct mapping mapping;
-	int ret;
-
-	ret = map(&mapping, DMA_FROM_DEVICE);
-	if (ret)
-		return ret;
-
-	dma_sync_single_for_cpu(&edu->dev, mapping.address, SIZE + 1,
+	dma_sync_single_for_cpu(&edu->dev, mapping->address, SIZE + 1,
 				DMA_FROM_DEVICE);
-	unmap(&mapping);
-	kfree(mapping.buffer);
+	unmap(mapping);
 	return 0;
 }
 
 /* Synced with another direction than mapped. */
-static int sync_direction(void)
+static int sync_direction(struct mapping *mapping)
 {
-	struct mapping mapping;
-	int ret;
-
-	ret = map(&mapping, DMA_TO_DEVICE);
-	if (ret)
-		return ret;
-
-	dma_sync_single_for_device(&edu->dev, mapping.address, SIZE,
+	dma_sync_single_for_device(&edu->dev, mapping->address, SIZE,
 				   DMA_FROM_DEVICE);
-	unmap(&mapping);
-	kfree(mapping.buffer);
+	unmap(mapping);
 	return 0;
 }
 
 /* The device accesses what has been unmapped. */
-static int access_unmapped(bool to_ram)
+static int access_unmapped(struct mapping *mapping)
 {
-	struct mapping mapping;
 	int ret;
 
-	ret = map(&mapping, to_ram ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
-	if (ret)
-		return ret;
-
-	unmap(&mapping);
-	edu_start(mapping.address, to_ram);
+	unmap(mapping);
+	edu_start(mapping->address, mapping->direction == DMA_FROM_DEVICE);
 	ret = edu_wait();
-	/* Not freed before the device is done: only an IOMMU can object. */
-	kfree(mapping.buffer);
-	/* Whose interrupt may be handled by a thread. */
+	/* An IOMMU's interrupt may be handled by a thread. */
 	msleep(100);
 	return ret;
-}
-
-static int read_unmapped(void)
-{
-	return access_unmapped(false);
-}
-
-static int write_unmapped(void)
-{
-	return access_unmapped(true);
 }
 
 /* Allocates until it gets this block, and gives everything back. */
@@ -380,18 +304,12 @@ static int write_freed(void)
 }
 
 /* The CPU reads a buffer that has been unmapped and freed. */
-static int use_freed(void)
+static int use_freed(struct mapping *mapping)
 {
-	struct mapping mapping;
-	int ret;
-
-	ret = map(&mapping, DMA_FROM_DEVICE);
-	if (ret)
-		return ret;
-
-	unmap(&mapping);
-	kfree(mapping.buffer);
-	READ_ONCE(*(u8 *)mapping.buffer);
+	unmap(mapping);
+	kfree(mapping->buffer);
+	READ_ONCE(*(u8 *)mapping->buffer);
+	mapping->buffer = NULL;
 	return 0;
 }
 
@@ -601,27 +519,48 @@ static int stall_rcu(void)
 	return 0;
 }
 
+/* What some of them have in common: a mapped buffer, which is freed afterwards. */
+static int run_mapped(int (*run)(struct mapping *mapping),
+		      enum dma_data_direction direction)
+{
+	struct mapping mapping;
+	int ret;
+
+	ret = map(&mapping, direction);
+	if (ret)
+		return ret;
+
+	ret = run(&mapping);
+	/* Otherwise it may still be mapped. */
+	if (!ret)
+		kfree(mapping.buffer);
+
+	return ret;
+}
+
 static const struct control {
 	const char *name;
 	int (*run)(void);
+	int (*run_mapped)(struct mapping *mapping);
+	enum dma_data_direction direction;
 } controls[] = {
-	{ "unbind-mapped", unbind_mapped },
-	{ "unmap-direction", unmap_direction },
-	{ "unmap-size", unmap_size },
-	{ "unmap-device", unmap_device },
-	{ "unmap-twice", unmap_twice },
+	{ "unbind-mapped", NULL, unbind_mapped, DMA_FROM_DEVICE },
+	{ "unmap-direction", NULL, unmap_direction, DMA_FROM_DEVICE },
+	{ "unmap-size", NULL, unmap_size, DMA_FROM_DEVICE },
+	{ "unmap-device", NULL, unmap_device, DMA_FROM_DEVICE },
+	{ "unmap-twice", NULL, unmap_twice, DMA_FROM_DEVICE },
 	{ "unmap-failed", unmap_failed },
 	{ "unmap-coherent", unmap_coherent },
 	{ "free-size", free_size },
 	{ "map-unchecked", map_unchecked },
 	{ "map-stack", map_stack },
-	{ "sync-unmapped", sync_unmapped },
-	{ "sync-beyond", sync_beyond },
-	{ "sync-direction", sync_direction },
-	{ "read-unmapped", read_unmapped },
-	{ "write-unmapped", write_unmapped },
+	{ "sync-unmapped", NULL, sync_unmapped, DMA_FROM_DEVICE },
+	{ "sync-beyond", NULL, sync_beyond, DMA_FROM_DEVICE },
+	{ "sync-direction", NULL, sync_direction, DMA_TO_DEVICE },
+	{ "read-unmapped", NULL, access_unmapped, DMA_TO_DEVICE },
+	{ "write-unmapped", NULL, access_unmapped, DMA_FROM_DEVICE },
 	{ "write-freed", write_freed },
-	{ "use-freed", use_freed },
+	{ "use-freed", NULL, use_freed, DMA_FROM_DEVICE },
 	{ "use-beyond", use_beyond },
 	{ "forget-memory", forget_memory },
 	{ "index-beyond", index_beyond },
@@ -654,10 +593,16 @@ static ssize_t run_write(struct file *file, const char __user *data,
 		return -ENODEV;
 
 	for (i = 0; i < ARRAY_SIZE(controls); i++) {
-		if (sysfs_streq(name, controls[i].name)) {
+		if (!sysfs_streq(name, controls[i].name))
+			continue;
+
+		if (controls[i].run)
 			ret = controls[i].run();
-			return ret ?: len;
-		}
+		else
+			ret = run_mapped(controls[i].run_mapped,
+					 controls[i].direction);
+
+		return ret ?: len;
 	}
 
 	return -EINVAL;

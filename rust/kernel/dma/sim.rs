@@ -723,6 +723,43 @@ pub fn run(
     run_set_up(script, Some(script.setup), body)
 }
 
+/// Runs a test as [`run`] does, on each kind of bus; which one the script has doesn't matter.
+///
+/// Context: may sleep; a KUnit test.
+///
+/// # Errors
+///
+/// As [`run`]; the log says on which bus it was.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     dma::{fixture::ensure, sim::{self, Model, Script}, Coherent},
+///     prelude::*,
+/// };
+///
+/// sim::run_on_each(Script::new(Model::Coherent), |pdev, sim| {
+///     let number = Coherent::<u64>::zeroed(pdev.as_ref(), GFP_KERNEL)?;
+///
+///     ensure!(sim.counters().allocs == 1);
+///     drop(number);
+///     Ok(())
+/// })?;
+/// # Ok::<(), Error>(())
+/// ```
+pub fn run_on_each(
+    script: Script,
+    mut body: impl FnMut(&platform::Device<Core<'_>>, &Arc<Sim>) -> Result,
+) -> Result {
+    for model in Model::ALL {
+        run(Script { model, ..script }, &mut body)
+            .inspect_err(|_| pr_err!("dma-sim: that was on a bus of the kind {model:?}\n"))?;
+    }
+
+    Ok(())
+}
+
 /// As [`run`], with what `dma_setup()` is to return, which may be nothing.
 pub(super) fn run_set_up(
     script: Script,

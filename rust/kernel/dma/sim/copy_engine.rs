@@ -6,12 +6,9 @@ use super::{
     bus::Access,
     device::{
         Device,
-        Power, //
+        Worker, //
     },
-    schedule::{
-        Fate,
-        Schedule, //
-    },
+    schedule::Fate,
     Sim, //
 };
 use crate::{
@@ -80,8 +77,7 @@ pub struct CopyEngine {
 
 struct State {
     memory: KVec<u8>,
-    schedule: Schedule<Transfer>,
-    power: Power,
+    worker: Worker<Transfer>,
     moved: usize,
 }
 
@@ -107,11 +103,9 @@ impl CopyEngine {
             return Err(EINVAL);
         }
 
-        let script = sim.script();
         let state = State {
             memory: KVec::from_elem(0, memory, GFP_KERNEL)?,
-            schedule: Schedule::new(sim.next_seed(), script.fate),
-            power: Power::new(script.stop),
+            worker: Worker::new(sim),
             moved: 0,
         };
         let this = Arc::pin_init(Self::init(sim.clone(), state), GFP_KERNEL)?;
@@ -142,7 +136,7 @@ impl CopyEngine {
             return Err(EINVAL);
         }
 
-        self.state.lock().schedule.then(fate)
+        self.state.lock().worker.schedule.then(fate)
     }
 
     /// Starts a transfer of `len` bytes between bus address `addr` and the engine's memory.
@@ -157,7 +151,7 @@ impl CopyEngine {
     pub fn command(&self, addr: DmaAddress, len: usize, offset: usize, to_memory: bool) -> Result {
         let mut state = self.state.lock();
 
-        state.power.check()?;
+        state.worker.check()?;
 
         if len == 0
             || offset
@@ -167,12 +161,12 @@ impl CopyEngine {
             return Err(EINVAL);
         }
 
-        if state.schedule.pending() > 0 {
+        if state.worker.schedule.pending() > 0 {
             return Err(EBUSY);
         }
 
         state.moved = 0;
-        state.schedule.ask(Transfer {
+        state.worker.schedule.ask(Transfer {
             addr,
             len,
             offset,
@@ -196,8 +190,8 @@ impl CopyEngine {
 
         let state = self.state.lock();
 
-        state.power.answers()?;
-        Ok(state.schedule.pending() > 0)
+        state.worker.answers()?;
+        Ok(state.worker.schedule.pending() > 0)
     }
 
     /// Returns how many bytes the last transfer moved, if the engine says the truth.
@@ -211,12 +205,7 @@ impl CopyEngine {
     ///
     /// Context: any.
     pub fn stop(&self) {
-        let mut state = self.state.lock();
-        let State {
-            schedule, power, ..
-        } = &mut *state;
-
-        power.stop(schedule);
+        self.state.lock().worker.stop();
     }
 
     /// Lets a device that has stopped take requests again.
@@ -227,7 +216,7 @@ impl CopyEngine {
     ///
     /// [`ENODEV`] if it is gone.
     pub fn restart(&self) -> Result {
-        self.state.lock().power.restart()
+        self.state.lock().worker.restart()
     }
 
     /// Returns whether the engine has stopped. A tick passes.
@@ -239,23 +228,22 @@ impl CopyEngine {
     /// [`ENODEV`] if it is gone.
     pub fn is_stopped(&self) -> Result<bool> {
         self.sim.look();
-        self.state.lock().power.is_stopped()
+        self.state.lock().worker.is_stopped()
     }
 }
 
 impl Device for CopyEngine {
     fn advance(&self, ticks: u32) {
-        self.state.lock().schedule.tick(ticks);
+        self.state.lock().worker.schedule.tick(ticks);
 
         loop {
             let mut state = self.state.lock();
             let State {
                 memory,
-                schedule,
-                power,
+                worker,
                 moved,
             } = &mut *state;
-            let Some(event) = schedule.due() else {
+            let Some(event) = worker.schedule.due() else {
                 return;
             };
             let Transfer {
@@ -272,10 +260,10 @@ impl Device for CopyEngine {
                 } else {
                     Access::Read(own)
                 };
-                let done = self.sim.access(addr, bytes, power.has_stopped());
+                let done = self.sim.access(addr, bytes, worker.has_stopped());
 
                 *moved = event.fate.reports.unwrap_or(if done { len } else { 0 });
-                schedule.done(event, *moved);
+                worker.schedule.done(event, *moved);
             }
 
             // The handler may look at the engine.
@@ -285,18 +273,15 @@ impl Device for CopyEngine {
     }
 
     fn pending(&self) -> usize {
-        self.state.lock().schedule.pending()
+        self.state.lock().worker.schedule.pending()
     }
 
     fn unused(&self) -> usize {
-        self.state.lock().schedule.unused()
+        self.state.lock().worker.schedule.unused()
     }
 
     fn pull(&self) {
-        let mut state = self.state.lock();
-
-        state.power.pull();
-        state.schedule.clear();
+        self.state.lock().worker.pull();
     }
 }
 

@@ -2,9 +2,12 @@
 
 //! What the simulated devices have in common.
 
-use super::schedule::{
-    Schedule,
-    Stop, //
+use super::{
+    schedule::{
+        Schedule,
+        Stop, //
+    },
+    Sim, //
 };
 use crate::prelude::*;
 
@@ -23,17 +26,21 @@ pub(super) trait Device: Send + Sync {
     fn pull(&self);
 }
 
-/// Whether a device is there, and at work.
-pub(super) struct Power {
+/// What a device was told, and whether it is there to do it.
+pub(super) struct Worker<T> {
+    pub(super) schedule: Schedule<T>,
     stop: Stop,
     stopped: bool,
     gone: bool,
 }
 
-impl Power {
-    pub(super) fn new(stop: Stop) -> Self {
+impl<T: Copy> Worker<T> {
+    pub(super) fn new(sim: &Sim) -> Self {
+        let script = sim.script();
+
         Self {
-            stop,
+            schedule: Schedule::new(sim.next_seed(), script.fate),
+            stop: script.stop,
             stopped: false,
             gone: false,
         }
@@ -64,25 +71,22 @@ impl Power {
         self.stopped
     }
 
-    pub(super) fn is_stopped(&self) -> Result<bool> {
-        self.answers()?;
-        Ok(self.stopped)
-    }
-
     /// Stops the device, in the way that the script has for it.
-    pub(super) fn stop<T: Copy>(&mut self, schedule: &mut Schedule<T>) {
+    pub(super) fn stop(&mut self) {
         match self.stop {
             Stop::Works => {
-                schedule.clear();
+                self.schedule.clear();
                 self.stopped = true;
             }
             Stop::Hangs => {}
-            Stop::Gone => {
-                schedule.clear();
-                self.pull();
-            }
+            Stop::Gone => self.pull(),
             Stop::Lies => self.stopped = true,
         }
+    }
+
+    pub(super) fn is_stopped(&self) -> Result<bool> {
+        self.answers()?;
+        Ok(self.stopped)
     }
 
     /// Lets a stopped device take requests again.
@@ -92,7 +96,9 @@ impl Power {
         Ok(())
     }
 
+    /// Takes the device away.
     pub(super) fn pull(&mut self) {
+        self.schedule.clear();
         self.gone = true;
     }
 }

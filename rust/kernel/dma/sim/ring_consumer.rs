@@ -6,12 +6,11 @@ use super::{
     bus::Access,
     device::{
         Device,
-        Power, //
+        Worker, //
     },
     schedule::{
         Event,
-        Fate,
-        Schedule, //
+        Fate, //
     },
     Sim, //
 };
@@ -81,8 +80,7 @@ struct State {
     base: DmaAddress,
     entries: usize,
     tail: usize,
-    schedule: Schedule<usize>,
-    power: Power,
+    worker: Worker<usize>,
     loopback: bool,
     received: KVec<KVec<u8>>,
     sent: KVec<KVec<u8>>,
@@ -112,13 +110,11 @@ impl RingConsumer {
     ///
     /// [`ENOMEM`].
     pub fn new(sim: &Arc<Sim>) -> Result<Arc<Self>> {
-        let script = sim.script();
         let state = State {
             base: 0,
             entries: 0,
             tail: 0,
-            schedule: Schedule::new(sim.next_seed(), script.fate),
-            power: Power::new(script.stop),
+            worker: Worker::new(sim),
             loopback: false,
             received: KVec::new(),
             sent: KVec::new(),
@@ -146,7 +142,7 @@ impl RingConsumer {
     ///
     /// [`ENOMEM`].
     pub fn then(&self, fate: Fate) -> Result {
-        self.state.lock().schedule.then(fate)
+        self.state.lock().worker.schedule.then(fate)
     }
 
     /// Lets the device receive what it sends. For the test.
@@ -193,13 +189,13 @@ impl RingConsumer {
     pub fn set_ring(&self, base: DmaAddress, entries: usize) -> Result {
         let mut state = self.state.lock();
 
-        state.power.check()?;
+        state.worker.check()?;
 
         if entries < 2 {
             return Err(EINVAL);
         }
 
-        if state.schedule.pending() > 0 {
+        if state.worker.schedule.pending() > 0 {
             return Err(EBUSY);
         }
 
@@ -221,7 +217,7 @@ impl RingConsumer {
     pub fn doorbell(&self, tail: usize) -> Result {
         let mut state = self.state.lock();
 
-        state.power.check()?;
+        state.worker.check()?;
 
         if tail >= state.entries {
             return Err(EINVAL);
@@ -229,12 +225,12 @@ impl RingConsumer {
 
         let count = (tail + state.entries - state.tail) % state.entries;
 
-        state.schedule.reserve(count)?;
+        state.worker.schedule.reserve(count)?;
 
         while state.tail != tail {
             let index = state.tail;
 
-            state.schedule.ask(index)?;
+            state.worker.schedule.ask(index)?;
             state.tail = (index + 1) % state.entries;
         }
 
@@ -255,20 +251,15 @@ impl RingConsumer {
 
         let state = self.state.lock();
 
-        state.power.answers()?;
-        Ok(Untrusted::new(state.schedule.pending()))
+        state.worker.answers()?;
+        Ok(Untrusted::new(state.worker.schedule.pending()))
     }
 
     /// Tells the device to stop.
     ///
     /// Context: any.
     pub fn stop(&self) {
-        let mut state = self.state.lock();
-        let State {
-            schedule, power, ..
-        } = &mut *state;
-
-        power.stop(schedule);
+        self.state.lock().worker.stop();
     }
 
     /// Lets a device that has stopped take requests again.
@@ -279,7 +270,7 @@ impl RingConsumer {
     ///
     /// [`ENODEV`] if it is gone.
     pub fn restart(&self) -> Result {
-        self.state.lock().power.restart()
+        self.state.lock().worker.restart()
     }
 
     /// Returns whether the device has stopped. A tick passes.
@@ -291,7 +282,7 @@ impl RingConsumer {
     /// [`ENODEV`] if it is gone.
     pub fn is_stopped(&self) -> Result<bool> {
         self.sim.look();
-        self.state.lock().power.is_stopped()
+        self.state.lock().worker.is_stopped()
     }
 
     /// Carries out a descriptor; returns how many bytes were moved, or `None` if it has to wait.
@@ -319,7 +310,7 @@ impl RingConsumer {
             self.sim.access(
                 addr,
                 Access::Write(&frame[..moved]),
-                state.power.has_stopped(),
+                state.worker.has_stopped(),
             );
             return Ok(Some(moved));
         }
@@ -338,7 +329,7 @@ impl RingConsumer {
     }
 
     fn fetch(&self, state: &State, addr: DmaAddress, to: &mut [u8]) -> Result {
-        let stopped = state.power.has_stopped();
+        let stopped = state.worker.has_stopped();
 
         if self.sim.access(addr, Access::Read(to), stopped) {
             Ok(())
@@ -358,17 +349,17 @@ impl RingConsumer {
         words[..4].copy_from_slice(&moved.to_le_bytes());
         words[4..].copy_from_slice(&Self::DONE.to_le_bytes());
         self.sim
-            .access(at, Access::Write(&words), state.power.has_stopped());
+            .access(at, Access::Write(&words), state.worker.has_stopped());
     }
 }
 
 impl Device for RingConsumer {
     fn advance(&self, ticks: u32) {
-        self.state.lock().schedule.tick(ticks);
+        self.state.lock().worker.schedule.tick(ticks);
 
         loop {
             let mut state = self.state.lock();
-            let Some(event) = state.schedule.due() else {
+            let Some(event) = state.worker.schedule.due() else {
                 return;
             };
 
@@ -378,10 +369,10 @@ impl Device for RingConsumer {
                 match self.carry_out(&mut state, event.what) {
                     Ok(Some(moved)) => {
                         self.report(&state, &event, moved);
-                        state.schedule.done(event, moved);
+                        state.worker.schedule.done(event, moved);
                     }
                     Ok(None) => {
-                        state.schedule.put_off(event);
+                        state.worker.schedule.put_off(event);
                         continue;
                     }
                     // A fault, or no bus mastering: nothing that it could tell the driver.
@@ -396,17 +387,14 @@ impl Device for RingConsumer {
     }
 
     fn pending(&self) -> usize {
-        self.state.lock().schedule.pending()
+        self.state.lock().worker.schedule.pending()
     }
 
     fn unused(&self) -> usize {
-        self.state.lock().schedule.unused()
+        self.state.lock().worker.schedule.unused()
     }
 
     fn pull(&self) {
-        let mut state = self.state.lock();
-
-        state.power.pull();
-        state.schedule.clear();
+        self.state.lock().worker.pull();
     }
 }

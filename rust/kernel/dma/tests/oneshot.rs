@@ -337,16 +337,11 @@ mod on_sim {
         fate: Fate,
         mut body: impl FnMut(Configured<'_>, &Arc<Sim>, &Arc<CopyEngine>) -> Result,
     ) -> Result {
-        for model in Model::ALL {
-            sim::run(Script::new(model).fate(fate), |pdev, sim| {
-                let engine = CopyEngine::new(sim, MEMORY)?;
+        sim::run_on_each(Script::new(Model::Coherent).fate(fate), |pdev, sim| {
+            let engine = CopyEngine::new(sim, MEMORY)?;
 
-                body(Configured::get(pdev.as_ref())?, sim, &engine)
-            })
-            .inspect_err(|_| pr_err!("on a simulated bus: {model:?}\n"))?;
-        }
-
-        Ok(())
+            body(Configured::get(pdev.as_ref())?, sim, &engine)
+        })
     }
 
     fn pattern(seed: usize) -> Result<KVec<u8>> {
