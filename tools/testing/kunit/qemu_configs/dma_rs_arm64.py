@@ -17,6 +17,7 @@ CONFIG_SERIAL_AMBA_PL011=y
 CONFIG_SERIAL_AMBA_PL011_CONSOLE=y''',
 			   qemu_arch='aarch64',
 			   kernel_path='arch/arm64/boot/Image.gz',
-			   kernel_command_line='console=ttyAMA0',
-			   extra_qemu_params=['-machine', 'virt,gic-version=3', '-cpu', 'max', '-device', 'edu',
+			   kernel_command_line='console=ttyAMA0 dma_rs_edu.dma_bits=32',
+			   extra_qemu_params=['-machine', 'virt,gic-version=3', '-cpu', 'max',
+					      '-device', 'edu,dma_mask=0xffffffff',
 					      '-device', 'pci-testdev'])

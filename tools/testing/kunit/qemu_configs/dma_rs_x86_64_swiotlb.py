@@ -13,6 +13,7 @@ CONFIG_SERIAL_8250=y
 CONFIG_SERIAL_8250_CONSOLE=y''',
 			   qemu_arch='x86_64',
 			   kernel_path='arch/x86/boot/bzImage',
-			   kernel_command_line='console=ttyS0 swiotlb=force',
+			   kernel_command_line='console=ttyS0 swiotlb=force dma_rs_edu.dma_bits=32',
 			   extra_qemu_params=['-machine', 'q35', '-cpu', 'max,la57=off',
-					      '-device', 'edu', '-device', 'pci-testdev'])
+					      '-device', 'edu,dma_mask=0xffffffff',
+					      '-device', 'pci-testdev'])
