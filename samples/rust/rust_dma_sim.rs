@@ -145,8 +145,8 @@ mod tests {
         })
     }
 
-    /// A device that doesn't answer in time keeps its buffer; the driver is refused another transfer
-    /// until the device is done.
+    /// A device that doesn't answer in time keeps its buffer; the driver is refused another
+    /// transfer until the device is done.
     #[test]
     fn late() -> Result {
         sim::run(Script::new(Model::NonCoherent), |pdev, sim| {

@@ -133,15 +133,15 @@ impl<'f> Job<'f> {
             return Err(ENODEV);
         }
 
-        // SAFETY: The job is there while the driver is registered; the callbacks of one device don't
-        // run at the same time.
+        // SAFETY: The job is there while the driver is registered; the callbacks of one device
+        // don't run at the same time.
         f(unsafe { &mut *job })
     }
 
     /// Refuses a second device for a test, before anything is done to it.
     fn check_free() -> Result {
         if DEVICE.load(Acquire) != 0 {
-            pr_err!("dma_test: a test has a device, or died and left it: there is no second one\n");
+            pr_err!("dma_test: a test has a device, or died with it: there is no second one\n");
             return Err(EBUSY);
         }
 
@@ -241,6 +241,9 @@ pub struct Noted<D: Direction> {
     _direction: PhantomData<D>,
 }
 
+/// A mapping, and what is known of it.
+type NotedMapping<'a, D> = (Streaming<'a, KVec<u8>, D>, Noted<D>);
+
 /// Maps a buffer that the test will have quarantined.
 ///
 /// Context: any.
@@ -251,7 +254,7 @@ pub struct Noted<D: Direction> {
 pub fn map_and_note<D: Direction>(
     dma: Configured<'_>,
     buf: KVec<u8>,
-) -> Result<(Streaming<'_, KVec<u8>, D>, Noted<D>)> {
+) -> Result<NotedMapping<'_, D>> {
     let ptr = buf.as_ptr();
     let buf = Streaming::map(dma, buf)?;
 
@@ -311,8 +314,8 @@ pub fn has_pci_device(vendor: u16, device: u16) -> bool {
 ///
 /// # Errors
 ///
-/// [`ENXIO`] if there is none; [`EBUSY`] if called by a test that already runs on a device; what `body`
-/// says.
+/// [`ENXIO`] if there is none; [`EBUSY`] if called by a test that already runs on a device; what
+/// `body` says.
 #[cfg(CONFIG_PCI)]
 pub fn with_pci_device(
     vendor: u16,

@@ -5,19 +5,20 @@
 //! Real machines forgive: caches are coherent, bounce buffers are rare, devices do what they are
 //! told, and nobody sees the CPU touch a buffer that a device owns. On this bus,
 //!
-//! - the CPU and the device see two memories ([`Model::NonCoherent`], [`Model::Bounce`]), which only
-//!   mapping, syncing and unmapping make equal; what a side must not rely on is poisoned;
+//! - the CPU and the device see two memories ([`Model::NonCoherent`], [`Model::Bounce`]), which
+//!   only mapping, syncing and unmapping make equal; what a side must not rely on is poisoned;
 //! - bus addresses are never physical ones, have their top bit set, and are not used again soon;
-//! - each access of the device is checked against what is mapped, in which direction, and whose turn
-//!   it is ([`Fault`]);
+//! - each access of the device is checked against what is mapped, in which direction, and whose
+//!   turn it is ([`Fault`]);
 //! - the k-th mapping or allocation fails, or the address space ends, where the test wants it;
 //! - a device ([`CopyEngine`], [`RingConsumer`]) does what its [`Script`] says: late, out of order,
 //!   twice, never, with lies about lengths and indexes; it may refuse to stop, or be gone;
 //! - all calls and bytes are counted ([`Counters`]), and what is left mapped at the end is reported
 //!   with who mapped it.
 //!
-//! A run depends on the script and its seed only. [`run`] gives a test a bound device on such a bus,
-//! and checks at the end that there was no fault, nothing is left mapped and no device is at work.
+//! A run depends on the script and its seed only. [`run`] gives a test a bound device on such a
+//! bus, and checks at the end that there was no fault, nothing is left mapped and no device is at
+//! work.
 //!
 //! It is a `struct dma_map_ops` of its own, so all of the DMA API's C code above runs, DMA API
 //! debugging included. For KUnit tests; not for use in drivers.
@@ -187,8 +188,8 @@ impl Script {
         self
     }
 
-    /// The smallest mask that the bus can serve: 24 bits if it isn't given. A driver that asks for a
-    /// smaller one is not bound.
+    /// The smallest mask that the bus can serve: 24 bits if it isn't given. A driver that asks for
+    /// a smaller one is not bound.
     pub const fn smallest_mask(mut self, mask: DmaMask) -> Self {
         self.smallest_mask = mask;
         self
@@ -293,7 +294,7 @@ impl Sim {
             pin_init!(Self {
                 ops: ops::OPS,
                 script,
-                bus <- new_spinlock_irq!(Bus::new(&script)),
+                bus <- new_spinlock_irq!(Bus::new(script)),
                 devices <- new_spinlock_irq!(KVec::new()),
                 line <- new_spinlock_irq!(Line {
                     handler: None,
@@ -482,8 +483,8 @@ impl Sim {
         self.access(addr, Access::Write(from), false)
     }
 
-    /// A device reads or writes memory, after it said that it had stopped or not; returns whether it
-    /// did.
+    /// A device reads or writes memory, after it said that it had stopped or not; returns whether
+    /// it did.
     fn access(&self, addr: DmaAddress, bytes: Access<'_>, stopped: bool) -> bool {
         self.bus.lock().access(addr, bytes, stopped)
     }

@@ -234,8 +234,8 @@ impl Bus {
         }
     }
 
-    /// Takes bus addresses for `len` bytes: one after the other for each kind, since their masks may
-    /// differ.
+    /// Takes bus addresses for `len` bytes: one after the other for each kind, since their masks
+    /// may differ.
     fn take_addresses(
         &mut self,
         kind: Kind,
@@ -338,8 +338,8 @@ impl Bus {
 
     /// Maps the entries of a scatter-gather list; tells `done` the address of each.
     ///
-    /// Entries that follow each other at page boundaries get addresses that follow each other, as an
-    /// IOMMU would do it.
+    /// Entries that follow each other at page boundaries get addresses that follow each other, as
+    /// an IOMMU would do it.
     pub(super) fn map_list(
         &mut self,
         entries: impl Iterator<Item = (*mut u8, u64, usize)> + Clone,
@@ -676,8 +676,8 @@ impl Bus {
         }
     }
 
-    /// A device reads or writes memory, after it said that it had stopped or not. Does nothing after
-    /// a fault, and without bus mastering.
+    /// A device reads or writes memory, after it said that it had stopped or not. Does nothing
+    /// after a fault, and without bus mastering.
     ///
     /// Returns whether all bytes were moved.
     pub(super) fn access(&mut self, addr: u64, mut bytes: Access<'_>, stopped: bool) -> bool {

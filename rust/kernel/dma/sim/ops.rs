@@ -20,6 +20,11 @@ use crate::{
 const ERROR: DmaAddress = DmaAddress::MAX;
 
 /// One table for each bus: its address leads to the [`Sim`] that it is in.
+///
+/// # Safety
+///
+/// The requirements of all its functions are those of the DMA API, for a device on a simulated bus:
+/// `dev` is valid, it has a mask, and its `dma_ops` are in a [`Sim`] that outlives the call.
 pub(super) const OPS: bindings::dma_map_ops = bindings::dma_map_ops {
     alloc: Some(alloc),
     free: Some(free),
@@ -111,9 +116,9 @@ fn direction(dir: bindings::dma_data_direction) -> DataDirection {
     }
 }
 
-// The safety requirements of all that follows are those of the DMA API, for a device on a simulated
-// bus: `dev` is valid, it has a mask, and its `dma_ops` are in a `Sim` that outlives the call.
-
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn alloc(
     dev: *mut bindings::device,
     size: usize,
@@ -131,7 +136,7 @@ unsafe extern "C" fn alloc(
         return memory;
     }
 
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     let (sim, limits) = unsafe { (sim(dev), limits(dev, true)) };
     let mapped = sim.bus.lock().allocate(memory.cast(), len, &limits);
 
@@ -149,6 +154,9 @@ unsafe extern "C" fn alloc(
     }
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn free(
     dev: *mut bindings::device,
     size: usize,
@@ -158,7 +166,7 @@ unsafe extern "C" fn free(
 ) {
     // What can't be rounded up was never allocated.
     let len = size.checked_next_multiple_of(PAGE_SIZE).unwrap_or(size);
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     let sim = unsafe { sim(dev) };
     let released = sim.bus.lock().release(memory.cast(), handle, len);
 
@@ -171,6 +179,9 @@ unsafe extern "C" fn free(
     drop(sim.keeper());
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn map_phys(
     dev: *mut bindings::device,
     phys: bindings::phys_addr_t,
@@ -183,7 +194,7 @@ unsafe extern "C" fn map_phys(
         return ERROR;
     }
 
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     let (sim, limits) = unsafe { (sim(dev), limits(dev, false)) };
     // SAFETY: `phys` is memory, which on our architectures is all in the linear map.
     let cpu = unsafe { bindings::phys_to_virt(phys) }.cast();
@@ -196,6 +207,9 @@ unsafe extern "C" fn map_phys(
     mapped.unwrap_or(ERROR)
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn unmap_phys(
     dev: *mut bindings::device,
     addr: DmaAddress,
@@ -203,7 +217,7 @@ unsafe extern "C" fn unmap_phys(
     dir: bindings::dma_data_direction,
     attrs: c_ulong,
 ) {
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     let sim = unsafe { sim(dev) };
 
     sim.bus
@@ -231,6 +245,9 @@ unsafe fn entries(
     })
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn map_sg(
     dev: *mut bindings::device,
     sg: *mut bindings::scatterlist,
@@ -238,7 +255,7 @@ unsafe extern "C" fn map_sg(
     dir: bindings::dma_data_direction,
     attrs: c_ulong,
 ) -> c_int {
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     let (sim, limits) = unsafe { (sim(dev), limits(dev, false)) };
     // SAFETY: The caller passed a valid list.
     let entries = unsafe { entries(sg, nents) };
@@ -277,6 +294,9 @@ unsafe extern "C" fn map_sg(
     }
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn unmap_sg(
     dev: *mut bindings::device,
     sg: *mut bindings::scatterlist,
@@ -284,7 +304,7 @@ unsafe extern "C" fn unmap_sg(
     dir: bindings::dma_data_direction,
     attrs: c_ulong,
 ) {
-    // SAFETY: See above; the caller passed a valid list.
+    // SAFETY: By the safety requirements; the caller passed a valid list.
     let (sim, addr) = unsafe { (sim(dev), bindings::sg_dma_address(sg)) };
 
     // CAST: A count is not negative.
@@ -296,37 +316,46 @@ unsafe extern "C" fn unmap_sg(
     drop(sim.keeper());
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn sync_single_for_cpu(
     dev: *mut bindings::device,
     addr: DmaAddress,
     size: usize,
     dir: bindings::dma_data_direction,
 ) {
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     let sim = unsafe { sim(dev) };
 
     sim.bus.lock().sync(addr, size, direction(dir), false);
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn sync_single_for_device(
     dev: *mut bindings::device,
     addr: DmaAddress,
     size: usize,
     dir: bindings::dma_data_direction,
 ) {
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     let sim = unsafe { sim(dev) };
 
     sim.bus.lock().sync(addr, size, direction(dir), true);
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn sync_sg_for_cpu(
     dev: *mut bindings::device,
     sg: *mut bindings::scatterlist,
     nents: c_int,
     dir: bindings::dma_data_direction,
 ) {
-    // SAFETY: See above; the caller passed a valid list.
+    // SAFETY: By the safety requirements; the caller passed a valid list.
     let (sim, addr) = unsafe { (sim(dev), bindings::sg_dma_address(sg)) };
 
     // CAST: A count is not negative.
@@ -335,13 +364,16 @@ unsafe extern "C" fn sync_sg_for_cpu(
         .sync_list(addr, nents as usize, direction(dir), false);
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn sync_sg_for_device(
     dev: *mut bindings::device,
     sg: *mut bindings::scatterlist,
     nents: c_int,
     dir: bindings::dma_data_direction,
 ) {
-    // SAFETY: See above; the caller passed a valid list.
+    // SAFETY: By the safety requirements; the caller passed a valid list.
     let (sim, addr) = unsafe { (sim(dev), bindings::sg_dma_address(sg)) };
 
     // CAST: A count is not negative.
@@ -350,14 +382,20 @@ unsafe extern "C" fn sync_sg_for_device(
         .sync_list(addr, nents as usize, direction(dir), true);
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn dma_supported(dev: *mut bindings::device, mask: u64) -> c_int {
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     let sim = unsafe { sim(dev) };
 
     c_int::from(mask >= sim.script.smallest_mask.value())
 }
 
+/// # Safety
+///
+/// See [`OPS`].
 unsafe extern "C" fn max_mapping_size(dev: *mut bindings::device) -> usize {
-    // SAFETY: See above.
+    // SAFETY: By the safety requirements.
     unsafe { sim(dev) }.script.model.max_mapping_size()
 }

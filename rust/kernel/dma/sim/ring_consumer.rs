@@ -86,6 +86,14 @@ struct State {
     sent: KVec<KVec<u8>>,
 }
 
+/// Returns the `N` bytes from `at` on.
+fn part<const N: usize>(descriptor: &[u8; DESCRIPTOR], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+
+    bytes.copy_from_slice(&descriptor[at..at + N]);
+    bytes
+}
+
 impl State {
     /// Returns where a descriptor is. The device believes what it is told, also nonsense.
     fn descriptor(&self, index: usize) -> DmaAddress {
@@ -292,14 +300,10 @@ impl RingConsumer {
 
         self.fetch(state, at, &mut descriptor)?;
 
-        let [addr_0, addr_1, addr_2, addr_3, addr_4, addr_5, addr_6, addr_7, len_0, len_1, len_2, len_3, flags @ ..] =
-            descriptor;
-        let addr = u64::from_le_bytes([
-            addr_0, addr_1, addr_2, addr_3, addr_4, addr_5, addr_6, addr_7,
-        ]);
+        let addr = u64::from_le_bytes(part(&descriptor, 0));
         // CAST: Widening.
-        let len = u32::from_le_bytes([len_0, len_1, len_2, len_3]) as usize;
-        let flags = u32::from_le_bytes(flags);
+        let len = u32::from_le_bytes(part(&descriptor, 8)) as usize;
+        let flags = u32::from_le_bytes(part(&descriptor, 12));
 
         if flags & Self::WRITE != 0 {
             let Ok(frame) = state.received.remove(0) else {

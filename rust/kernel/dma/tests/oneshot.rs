@@ -524,7 +524,7 @@ mod on_sim {
             engine.then(Fate::after(1).reports(10))?;
             let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
             let back = slot.start(back, 0..MEMORY, 0)?.wait_polling(EAGER, LONG)?;
-            ensure!(back.bytes() == &[0; 10]);
+            ensure!(back.bytes() == [0; 10]);
             drop(back);
 
             engine.then(Fate::after(1).reports(MEMORY + 1))?;
@@ -539,7 +539,8 @@ mod on_sim {
         })
     }
 
-    /// A transfer that never ends, and a device that goes: the memory stays, though nobody wants it.
+    /// A transfer that never ends, and a device that goes: the memory stays, though nobody wants
+    /// it.
     #[test]
     fn never_ending() -> Result {
         on_each_model(Fate::never(), |dma, sim, engine| {
