@@ -4,14 +4,22 @@
 //!
 //! A bus callback is generic over the lifetime `'a` of its [`Core<'a>`]. Safe code therefore can't
 //! name anything that ends later than `'a` begins but before the device is unbound: a value with
-//! `T: 'a` borrows nothing but the device ([`Device::bound`]) and statics. Such a value can be
-//! given to the device ([`Device::manage`], [`Device::share`]), which drops it when it is unbound.
-//! There is nothing for the driver to keep, hence nothing to forget.
+//! `T: 'a` borrows nothing but the device ([`Device::bound`]), statics, and what the device lends.
+//! Such a value can be given to the device, which drops it when it is unbound. There is nothing for
+//! the driver to keep, hence nothing to forget.
 //!
-//! Managed values are dropped *before* all other resources of the device, by [`release_all`]: the
+//! | | who uses the value | what it may be | when it is dropped |
+//! |---|---|---|---|
+//! | [`Device::give`] | nobody else: a guard | anything | first |
+//! | [`Device::share`] | [`Shared::with`], from anywhere, while it is there | anything | first |
+//! | [`Device::manage`] | all else of the driver, as `&'a T` | [`Managed`] | last |
+//!
+//! What comes first is dropped by [`release_all`], *before* all other resources of the device: the
 //! bus calls it when the driver's `unbind()` is done, while the device still owns its DMA and its
 //! power, and the driver core calls it in any case before it releases the first resource. Thus a
-//! `&'a Device<Bound>` in a managed value means what it says for as long as code can use it.
+//! `&'a Device<Bound>` in such a value means what it says for as long as code can use it. Next goes
+//! the driver's private data. What comes last is lent for all of `'a`, so it goes when nothing is
+//! left that could use it.
 //!
 //! C header: [`include/linux/device/devres.h`](srctree/include/linux/device/devres.h)
 
@@ -45,23 +53,50 @@ use crate::{
 use core::ptr::NonNull;
 use pin_init::Wrapper;
 
-/// What the resource list holds of a managed value.
-struct Managed {
+/// What the resource list holds of a value.
+struct Given {
     data: *mut c_void,
     drop: unsafe fn(*mut c_void),
 }
 
-impl Managed {
+/// Says when a value is dropped.
+type ReleaseFn = unsafe extern "C" fn(*mut bindings::device, *mut c_void);
+
+impl Given {
     /// Drops the value.
-    ///
-    /// The address of this function marks a resource as a managed value. Not inlined, nor are its
-    /// users, so that no other crate has a copy of it.
     ///
     /// # Safety
     ///
     /// `res` must be a resource made by [`add`](Self::add).
     #[inline(never)]
-    unsafe extern "C" fn release(_dev: *mut bindings::device, res: *mut c_void) {
+    unsafe extern "C" fn release_last(_dev: *mut bindings::device, res: *mut c_void) {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::release(res) };
+    }
+
+    /// Drops a value that goes before all other resources: the address of this function marks it.
+    /// Not inlined, nor are its users, so that no other crate has a copy of it.
+    ///
+    /// # Safety
+    ///
+    /// As [`release_last`](Self::release_last).
+    #[inline(never)]
+    unsafe extern "C" fn release_first(_dev: *mut bindings::device, res: *mut c_void) {
+        // The compiler may give functions of equal bodies one address. No other function reads
+        // this static, so none can be taken for this one.
+        static MARK: u8 = 0;
+
+        // SAFETY: `MARK` is a valid, initialised static.
+        unsafe { core::ptr::read_volatile(&raw const MARK) };
+
+        // SAFETY: By the safety requirements.
+        unsafe { Self::release(res) };
+    }
+
+    /// # Safety
+    ///
+    /// As [`release_last`](Self::release_last).
+    unsafe fn release(res: *mut c_void) {
         // SAFETY: By the safety requirements.
         let this = unsafe { &*res.cast::<Self>() };
 
@@ -73,15 +108,20 @@ impl Managed {
     ///
     /// `drop` must be safe to call once with `data`, at any time until the device is unbound.
     #[inline(never)]
-    unsafe fn add(dev: &Device<Bound>, data: *mut c_void, drop: unsafe fn(*mut c_void)) -> Result {
+    unsafe fn add(
+        dev: &Device<Bound>,
+        release: ReleaseFn,
+        data: *mut c_void,
+        drop: unsafe fn(*mut c_void),
+    ) -> Result {
         // SAFETY: No requirements; the name is a valid C string.
         let res = unsafe {
             bindings::__devres_alloc_node(
-                Some(Self::release),
+                Some(release),
                 size_of::<Self>(),
                 GFP_KERNEL.as_raw(),
                 bindings::NUMA_NO_NODE,
-                c"devres::Managed".as_char_ptr(),
+                c"devres::Given".as_char_ptr(),
             )
         };
         let res = NonNull::new(res.cast::<Self>()).ok_or(ENOMEM)?;
@@ -99,7 +139,8 @@ impl Managed {
     }
 }
 
-/// Drops all managed values of a device, the one that was added last first.
+/// Drops all values that a device was given, but those that it lends: the one that was added last
+/// first.
 ///
 /// Called by the buses when `unbind()` is done, and by the driver core before it releases the first
 /// resource. Context: may sleep.
@@ -110,7 +151,7 @@ pub(crate) fn release_all(dev: &Device<Bound>) {
         let ret = unsafe {
             bindings::devres_release(
                 dev.as_raw(),
-                Some(Managed::release),
+                Some(Given::release_first),
                 None,
                 core::ptr::null_mut(),
             )
@@ -139,7 +180,7 @@ impl<'a> Device<Core<'a>> {
     /// }
     ///
     /// fn probe<'a>(dev: &Device<Core<'a>>) -> Result {
-    ///     dev.manage(Ok::<_, Error>(Goodbye(dev.bound())))
+    ///     dev.give(Ok::<_, Error>(Goodbye(dev.bound())))
     /// }
     /// ```
     #[inline]
@@ -158,7 +199,49 @@ impl<'a> Device<Core<'a>> {
     /// # Errors
     ///
     /// [`ENOMEM`], or what the initialiser says.
-    pub fn manage<T: Send + 'a>(&self, data: impl PinInit<T, Error>) -> Result {
+    pub fn give<T: Send + 'a>(&self, data: impl PinInit<T, Error>) -> Result {
+        self.add(Given::release_first, data).map(drop)
+    }
+
+    /// Gives a value to the device, which drops it after all else of the driver, and lends it until
+    /// then.
+    ///
+    /// For what several objects share: a register window, the interrupt vectors. Which types may be
+    /// lent, [`Managed`] says. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`], or what the initialiser says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{device::{Core, Device}, pci, prelude::*};
+    /// struct Engine<'a>(&'a pci::Bar<'a>);
+    /// struct Handler<'a>(&'a pci::Bar<'a>);
+    ///
+    /// fn probe<'a>(pdev: &pci::Device<Core<'a>>) -> Result<(Engine<'a>, Handler<'a>)> {
+    ///     let dev: &Device<Core<'a>> = pdev.as_ref();
+    ///     let bar = pdev.bound().iomap_region(0, c"example")?;
+    ///     let bar = dev.manage(Ok::<_, Error>(bar))?;
+    ///
+    ///     Ok((Engine(bar), Handler(bar)))
+    /// }
+    /// ```
+    pub fn manage<T: Managed + 'a>(&self, data: impl PinInit<T, Error>) -> Result<&'a T> {
+        let data = self.add(Given::release_last, data)?;
+
+        // SAFETY: The value stays where it is until it is dropped. That happens after the driver's
+        // private data, and all that was given to the device otherwise, are gone; and by the
+        // contract of `Managed` other lent values don't use it when they are dropped.
+        Ok(unsafe { data.as_ref() })
+    }
+
+    fn add<T: Send + 'a>(
+        &self,
+        release: ReleaseFn,
+        data: impl PinInit<T, Error>,
+    ) -> Result<NonNull<T>> {
         /// # Safety
         ///
         /// `data` must come from `into_foreign()` of a `Pin<KBox<T>>`, and not be used afterwards.
@@ -171,10 +254,12 @@ impl<'a> Device<Core<'a>> {
 
         // SAFETY: `data` is valid until it is dropped, and borrows nothing that ends before the
         // device is unbound. It may be dropped by any thread.
-        unsafe { Managed::add(self, data, drop_box::<T>) }.inspect_err(|_| {
+        unsafe { Given::add(self, release, data, drop_box::<T>) }.inspect_err(|_| {
             // SAFETY: It was not added, hence is still ours.
             unsafe { drop_box::<T>(data) }
-        })
+        })?;
+
+        NonNull::new(data.cast()).ok_or(ENOMEM)
     }
 
     /// Gives a value to the device, and returns a handle to it that may outlive the binding.
@@ -223,11 +308,26 @@ impl<'a> Device<Core<'a>> {
             GFP_KERNEL,
         )?;
 
-        self.manage::<Closer<_>>(Ok::<_, Error>(Closer(inner.clone())))?;
+        self.give::<Closer<_>>(Ok::<_, Error>(Closer(inner.clone())))?;
 
         Ok(Shared(inner))
     }
 }
+
+/// A type whose values a device can lend: see [`Device::manage`].
+///
+/// # Safety
+///
+/// Dropping a value must use nothing that it borrows but the device, whose other resources may have
+/// been released. A type that is generic in what it drops can't promise that, unless the type
+/// parameter is `'static`.
+pub unsafe trait Managed: Send + Sync {}
+
+// SAFETY: It borrows nothing.
+unsafe impl<T: Send + Sync + 'static> Managed for KBox<T> {}
+
+// SAFETY: It borrows nothing.
+unsafe impl<T: Send + Sync + 'static> Managed for Arc<T> {}
 
 /// What a [`Shared`] handle leads to.
 ///
