@@ -59,11 +59,11 @@ struct Mailbox<'a, E: Engine<Target = usize>> {
 }
 
 impl<'a, E: Engine<Target = usize>> Mailbox<'a, E> {
-    fn new(dma: Configured<'a>, engine: E) -> Self {
-        Self {
+    fn new(dma: Configured<'a>, engine: E) -> Result<Self> {
+        Ok(Self {
             dma,
-            slot: Slot::new(engine),
-        }
+            slot: Slot::new(dma, engine)?,
+        })
     }
 
     /// Leaves a message in the device, `offset` bytes from its beginning.
@@ -114,7 +114,7 @@ mod tests {
 
         sim::run_on_each(script, |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device));
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device))?;
 
             mailbox.leave(100, hello()?)?;
             ensure!(mailbox.pick_up(100, HELLO.len())?[..] == *HELLO);
@@ -128,7 +128,7 @@ mod tests {
     fn no_room() -> Result {
         sim::run(Script::new(Model::Bounce), |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device));
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device))?;
 
             for k in 1..=2 {
                 sim.fail_map(k);
@@ -152,7 +152,7 @@ mod tests {
         sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
             let engine = Copier(device.clone());
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine);
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine)?;
 
             device.then(Fate::after(1_000_000))?;
             ensure!(mailbox.leave(0, hello()?) == Err(ETIMEDOUT));
@@ -169,7 +169,7 @@ mod tests {
         sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
             let engine = Copier(device.clone());
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine);
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine)?;
 
             device.then(Fate::after(0).reports(1 << 20))?;
             ensure!(matches!(mailbox.pick_up(0, 64), Err(e) if e == EIO));

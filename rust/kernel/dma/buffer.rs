@@ -41,7 +41,7 @@ use crate::{
 /// assert!(vec.allocation() >= 100);
 /// # Ok::<(), Error>(())
 /// ```
-pub unsafe trait Buffer: Send {
+pub unsafe trait Buffer: Send + 'static {
     /// Returns the address of the first byte, for reading.
     fn as_ptr(&self) -> *const u8;
 
@@ -75,7 +75,7 @@ fn allocated(bytes: usize) -> usize {
 // SAFETY: The content of a `KBox` is one kmalloc() allocation: linear, contiguous, not moved with
 // the box. `FromBytes` and `IntoBytes` make any bytes a valid value and leave none uninitialised.
 // The box is made of a raw pointer, so moving it asserts nothing about the content.
-unsafe impl<T: FromBytes + IntoBytes + Send> Buffer for KBox<T> {
+unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KBox<T> {
     #[inline]
     fn as_ptr(&self) -> *const u8 {
         (&raw const **self).cast()
@@ -98,7 +98,7 @@ unsafe impl<T: FromBytes + IntoBytes + Send> Buffer for KBox<T> {
 }
 
 // SAFETY: As for `KBox<T>`.
-unsafe impl<T: FromBytes + IntoBytes + Send> Buffer for KBox<[T]> {
+unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KBox<[T]> {
     #[inline]
     fn as_ptr(&self) -> *const u8 {
         (&raw const **self).cast()
@@ -128,7 +128,7 @@ unsafe impl<T: FromBytes + IntoBytes + Send> Buffer for KBox<[T]> {
 // SAFETY: The elements of a `KVec` are one kmalloc() allocation, which only methods of the vector
 // move or resize. The rest is as for `KBox`; the unused capacity is never mapped, as it is not
 // initialised, but it is part of the allocation.
-unsafe impl<T: FromBytes + IntoBytes + Send> Buffer for KVec<T> {
+unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KVec<T> {
     #[inline]
     fn as_ptr(&self) -> *const u8 {
         self.as_slice().as_ptr().cast()

@@ -9,7 +9,11 @@
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
-use super::DmaMask;
+use super::{
+    binding::Binding,
+    DmaMask,
+    Waiters, //
+};
 use crate::{
     bindings,
     device::{
@@ -19,10 +23,9 @@ use crate::{
     },
     error::to_result,
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
-use core::ptr::NonNull;
-
 /// How a device addresses memory: masks, segment limits and alignment.
 ///
 /// A limit that is not given stays as the bus, or an earlier driver, left it.
@@ -105,7 +108,8 @@ impl Setup {
 
     /// Applies the set-up to a device that is about to be probed.
     ///
-    /// Called by the bus adapters, before `probe()`. The set-up holds until unbind.
+    /// Called by the bus adapters, before `probe()`; `resumes` is whether the driver can go on
+    /// after a stop. The set-up holds until unbind.
     ///
     /// # Errors
     ///
@@ -114,15 +118,20 @@ impl Setup {
     ///   not set).
     /// - [`EIO`] if the platform can't serve the mask.
     /// - [`EBUSY`] if the device was set up differently since it was bound.
+    /// - [`ENOSPC`] if the device, under earlier drivers, has leaked too much memory.
     /// - [`ENOMEM`].
-    pub(crate) fn apply(self, dev: &Device<Core<'_>>) -> Result {
-        if let Some(earlier) = Record::find(dev) {
-            return if earlier == self { Ok(()) } else { Err(EBUSY) };
+    pub(crate) fn apply(self, dev: &Device<Core<'_>>, resumes: bool) -> Result {
+        if let Some(binding) = Binding::find(dev) {
+            return if binding.setup() == self {
+                Ok(())
+            } else {
+                Err(EBUSY)
+            };
         }
 
         self.check(dev)
             .and_then(|()| self.write(dev))
-            .and_then(|()| Record::add(dev, self))
+            .and_then(|()| Binding::add(dev, self, resumes))
             .inspect_err(|e| {
                 dev_err!(
                     dev,
@@ -200,68 +209,6 @@ impl Setup {
     }
 }
 
-/// The note in the device's resource list (devres) that says which [`Setup`] was applied.
-///
-/// It goes away with the other resources at unbind, so the next driver starts afresh.
-struct Record;
-
-impl Record {
-    /// Nothing to release; the address of this function is what marks the note as ours.
-    #[inline(never)]
-    extern "C" fn release(_dev: *mut bindings::device, _res: *mut c_void) {
-        // The compiler may give functions of equal bodies one address. No other function reads
-        // this static, so none can be taken for this one. `find()` and `add()` are never inlined
-        // into another crate, which might have a copy of this function at another address.
-        static MARK: u8 = 0;
-
-        // SAFETY: `MARK` is a valid, initialised static.
-        unsafe { core::ptr::read_volatile(&raw const MARK) };
-    }
-
-    #[inline(never)]
-    fn find(dev: &Device<Bound>) -> Option<Setup> {
-        // SAFETY: `dev` is a valid and bound `struct device`.
-        let res = unsafe {
-            bindings::devres_find(
-                dev.as_raw(),
-                Some(Self::release),
-                None,
-                core::ptr::null_mut(),
-            )
-        };
-
-        // SAFETY: A resource with our release function was made by `add()`, hence holds a `Setup`,
-        // which is never changed afterwards.
-        NonNull::new(res.cast::<Setup>()).map(|setup| unsafe { setup.read() })
-    }
-
-    #[inline(never)]
-    fn add(dev: &Device<Bound>, setup: Setup) -> Result {
-        // SAFETY: No requirements; the name is a valid C string.
-        let res = unsafe {
-            bindings::__devres_alloc_node(
-                Some(Self::release),
-                size_of::<Setup>(),
-                GFP_KERNEL.as_raw(),
-                bindings::NUMA_NO_NODE,
-                c"dma::Setup".as_char_ptr(),
-            )
-        };
-        let res = NonNull::new(res.cast::<Setup>()).ok_or(ENOMEM)?;
-
-        // The memory of a resource is aligned as `kmalloc()` aligns.
-        const_assert!(align_of::<Setup>() <= bindings::ARCH_KMALLOC_MINALIGN);
-
-        // SAFETY: `res` is fresh memory of this size and alignment.
-        unsafe { res.write(setup) };
-
-        // SAFETY: `dev` is bound, `res` comes from `__devres_alloc_node()`.
-        unsafe { bindings::devres_add(dev.as_raw(), res.as_ptr().cast()) };
-
-        Ok(())
-    }
-}
-
 /// A bound device whose DMA set-up is done: the permission to map.
 ///
 /// One pointer wide; passed by value. It is valid until unbind, as the lifetime says.
@@ -297,7 +244,7 @@ impl<'a> Configured<'a> {
     ///
     /// [`EINVAL`] if the driver has no `dma_setup()`.
     pub fn get(dev: &'a Device<Bound>) -> Result<Self> {
-        if Record::find(dev).is_none() {
+        if Binding::find(dev).is_none() {
             dev_err!(
                 dev,
                 "the driver maps for DMA, but its dma_setup() says nothing\n"
@@ -305,9 +252,9 @@ impl<'a> Configured<'a> {
             return Err(EINVAL);
         }
 
-        // INVARIANT: The note was made by `Setup::apply()` since the device was bound. Changing
+        // INVARIANT: The binding was made by `Setup::apply()` since the device was bound. Changing
         // masks afterwards takes `unsafe` (`dma::Device::dma_set_mask()`), whose contract excludes
-        // it for a device with such a note.
+        // it for such a device.
         Ok(Self(dev))
     }
 
@@ -315,6 +262,27 @@ impl<'a> Configured<'a> {
     #[inline]
     pub fn device(self) -> &'a Device<Bound> {
         self.0
+    }
+
+    /// Returns what is kept of the device.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] when it is too late: the device is being unbound, and its resources are going.
+    pub(super) fn binding(self) -> Result<&'a Binding> {
+        Binding::find(self.0).ok_or(ENODEV)
+    }
+
+    /// Makes a place in which threads can wait for the device.
+    ///
+    /// To be made in `probe()`, one for each kind of event: it is kept until unbind. Context: may
+    /// sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn new_waiters(self) -> Result<Arc<Waiters>> {
+        self.binding()?.new_waiters()
     }
 
     #[inline]

@@ -14,22 +14,26 @@ use crate::{
     bindings,
     device::Core,
     dma::{
+        binding::State,
         Configured,
-        Direction,
-        DmaAddress,
         DmaMask,
-        Setup,
-        Streaming, //
+        Setup, //
     },
     driver,
     platform,
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Full,
-        Release, //
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Release, //
+        },
+        Arc,
+        Completion,
+        SetOnce, //
     },
+    workqueue,
     ThisModule, //
 };
 #[cfg(CONFIG_PCI)]
@@ -37,7 +41,6 @@ use crate::{
     device_id::IdArray,
     pci, //
 };
-use core::marker::PhantomData;
 
 /// Fails the test, saying where, unless a condition holds.
 #[macro_export]
@@ -66,6 +69,8 @@ struct Job<'f> {
     setup: Option<Setup>,
     body: &'f mut dyn FnMut(Bus<'_, '_>) -> Result,
     outcome: Result,
+    /// Whether the probe fails if the body does.
+    fails: bool,
 }
 
 /// The device, on whichever bus.
@@ -94,6 +99,7 @@ impl<'f> Job<'f> {
             body,
             // What a test finds that was never called, for instance since the set-up was refused.
             outcome: Err(ENODEV),
+            fails: FAILS.load(Acquire) != 0,
         };
 
         let claimed = DEVICE.cmpxchg(0, device.addr(), Full);
@@ -148,9 +154,49 @@ impl<'f> Job<'f> {
         Ok(())
     }
 
-    fn probe(&mut self, bus: Bus<'_, '_>) {
+    fn probe(&mut self, bus: Bus<'_, '_>) -> Result {
         self.outcome = (self.body)(bus);
+
+        if self.fails {
+            self.outcome
+        } else {
+            Ok(())
+        }
     }
+}
+
+/// Whether probes fail, for [`failing`].
+static FAILS: Atomic<usize> = Atomic::new(0);
+
+/// Whether drivers can go on after a stop, for [`resuming`].
+static RESUMES: Atomic<usize> = Atomic::new(0);
+
+/// Runs a test with a driver that says that it can go on after a stop.
+///
+/// The PCI core doesn't know: the driver has no callbacks for it.
+pub fn resuming(test: impl FnOnce() -> Result) -> Result {
+    RESUMES.store(1, Release);
+
+    let outcome = test();
+
+    RESUMES.store(0, Release);
+    outcome
+}
+
+/// Returns whether the driver can go on after a stop, as the test says.
+pub(super) fn resumes() -> bool {
+    RESUMES.load(Acquire) != 0
+}
+
+/// Runs a test in which the driver's probe fails if the test's body does, as the bus sees it, and
+/// what is to be done then is done. Otherwise all probes succeed, and are unbound.
+pub fn failing(test: impl FnOnce() -> Result) -> Result {
+    FAILS.store(1, Release);
+
+    let outcome = test();
+
+    FAILS.store(0, Release);
+    outcome
 }
 
 /// The set-up of a device that says nothing else.
@@ -165,6 +211,30 @@ const WIDE: Setup = Setup::new(DmaMask::new::<64>());
 /// What `body` says, and [`EBUSY`] if called by a test that already runs on a device.
 pub fn with_platform_device(mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result) -> Result {
     on_platform_device(Some(WIDE), |_| {}, &mut body, |_| Ok(()))
+}
+
+/// As [`with_platform_device`], and then runs `again` with the same device, bound anew.
+///
+/// # Errors
+///
+/// As [`with_platform_device`]; what came of the second time is in the value.
+pub fn with_platform_device_twice(
+    mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result,
+    mut again: impl FnMut(&platform::Device<Core<'_>>) -> Result,
+) -> Result<Result> {
+    let mut second = Err(ENODEV);
+
+    on_platform_device(
+        Some(WIDE),
+        |_| {},
+        &mut body,
+        |raw| {
+            second = probe_platform(raw, Some(WIDE), &mut again);
+            Ok(())
+        },
+    )?;
+
+    Ok(second)
 }
 
 /// As [`with_platform_device`], and then, if they are there, once more on each kind of simulated
@@ -215,11 +285,7 @@ pub(super) fn on_platform_device(
 
     before(raw);
 
-    let outcome = Job::run::<platform::Adapter<TestDriver>>(raw, setup, &mut |bus| match bus {
-        Bus::Platform(pdev) => body(pdev),
-        #[cfg(CONFIG_PCI)]
-        Bus::Pci(_) => Err(EINVAL),
-    });
+    let outcome = probe_platform(raw, setup, body);
     let judgement = after(raw);
 
     // SAFETY: `device` was registered above.
@@ -228,71 +294,114 @@ pub(super) fn on_platform_device(
     outcome.and(judgement)
 }
 
+fn probe_platform(
+    raw: *mut bindings::device,
+    setup: Option<Setup>,
+    body: &mut dyn FnMut(&platform::Device<Core<'_>>) -> Result,
+) -> Result {
+    Job::run::<platform::Adapter<TestDriver>>(raw, setup, &mut |bus| match bus {
+        Bus::Platform(pdev) => body(pdev),
+        #[cfg(CONFIG_PCI)]
+        Bus::Pci(_) => Err(EINVAL),
+    })
+}
+
+/// Runs `f` in another thread.
+///
+/// # Errors
+///
+/// [`ENOMEM`].
+pub fn spawn<R: Send + Sync + 'static>(
+    f: impl FnOnce() -> R + Send + 'static,
+) -> Result<Spawned<R>> {
+    /// What a thread is to do, once.
+    struct Once<F, R>(Option<F>, Arc<SetOnce<R>>);
+
+    impl<F: FnOnce() -> R + Send, R: Send + Sync> Work for Once<F, R> {
+        fn run(&mut self) {
+            if let Some(f) = self.0.take() {
+                self.1.populate(f());
+            }
+        }
+    }
+
+    let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
+    let result = Arc::new(SetOnce::new(), GFP_KERNEL)?;
+
+    spawn_work(
+        KBox::new(Once(Some(f), result.clone()), GFP_KERNEL)?,
+        done.clone(),
+    )?;
+    Ok(Spawned { done, result })
+}
+
+trait Work: Send {
+    fn run(&mut self);
+}
+
+// One function, hence one lockdep class.
+#[inline(never)]
+fn spawn_work(mut work: KBox<dyn Work>, done: Arc<Completion>) -> Result {
+    workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+        work.run();
+        drop(work);
+        done.complete_all();
+    })?;
+
+    Ok(())
+}
+
+/// What another thread does.
+pub struct Spawned<R> {
+    done: Arc<Completion>,
+    result: Arc<SetOnce<R>>,
+}
+
+impl<R> Spawned<R> {
+    /// Waits for it, and calls `f` with what came of it. Context: may sleep.
+    pub fn join<T>(self, f: impl FnOnce(&R) -> T) -> Result<T> {
+        self.done.wait_for_completion();
+        SetOnce::as_ref(&self.result).map(f).ok_or(EIO)
+    }
+}
+
 /// Tells whoever judges the log that a line with `text` will come, once, and is meant to.
 pub fn expect(text: &str) {
     crate::pr_info!("dma-rs-expect: {text}\n");
 }
 
-/// What a test has to know of a buffer that it will have quarantined, to release it afterwards.
-pub struct Noted<D: Direction> {
-    addr: DmaAddress,
-    len: usize,
-    ptr: *const u8,
-    _direction: PhantomData<D>,
-}
-
-/// A mapping, and what is known of it.
-type NotedMapping<'a, D> = (Streaming<'a, KVec<u8>, D>, Noted<D>);
-
-/// Maps a buffer that the test will have quarantined.
+/// Says that the device accesses nothing of what it was given, so that what a test had quarantined
+/// is freed. For devices without an enclosure.
 ///
-/// Context: any.
+/// Context: may sleep.
 ///
 /// # Errors
 ///
-/// As [`Streaming::map`].
-pub fn map_and_note<D: Direction>(
-    dma: Configured<'_>,
-    buf: KVec<u8>,
-) -> Result<NotedMapping<'_, D>> {
-    let ptr = buf.as_ptr();
-    let buf = Streaming::map(dma, buf)?;
-
-    let noted = Noted {
-        // SAFETY: No device gets it from here.
-        addr: unsafe { buf.address().to_bits() },
-        len: buf.address().len(),
-        ptr,
-        _direction: PhantomData,
-    };
-
-    Ok((buf, noted))
-}
-
-impl<D: Direction> Noted<D> {
-    /// Unmaps and frees the buffer.
-    ///
-    /// # Safety
-    ///
-    /// The buffer must have been quarantined, `dma` must be what it was mapped with, and no device
-    /// may access it.
-    pub unsafe fn release(self, dma: Configured<'_>) {
-        let dev = dma.device().as_raw();
-
-        // SAFETY: By the safety requirements.
-        unsafe {
-            bindings::dma_unmap_phys(dev, self.addr, self.len, D::DATA_DIRECTION.into(), 0);
-            free_quarantined(self.ptr);
-        }
-    }
-}
-
-/// Frees the buffer of a quarantined mapping, which otherwise kmemleak would find.
+/// [`ENODEV`] if the device isn't bound any more.
 ///
 /// # Safety
 ///
-/// `ptr` must be the address of a `KVec<u8>` that was quarantined, and no device may access it.
-pub unsafe fn free_quarantined(ptr: *const u8) {
+/// It must be so.
+pub unsafe fn prove(dma: Configured<'_>) -> Result {
+    let binding = dma.binding()?;
+
+    binding.close();
+
+    // SAFETY: By the safety requirements; nothing is started while the binding is closed.
+    let free = unsafe { binding.prove(State::Stopped) };
+
+    binding.reclaim(free);
+    // SAFETY: As above.
+    unsafe { binding.open() };
+    Ok(())
+}
+
+/// Frees the buffer of a forgotten mapping, which otherwise kmemleak would find.
+///
+/// # Safety
+///
+/// `ptr` must be the address of a `KVec<u8>` that was forgotten, and no device may access it.
+pub unsafe fn free_forgotten(ptr: *const u8) {
     // SAFETY: By the safety requirements: a kmalloc() allocation that nobody owns.
     unsafe { bindings::kfree(ptr.cast()) };
 }
@@ -353,24 +462,76 @@ pub fn with_pci_device(
     outcome
 }
 
-/// Undoes a mapping of a PCI device that a test leaked on purpose, so that later tests don't have
-/// to do with it.
+/// Reports a bus error to the driver of the first PCI device with these IDs, and that the device
+/// was reset, as the PCI core does; looks at bus mastering meanwhile.
 ///
-/// # Safety
+/// # Errors
 ///
-/// `len` bytes must be mapped at `addr` for the first PCI device with these IDs, in the direction
-/// `D`, and the device must be done with them.
+/// [`ENXIO`] if there is no such device, or if its driver handles no errors; [`EINVAL`] if it
+/// doesn't do so as it should.
 #[cfg(CONFIG_PCI)]
-pub unsafe fn unmap_leaked<D: Direction>(vendor: u16, device: u16, addr: DmaAddress, len: usize) {
+pub fn recover_pci_device(vendor: u16, device: u16) -> Result {
     // SAFETY: No requirements; this takes a reference to the device that it returns.
     let pdev =
         unsafe { bindings::pci_get_device(vendor.into(), device.into(), core::ptr::null_mut()) };
-
-    // SAFETY: By the safety requirements; we drop the reference that we took, last.
-    unsafe {
-        bindings::dma_unmap_phys(&raw mut (*pdev).dev, addr, len, D::DATA_DIRECTION.into(), 0);
-        bindings::pci_dev_put(pdev);
+    if pdev.is_null() {
+        return Err(ENXIO);
     }
+
+    // SAFETY: We hold a reference; the lock keeps the driver where it is, as the PCI core does.
+    unsafe {
+        bindings::mutex_lock(&raw mut (*pdev).dev.mutex);
+        let outcome = report_error(pdev);
+        bindings::mutex_unlock(&raw mut (*pdev).dev.mutex);
+        bindings::pci_dev_put(pdev);
+        outcome
+    }
+}
+
+/// # Safety
+///
+/// `pdev` must be a valid and locked device.
+#[cfg(CONFIG_PCI)]
+unsafe fn report_error(pdev: *mut bindings::pci_dev) -> Result {
+    // SAFETY: By the safety requirements.
+    let is_on = || unsafe {
+        let mut command = 0;
+
+        // CAST: A small number.
+        bindings::pci_read_config_word(pdev, bindings::PCI_COMMAND as i32, &mut command);
+        u32::from(command) & bindings::PCI_COMMAND_MASTER != 0
+    };
+
+    // SAFETY: By the safety requirements.
+    let driver = unsafe { (*pdev).driver.as_ref() }.ok_or(ENXIO)?;
+    // SAFETY: The handlers of a driver live as long as it.
+    let handlers = unsafe { driver.err_handler.as_ref() }.ok_or(ENXIO)?;
+    let (Some(detected), Some(reset), Some(resume)) = (
+        handlers.error_detected,
+        handlers.slot_reset,
+        handlers.resume,
+    ) else {
+        return Err(ENXIO);
+    };
+
+    ensure!(is_on());
+
+    // SAFETY: By the safety requirements; in this order, as the PCI core does.
+    let vote = unsafe { detected(pdev, bindings::pci_channel_io_frozen) };
+
+    ensure!(vote == bindings::pci_ers_result_PCI_ERS_RESULT_NEED_RESET);
+    ensure!(!is_on());
+
+    // SAFETY: As above.
+    let vote = unsafe { reset(pdev) };
+
+    ensure!(vote == bindings::pci_ers_result_PCI_ERS_RESULT_RECOVERED);
+
+    // SAFETY: As above.
+    unsafe { resume(pdev) };
+
+    ensure!(is_on());
+    Ok(())
 }
 
 /// Binds to the device of the current job, and to no other.
@@ -392,10 +553,7 @@ impl platform::Driver for TestDriver {
     ) -> impl PinInit<(), Error> + 'bound {
         let dev: &crate::device::Device<Core<'_>> = pdev.as_ref();
 
-        Job::with(dev.as_raw(), |job| {
-            job.probe(Bus::Platform(pdev));
-            Ok(())
-        })
+        Job::with(dev.as_raw(), |job| job.probe(Bus::Platform(pdev)))
     }
 }
 
@@ -422,9 +580,6 @@ impl pci::Driver for TestDriver {
     ) -> impl PinInit<(), Error> + 'bound {
         let dev: &crate::device::Device<Core<'_>> = pdev.as_ref();
 
-        Job::with(dev.as_raw(), |job| {
-            job.probe(Bus::Pci(pdev));
-            Ok(())
-        })
+        Job::with(dev.as_raw(), |job| job.probe(Bus::Pci(pdev)))
     }
 }

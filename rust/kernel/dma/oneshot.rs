@@ -9,10 +9,13 @@
 //!
 //! An interrupt is a hint to look, never a proof: it may be late, shared or meant for the transfer
 //! before, and a legacy interrupt isn't ordered against the data. The proof is [`Engine::poll`],
-//! which reads a register of the device.
+//! which reads a register of the device, or that the device was [stopped](super::Enclosure): then
+//! the transfer is over, too, but for nothing.
 
 use super::{
+    binding::Binding,
     Buffer,
+    Configured,
     DataDirection,
     Direction,
     DmaAddr,
@@ -21,14 +24,14 @@ use super::{
     Streaming,
     StreamingBox,
     ToDevice,
-    Untrusted, //
+    Untrusted,
+    Waiters, //
 };
 use crate::{
+    device::Device,
     prelude::*,
-    sync::Completion,
     time::{
         delay::fsleep,
-        msecs_to_jiffies,
         Delta,
         Instant,
         Monotonic, //
@@ -67,6 +70,8 @@ pub enum Progress {
 ///
 /// The implementation establishes how the hardware behaves:
 ///
+/// - The engine accesses memory as the device that [`device`](Self::device) returns, which is
+///   always the same: addresses of another mean something else to it.
 /// - After [`start`](Self::start) returned `Ok`, the device accesses nothing but `request.memory`,
 ///   writes it only if `request.direction` says so, and is done with it when
 ///   [`poll`](Self::poll) returns [`Progress::Done`].
@@ -80,20 +85,24 @@ pub enum Progress {
 /// - If the hardware is at work already, for an engine or a driver that went before it was done,
 ///   `start` waits or returns an error.
 ///
-/// A slot calls `start` only when it has no transfer in flight, and `poll` only when it has one.
+/// No two values drive the same engine at the same time. A slot calls `start` only when it has no
+/// transfer in flight, and `poll` only when it has one. It calls neither while the device is
+/// stopped; what `poll` says when it turns out that the device was being stopped meanwhile doesn't
+/// count.
 ///
 /// # Examples
 ///
 /// A device with an address, a length, and a bit that is set while it reads:
 ///
 /// ```
-/// # use kernel::{io::{Io, Mmio, Region}, prelude::*};
+/// # use kernel::{device::{Bound, Device}, io::{Io, Mmio, Region}, prelude::*};
 /// use kernel::dma::{
 ///     oneshot::{Engine, Progress, Request},
 ///     DataDirection, Untrusted,
 /// };
 ///
 /// struct Reader<'a> {
+///     dev: &'a Device<Bound>,
 ///     registers: Mmio<'a, Region<16>>,
 ///     len: usize,
 /// }
@@ -113,9 +122,13 @@ pub enum Progress {
 /// }
 ///
 /// // SAFETY: The device reads the memory after `start`, and clears the bit at 8 when it is done.
-/// // It never writes. `start` refuses while it reads.
+/// // It never writes. `start` refuses while it reads. The registers are those of `dev`.
 /// unsafe impl Engine for Reader<'_> {
 ///     type Target = ();
+///
+///     fn device(&self) -> &Device {
+///         self.dev
+///     }
 ///
 ///     fn start(&mut self, request: Request<'_, ()>) -> Result {
 ///         if request.direction != DataDirection::ToDevice {
@@ -148,9 +161,12 @@ pub unsafe trait Engine: Send {
     /// What is at the other end, for instance an address in the device's own memory.
     type Target: Copy;
 
+    /// Returns the device that accesses memory.
+    fn device(&self) -> &Device;
+
     /// Starts a transfer.
     ///
-    /// Context: any.
+    /// Must not sleep: the device isn't stopped meanwhile. Context: any.
     ///
     /// # Errors
     ///
@@ -233,6 +249,8 @@ struct Job<'a, B: Buffer> {
     held: Held<'a, B>,
     /// The part of the buffer that the device was pointed at.
     range: Range<usize>,
+    /// When it was started, in terms of [`Binding::epoch`].
+    epoch: u64,
     state: State,
 }
 
@@ -244,31 +262,35 @@ enum State {
     Done(usize),
     /// The device is done, and said something impossible.
     Nonsense,
+    /// The device was stopped before it was done, so it is done now.
+    Cancelled,
 }
 
 /// An engine and the buffer that it works on.
 ///
 /// Dropping it looks once whether the transfer is over; if not, it quarantines the buffer (see
-/// [`Streaming`]). Drivers call [`settle`](Self::settle) before, where they may sleep: at unbind.
+/// [`Streaming`]). It belongs into the device's [`Enclosure`](super::Enclosure), which stops the
+/// device before.
 ///
 /// # Invariants
 ///
-/// The engine has a transfer in flight if and only if `job` is in `State::InFlight`.
+/// - The engine is one of the device of `dma`, whose binding is `binding`, or it was never started.
+/// - It has a transfer in flight only if `job` is in `State::InFlight`.
 ///
 /// # Examples
 ///
 /// ```
-/// # use kernel::{prelude::*, sync::Completion, time::Delta};
+/// # use kernel::{prelude::*, time::Delta};
 /// use kernel::dma::{
 ///     oneshot::{Engine, Slot},
-///     Configured, Streaming, StreamingBox, ToDevice,
+///     Configured, Streaming, StreamingBox, ToDevice, Waiters,
 /// };
 ///
 /// /// Sends a message; on a time-out it stays in the slot, where the device may still read it.
 /// fn send<'a, E: Engine>(
 ///     slot: &mut Slot<'a, E, KVec<u8>>,
 ///     dma: Configured<'a>,
-///     irq: &Completion,
+///     irq: &Waiters,
 ///     target: E::Target,
 ///     msg: KVec<u8>,
 /// ) -> Result<KVec<u8>> {
@@ -281,18 +303,33 @@ enum State {
 /// }
 /// ```
 pub struct Slot<'a, E: Engine, B: Buffer> {
+    dma: Configured<'a>,
+    binding: &'a Binding,
     engine: E,
     job: Option<Job<'a, B>>,
 }
 
 impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
-    /// Creates an empty slot for an engine.
+    /// Creates an empty slot for an engine of the device of `dma`.
     ///
-    /// The engine must be idle; what an earlier driver started must be over.
-    #[inline]
-    pub fn new(engine: E) -> Self {
-        // INVARIANT: No transfer was started.
-        Self { engine, job: None }
+    /// Context: any. Walks the resource list of the device.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if the engine is one of another device;
+    /// - [`ENODEV`] if the device's resources are being released.
+    pub fn new(dma: Configured<'a>, engine: E) -> Result<Self> {
+        if !is_same(engine.device(), dma.device()) {
+            return Err(EINVAL);
+        }
+
+        // INVARIANT: We just checked; no transfer was started.
+        Ok(Self {
+            dma,
+            binding: dma.binding()?,
+            engine,
+            job: None,
+        })
     }
 
     /// Returns the engine.
@@ -313,7 +350,9 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
     /// The buffer comes back, owned by the CPU, with
     ///
     /// - [`EBUSY`] if the transfer before is still in flight;
-    /// - [`EINVAL`] if `range` is empty or not inside the buffer;
+    /// - [`EINVAL`] if `range` is empty or not inside the buffer, or if the buffer is mapped for
+    ///   another device;
+    /// - [`ESHUTDOWN`] if the device was stopped;
     /// - what [`Engine::start`] or [`Engine::poll`] said.
     pub fn start<D: OneWay>(
         &mut self,
@@ -321,26 +360,22 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
         range: Range<usize>,
         target: E::Target,
     ) -> Result<Transfer<'_, 'a, E, B, D>, MapError<StreamingBox<'a, B, D>>> {
-        let started = self.free_up().and_then(|()| {
-            self.engine.start(Request {
-                memory: buf.address().slice(range.clone())?,
-                direction: D::DATA_DIRECTION,
-                target,
-            })
-        });
+        let epoch = match self.try_start(&buf, range.clone(), target) {
+            Ok(epoch) => epoch,
+            Err(error) => {
+                let len = buf.address().len();
+                // SAFETY: By the contract of `Engine`, the device doesn't access the buffer.
+                let value = unsafe { buf.complete(0..len) };
 
-        if let Err(error) = started {
-            let len = buf.address().len();
-            // SAFETY: By the contract of `Engine`, the device doesn't access the buffer.
-            let value = unsafe { buf.complete(0..len) };
-
-            return Err(MapError { error, value });
-        }
+                return Err(MapError { error, value });
+            }
+        };
 
         // INVARIANT: The engine has a transfer in flight.
         self.job = Some(Job {
             held: D::hold(buf),
             range,
+            epoch,
             state: State::InFlight,
         });
 
@@ -350,8 +385,32 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
         })
     }
 
+    fn try_start<D: OneWay>(
+        &mut self,
+        buf: &Streaming<'a, B, D>,
+        range: Range<usize>,
+        target: E::Target,
+    ) -> Result<u64> {
+        if !is_same(buf.dma().device(), self.dma.device()) {
+            return Err(EINVAL);
+        }
+
+        self.free_up()?;
+
+        // Nobody stops the device before it is started, and known to be.
+        let _open = self.binding.enter()?;
+
+        self.engine.start(Request {
+            memory: buf.address().slice(range)?,
+            direction: D::DATA_DIRECTION,
+            target,
+        })?;
+
+        Ok(self.binding.epoch())
+    }
+
     /// Takes the buffer of a transfer that is over, for instance after [`Transfer::wait`] timed out
-    /// or the handle was lost.
+    /// or the handle was lost. Of a transfer that was cut short by a stop, nothing is defined.
     ///
     /// Returns [`None`] if there is none, if it moved the other way, or if it is still in flight.
     ///
@@ -365,15 +424,21 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
             return Ok(None);
         }
 
-        let Some(Job { held, range, state }) = self.job.take() else {
+        let Some(job) = self.job.take() else {
             return Ok(None);
         };
+        let Job {
+            held,
+            range,
+            epoch,
+            state,
+        } = job;
 
         match D::release(held) {
             Ok(buf) => {
                 let good = match state {
                     State::Done(len) => len,
-                    State::InFlight | State::Nonsense => 0,
+                    State::InFlight | State::Nonsense | State::Cancelled => 0,
                 };
 
                 // SAFETY: `advance()` said that the transfer is over, hence the device was seen to
@@ -383,7 +448,12 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
                 }))
             }
             Err(held) => {
-                self.job = Some(Job { held, range, state });
+                self.job = Some(Job {
+                    held,
+                    range,
+                    epoch,
+                    state,
+                });
                 Ok(None)
             }
         }
@@ -395,11 +465,16 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
     ///
     /// # Errors
     ///
-    /// [`ETIMEDOUT`], or what [`Engine::poll`] said; the buffer stays in the slot.
+    /// [`ETIMEDOUT`], [`ESHUTDOWN`] if the device was stopped without a proof, or what
+    /// [`Engine::poll`] said; the buffer stays in the slot.
     pub fn settle(&mut self, interval: Delta, timeout: Delta) -> Result {
         let start = Instant::<Monotonic>::now();
 
         while !self.advance()? {
+            if self.binding.is_over() && !self.advance()? {
+                return Err(ESHUTDOWN);
+            }
+
             if start.elapsed() > timeout {
                 return Err(ETIMEDOUT);
             }
@@ -437,20 +512,42 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
             return Ok(true);
         };
 
-        if matches!(job.state, State::InFlight) {
-            let Progress::Done(moved) = self.engine.poll()? else {
-                return Ok(false);
-            };
-
-            // INVARIANT: By the contract of `Engine` the transfer is over.
-            job.state = match moved.at_most(job.range.end - job.range.start) {
-                Ok(len) => State::Done(len),
-                Err(_) => State::Nonsense,
-            };
+        if !matches!(job.state, State::InFlight) {
+            return Ok(true);
         }
+
+        if job.epoch != self.binding.epoch() {
+            // INVARIANT: By the contract of `Binding::epoch()` the transfer is over.
+            job.state = State::Cancelled;
+            return Ok(true);
+        }
+
+        // While the device is stopped, reset or made to forget, it may look as if it were done; and
+        // it may be asleep. There will be a proof, or there is no telling.
+        if !self.binding.is_open() {
+            return Ok(false);
+        }
+
+        let Progress::Done(moved) = self.engine.poll()? else {
+            return Ok(false);
+        };
+
+        if !self.binding.is_open() || job.epoch != self.binding.epoch() {
+            return Ok(false);
+        }
+
+        // INVARIANT: By the contract of `Engine` the transfer is over.
+        job.state = match moved.at_most(job.range.end - job.range.start) {
+            Ok(len) => State::Done(len),
+            Err(_) => State::Nonsense,
+        };
 
         Ok(true)
     }
+}
+
+fn is_same(one: &Device, other: &Device) -> bool {
+    core::ptr::eq(one.as_raw(), other.as_raw())
 }
 
 impl<E: Engine, B: Buffer> Drop for Slot<'_, E, B> {
@@ -491,7 +588,7 @@ pub struct Transfer<'s, 'a, E: Engine, B: Buffer, D: OneWay> {
 }
 
 impl<'a, E: Engine, B: Buffer, D: OneWay> Transfer<'_, 'a, E, B, D> {
-    /// Waits for the end of the transfer, looking whenever the interrupt handler completes `irq`.
+    /// Waits for the end of the transfer, looking whenever the interrupt handler wakes `irq`.
     ///
     /// A lost interrupt costs the whole `timeout`, but not the transfer. Context: may sleep.
     ///
@@ -501,15 +598,10 @@ impl<'a, E: Engine, B: Buffer, D: OneWay> Transfer<'_, 'a, E, B, D> {
     ///
     /// - [`ETIMEDOUT`]: the device may still access it;
     /// - [`EIO`]: the device is done, but reports to have moved more than it was asked to;
+    /// - [`ESHUTDOWN`]: the device was stopped;
     /// - what [`Engine::poll`] said.
-    pub fn wait(self, irq: &Completion, timeout: Delta) -> Result<StreamingBox<'a, B, D>> {
-        self.wait_with(timeout, |left| {
-            // One more than needed, so that the last look comes after the time-out.
-            // CAST: Bounded by the time-out, and a time-out beyond 49 days is cut.
-            let ms = left.as_millis().clamp(0, i64::from(u32::MAX - 1)) as u32 + 1;
-
-            irq.wait_for_completion_timeout(msecs_to_jiffies(ms));
-        })
+    pub fn wait(self, irq: &Waiters, timeout: Delta) -> Result<StreamingBox<'a, B, D>> {
+        self.wait_with(timeout, || irq.wakes(), |seen, left| irq.wait(seen, left))
     }
 
     /// Waits for the end of the transfer, looking every `interval`.
@@ -520,13 +612,15 @@ impl<'a, E: Engine, B: Buffer, D: OneWay> Transfer<'_, 'a, E, B, D> {
     ///
     /// As [`wait`](Self::wait).
     pub fn wait_polling(self, interval: Delta, timeout: Delta) -> Result<StreamingBox<'a, B, D>> {
-        self.wait_with(timeout, |_| fsleep(interval))
+        self.wait_with(timeout, || (), |(), _| fsleep(interval))
     }
 
-    fn wait_with(
+    /// Looks, and pauses until something happened since before it looked.
+    fn wait_with<S>(
         self,
         timeout: Delta,
-        mut pause: impl FnMut(Delta),
+        mut before: impl FnMut() -> S,
+        mut pause: impl FnMut(S, Delta),
     ) -> Result<StreamingBox<'a, B, D>> {
         let start = Instant::<Monotonic>::now();
 
@@ -535,29 +629,41 @@ impl<'a, E: Engine, B: Buffer, D: OneWay> Transfer<'_, 'a, E, B, D> {
             let left = timeout
                 .as_nanos()
                 .saturating_sub(start.elapsed().as_nanos());
+            let seen = before();
 
             if self.slot.advance()? {
                 return self.finish();
+            }
+
+            if self.slot.binding.is_over() {
+                // The proof may have come since.
+                return if self.slot.advance()? {
+                    self.finish()
+                } else {
+                    Err(ESHUTDOWN)
+                };
             }
 
             if left <= 0 {
                 return Err(ETIMEDOUT);
             }
 
-            pause(Delta::from_nanos(left));
+            pause(seen, Delta::from_nanos(left));
         }
     }
 
     fn finish(self) -> Result<StreamingBox<'a, B, D>> {
-        if let Some(Job {
-            state: State::Nonsense,
-            ..
-        }) = self.slot.job
-        {
-            return Err(EIO);
+        match self.slot.job {
+            Some(Job {
+                state: State::Nonsense,
+                ..
+            }) => Err(EIO),
+            Some(Job {
+                state: State::Cancelled,
+                ..
+            }) => Err(ESHUTDOWN),
+            // A transfer of direction `D` was started and is over, so the buffer is there.
+            _ => self.slot.take()?.ok_or(EIO),
         }
-
-        // A transfer of direction `D` was started and is over, so the buffer is there.
-        self.slot.take()?.ok_or(EIO)
     }
 }

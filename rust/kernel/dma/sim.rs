@@ -63,7 +63,7 @@ use self::{
         Bus,
         MAX_BOUNCE, //
     },
-    device::Device,
+    device::Device as SimDevice, //
 };
 use super::{
     fixture,
@@ -73,15 +73,20 @@ use super::{
 };
 use crate::{
     bindings,
-    device::Core,
+    device::{
+        Core,
+        Device, //
+    },
     impl_has_hr_timer,
     irq,
     new_spinlock_irq,
     platform,
     prelude::*,
     sync::{
+        aref::ARef,
         Arc,
         ArcBorrow,
+        SetOnce,
         SpinLockIrq, //
     },
     time::{
@@ -267,10 +272,11 @@ struct Line {
 pub struct Sim {
     ops: bindings::dma_map_ops,
     script: Script,
+    dev: SetOnce<ARef<Device>>,
     #[pin]
     bus: SpinLockIrq<Bus>,
     #[pin]
-    devices: SpinLockIrq<KVec<Arc<dyn Device>>>,
+    devices: SpinLockIrq<KVec<Arc<dyn SimDevice>>>,
     #[pin]
     line: SpinLockIrq<Line>,
     #[pin]
@@ -294,6 +300,7 @@ impl Sim {
             pin_init!(Self {
                 ops: ops::OPS,
                 script,
+                dev: SetOnce::new(),
                 bus <- new_spinlock_irq!(Bus::new(script)),
                 devices <- new_spinlock_irq!(KVec::new()),
                 line <- new_spinlock_irq!(Line {
@@ -320,6 +327,11 @@ impl Sim {
 
     fn script(&self) -> &Script {
         &self.script
+    }
+
+    /// Returns the device of the run.
+    fn device(&self) -> Result<ARef<Device>> {
+        self.dev.as_ref().cloned().ok_or(ENODEV)
     }
 
     /// Returns what the bus was asked to do so far.
@@ -446,7 +458,7 @@ impl Sim {
     }
 
     /// Not under the lock: a device may interrupt.
-    fn each_device(&self, mut f: impl FnMut(&dyn Device)) {
+    fn each_device(&self, mut f: impl FnMut(&dyn SimDevice)) {
         for at in 0.. {
             let Some(device) = self.devices.lock().get(at).cloned() else {
                 return;
@@ -456,7 +468,7 @@ impl Sim {
         }
     }
 
-    fn attach(&self, device: Arc<dyn Device>) -> Result {
+    fn attach(&self, device: Arc<dyn SimDevice>) -> Result {
         Ok(self.devices.lock().push(device, GFP_ATOMIC)?)
     }
 
@@ -551,6 +563,9 @@ impl Sim {
     unsafe fn adopt(&self, dev: *mut bindings::device) {
         // SAFETY: By the safety requirements nobody else uses the device.
         unsafe {
+            let this: &Device = Device::from_raw(dev);
+
+            self.dev.populate(this.into());
             (*dev).dma_ops = &raw const self.ops;
             bindings::dma_sim_set_coherent(dev, self.script.model != Model::NonCoherent);
         }

@@ -25,6 +25,7 @@
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
+    quarantine::Keep,
     Buffer,
     Configured,
     CpuWrites,
@@ -35,13 +36,8 @@ use super::{
 };
 use crate::{
     bindings,
-    device,
     page::PAGE_SIZE,
-    prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    }, //
+    prelude::*, //
 };
 use core::{
     fmt,
@@ -400,9 +396,12 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 /// It has an address, and no bytes. Only a protocol that saw the device finish turns it back into a
 /// [`StreamingBox`].
 ///
-/// Dropping it while the device may still access the buffer would be corruption, so it is
-/// quarantined instead: the memory stays mapped and allocated for good, the log names the device of
-/// the first such buffer, and [`quarantined`] counts them.
+/// Freeing the buffer while the device may still access it would be corruption. So if this is
+/// dropped, the buffer is freed only if the device was [proven](super::Enclosure) to have stopped
+/// since; else it is quarantined: it stays mapped and allocated until there is such a proof, the
+/// log names the device, and [`quarantined`](super::quarantined) counts it.
+///
+/// Context of dropping it: any in which a `B` may be dropped.
 ///
 /// # Invariants
 ///
@@ -422,7 +421,7 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 ///     Ok(rx)
 /// }
 /// ```
-#[must_use = "dropping it leaks the buffer: the device may still access it"]
+#[must_use = "dropping it quarantines the buffer: the device may still access it"]
 pub struct Streaming<'a, B: Buffer, D: Direction> {
     mapping: ManuallyDrop<Mapping<'a, B, D>>,
 }
@@ -466,6 +465,12 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
         Ok(Self {
             mapping: ManuallyDrop::new(mapping),
         })
+    }
+
+    /// Returns what it was mapped with.
+    #[inline]
+    pub(super) fn dma(&self) -> Configured<'a> {
+        self.mapping.dma
     }
 
     /// Returns where the device finds the buffer.
@@ -512,39 +517,34 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
 impl<B: Buffer, D: Direction> Drop for Streaming<'_, B, D> {
     #[inline]
     fn drop(&mut self) {
-        quarantine(self.mapping.dma.device(), self.mapping.buf.len());
+        // SAFETY: `self` is not used afterwards.
+        put_away(unsafe { ManuallyDrop::take(&mut self.mapping) });
     }
 }
 
-/// How many buffers were ever dropped while a device owned them, and leaked for that reason.
-static QUARANTINED: Atomic<u64> = Atomic::new(0);
+/// Frees a mapping that nobody uses any more if the device was proven not to access it, or else
+/// keeps it until then.
+#[cold]
+fn put_away<B: Buffer, D: Direction>(mapping: Mapping<'_, B, D>) {
+    let dma = mapping.dma;
 
-/// Returns the number of buffers that were dropped while a device owned them, since boot.
-///
-/// Zero in a system whose drivers are right.
-///
-/// # Examples
-///
-/// ```
-/// let before = kernel::dma::quarantined();
-///
-/// // ... what is tested ...
-/// assert_eq!(kernel::dma::quarantined(), before);
-/// ```
-pub fn quarantined() -> u64 {
-    QUARANTINED.load(Relaxed)
+    // Where there is no binding any more, forgetting the mapping is what is left: it leaks.
+    if let Ok(binding) = dma.binding() {
+        binding.put_away(dma.device(), mapping);
+    }
 }
 
-/// Counts a buffer that is left mapped and allocated, since its device may still access it.
-///
-/// Context: any; it neither sleeps nor frees.
-#[cold]
-fn quarantine(dev: &device::Device<device::Bound>, len: usize) {
-    if QUARANTINED.fetch_add(1, Relaxed) == 0 {
-        dev_err!(
-            dev,
-            "a DMA buffer of {len} bytes was dropped while the device owned it; \
-             leaked (and any later one, silently)\n"
-        );
+// SAFETY: Unmapping may be done in any context, and so may freeing a buffer, or else it can't be
+// dropped there.
+unsafe impl<B: Buffer, D: Direction> Keep for Mapping<'_, B, D> {
+    const ACCIDENT: bool = true;
+
+    fn bytes(&self) -> usize {
+        self.buf.len()
+    }
+
+    unsafe fn release(self) {
+        // SAFETY: By the safety requirements.
+        drop(unsafe { self.unmap() });
     }
 }

@@ -4,6 +4,7 @@
 
 mod buffer;
 mod configured;
+mod enclosure;
 mod managed;
 mod oneshot;
 mod streaming;

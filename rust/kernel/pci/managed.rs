@@ -3,6 +3,7 @@
 //! PCI resources that belong to the device.
 
 use super::{
+    Bar,
     Device,
     IrqType,
     IrqTypes,
@@ -13,6 +14,7 @@ use crate::{
         Bound,
         Core, //
     },
+    devres::Managed,
     irq::{
         self,
         IrqRequest, //
@@ -29,6 +31,12 @@ struct Line<'a, H: irq::Handler> {
     registration: irq::Registration<'a, H>,
     vectors: IrqVectorRegistration<'a>,
 }
+
+// SAFETY: Dropping it unmaps and releases the region, for which the device needs not be bound.
+unsafe impl<const SIZE: usize> Managed for Bar<'_, SIZE> {}
+
+// SAFETY: Dropping it frees the vectors, for which the device needs not be bound.
+unsafe impl Managed for IrqVectorRegistration<'_> {}
 
 impl<'a> Device<Core<'a>> {
     /// Returns the device for as long as it stays bound.
@@ -55,18 +63,19 @@ impl<'a> Device<Core<'a>> {
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{device::Core, irq, pci, prelude::*, sync::{Arc, Completion}};
-    /// struct Waker(Arc<Completion>);
+    /// # use kernel::{device::Core, dma::Waiters, irq, pci, prelude::*, sync::Arc};
+    /// struct Waker(Arc<Waiters>);
     ///
     /// impl irq::Handler for Waker {
     ///     fn handle(&self) -> irq::IrqReturn {
-    ///         self.0.complete();
+    ///         self.0.wake();
     ///         irq::IrqReturn::Handled
     ///     }
     /// }
     ///
-    /// fn probe(pdev: &pci::Device<Core<'_>>, done: Arc<Completion>) -> Result {
-    ///     let chosen = pdev.request_irq(pci::IrqTypes::all(), c"example", Ok(Waker(done)))?;
+    /// fn probe(pdev: &pci::Device<Core<'_>>, waiters: Arc<Waiters>) -> Result {
+    ///     let waker = Waker(waiters);
+    ///     let chosen = pdev.request_irq(pci::IrqTypes::all(), c"example", Ok(waker))?;
     ///
     ///     dev_info!(pdev, "{chosen:?} interrupt\n");
     ///     Ok(())
@@ -95,7 +104,7 @@ impl<'a> Device<Core<'a>> {
         let registration = unsafe { irq::Registration::new(request, flags, name, handler) };
 
         let device: &crate::device::Device<Core<'a>> = self.as_ref();
-        device.manage(try_pin_init!(Line {
+        device.give(try_pin_init!(Line {
             vectors,
             registration <- registration,
         }? Error))?;

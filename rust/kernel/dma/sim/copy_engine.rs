@@ -12,6 +12,7 @@ use super::{
     Sim, //
 };
 use crate::{
+    device,
     dma::{
         oneshot::{
             Engine,
@@ -20,11 +21,14 @@ use crate::{
         },
         DataDirection,
         DmaAddress,
+        Outcome,
+        Quiesce,
         Untrusted, //
     },
     new_spinlock_irq,
     prelude::*,
     sync::{
+        aref::ARef,
         Arc,
         SpinLockIrq, //
     }, //
@@ -54,7 +58,7 @@ use crate::{
 ///
 /// sim::run(script, |pdev, sim| {
 ///     let dma = Configured::get(pdev.as_ref())?;
-///     let mut slot = Slot::new(Copier(CopyEngine::new(sim, 256)?));
+///     let mut slot = Slot::new(dma, Copier(CopyEngine::new(sim, 256)?))?;
 ///     let (tick, long) = (Delta::ZERO, Delta::from_secs(1));
 ///
 ///     let out = Streaming::<_, ToDevice>::map(dma, KVec::from_elem(7_u8, 256, GFP_KERNEL)?)?;
@@ -71,6 +75,7 @@ use crate::{
 #[pin_data]
 pub struct CopyEngine {
     sim: Arc<Sim>,
+    dev: ARef<device::Device>,
     #[pin]
     state: SpinLockIrq<State>,
 }
@@ -108,7 +113,7 @@ impl CopyEngine {
             worker: Worker::new(sim),
             moved: 0,
         };
-        let this = Arc::pin_init(Self::init(sim.clone(), state), GFP_KERNEL)?;
+        let this = Arc::pin_init(Self::init(sim.clone(), sim.device()?, state), GFP_KERNEL)?;
 
         sim.attach(this.clone())?;
         Ok(this)
@@ -116,9 +121,10 @@ impl CopyEngine {
 
     // One place, hence one lockdep class.
     #[inline(never)]
-    fn init(sim: Arc<Sim>, state: State) -> impl PinInit<Self> {
+    fn init(sim: Arc<Sim>, dev: ARef<device::Device>, state: State) -> impl PinInit<Self> {
         pin_init!(Self {
             sim,
+            dev,
             state <- new_spinlock_irq!(state),
         })
     }
@@ -285,15 +291,20 @@ impl Device for CopyEngine {
     }
 }
 
-/// The driver's side of a [`CopyEngine`], for a [`Slot`](crate::dma::oneshot::Slot). The target is
-/// an offset in the engine's memory.
+/// The driver's side of a [`CopyEngine`], for a [`Slot`](crate::dma::oneshot::Slot), and for an
+/// [`Enclosure`](crate::dma::Enclosure). The target is an offset in the engine's memory.
 pub struct Copier(pub Arc<CopyEngine>);
 
-// SAFETY: The engine accesses the memory once, at a tick after `command()`, and is busy until then;
-// what it reports twice it doesn't do twice. The bus lets it access only what is mapped.
-// `command()` refuses while the engine is busy. The lock orders its accesses with the CPU's.
+// SAFETY: The engine accesses the memory once, at a tick after `command()`, and is busy until
+// then; what it reports twice it doesn't do twice. The bus lets it access only what is mapped.
+// `command()` refuses while the engine is busy. It is on the bus of the run's device. The lock
+// orders its accesses with the CPU's.
 unsafe impl Engine for Copier {
     type Target = usize;
+
+    fn device(&self) -> &device::Device {
+        &self.0.dev
+    }
 
     fn start(&mut self, request: Request<'_, usize>) -> Result {
         let len = request.memory.len();
@@ -311,5 +322,37 @@ unsafe impl Engine for Copier {
         }
 
         Ok(Progress::Done(self.0.moved()))
+    }
+}
+
+/// How often a [`Copier`] looks whether the engine is done before it gives up.
+const PATIENCE: u32 = 64;
+
+// SAFETY: The engine accesses memory only while it is busy, and says that it has stopped only when
+// it isn't and stays so, unless the script has it lie: then the bus reports what it does. What was
+// pulled from the bus doesn't come back. There is no bus mastering that the driver could switch.
+unsafe impl Quiesce for Copier {
+    fn device(&self) -> &device::Device {
+        &self.0.dev
+    }
+
+    fn forget(&mut self) -> Result {
+        for _ in 0..PATIENCE {
+            if !self.0.is_busy()? {
+                return self.0.restart();
+            }
+        }
+
+        Err(ETIMEDOUT)
+    }
+
+    fn stop(&self) -> Outcome {
+        self.0.stop();
+
+        match self.0.is_stopped() {
+            Ok(true) => Outcome::Stopped,
+            Ok(false) => Outcome::Unproven,
+            Err(_) => Outcome::Gone,
+        }
     }
 }

@@ -18,19 +18,16 @@ use crate::{
         Pages,
         Streaming,
         StreamingBox,
-        ToDevice, //
+        ToDevice,
+        Waiters, //
     },
     page::PAGE_SIZE,
     scatterlist::SGTable,
     str::CString,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        Completion, //
-    },
-    time::msecs_to_jiffies, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 const TWO_VIEWS: [Model; 2] = [Model::NonCoherent, Model::Bounce];
@@ -315,7 +312,7 @@ mod cases {
         ensure!(leaky == Err(EINVAL));
 
         // SAFETY: It was leaked, and the bus it was mapped on is gone.
-        unsafe { fixture::free_quarantined(ptr) };
+        unsafe { fixture::free_forgotten(ptr) };
 
         let busy = run(
             Script::new(Model::NonCoherent).fate(Fate::never()),
@@ -381,7 +378,7 @@ mod cases {
         })?;
 
         // SAFETY: It was leaked, and the bus it was mapped on is gone.
-        unsafe { fixture::free_quarantined(ptr) };
+        unsafe { fixture::free_forgotten(ptr) };
         Ok(())
     }
 
@@ -778,15 +775,11 @@ mod cases {
     /// With a timer, time passes while the driver sleeps.
     #[test]
     fn timer() -> Result {
-        #[pin_data]
-        struct Waker {
-            #[pin]
-            completion: Completion,
-        }
+        struct Waker(Arc<Waiters>);
 
         impl irq::Handler for Waker {
             fn handle(&self) -> irq::IrqReturn {
-                self.completion.complete();
+                self.0.wake();
                 irq::IrqReturn::Handled
             }
         }
@@ -795,19 +788,17 @@ mod cases {
 
         run(script, |pdev, sim| {
             let engine = CopyEngine::new(sim, 64)?;
-            let waker = Arc::pin_init(
-                pin_init!(Waker { completion <- Completion::new() }),
-                GFP_KERNEL,
-            )?;
-            let line = sim.connect(waker.clone(), Clock::Timer)?;
-            let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+            let dma = Configured::get(pdev.as_ref())?;
+            let waiters = dma.new_waiters()?;
+            let waker = Arc::new(Waker(waiters.clone()), GFP_KERNEL)?;
+            let line = sim.connect(waker, Clock::Timer)?;
+            let (buf, addr) = given::<ToDevice>(dma, 64)?;
+            let before = waiters.wakes();
 
             engine.command(addr, 64, 0, false)?;
-            let came = waker
-                .completion
-                .wait_for_completion_timeout(msecs_to_jiffies(5000));
+            waiters.wait(before, Delta::from_secs(5));
 
-            ensure!(came.is_some() && !engine.is_busy()?);
+            ensure!(waiters.wakes() != before && !engine.is_busy()?);
             drop(line);
             drop(take_back(buf));
             Ok(())

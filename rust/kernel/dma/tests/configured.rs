@@ -111,8 +111,8 @@ mod cases {
         let setup = Setup::new(DmaMask::new::<64>());
 
         fixture::on_each_bus_set_up(Some(setup), |pdev| {
-            setup.apply(pdev.as_ref())?;
-            ensure!(Setup::new(DmaMask::new::<32>()).apply(pdev.as_ref()) == Err(EBUSY));
+            setup.apply(pdev.as_ref(), false)?;
+            ensure!(Setup::new(DmaMask::new::<32>()).apply(pdev.as_ref(), false) == Err(EBUSY));
 
             let dma = Configured::get(pdev.as_ref())?;
             ensure!(dma.mask() == u64::MAX);

@@ -85,7 +85,7 @@ mod cases {
             let dev: &Device<Core<'_>> = pdev.as_ref();
             let resource = Arc::new(SetOnce::new(), GFP_KERNEL)?;
 
-            dev.manage(Ok::<_, Error>(Nosy {
+            dev.give(Ok::<_, Error>(Nosy {
                 dev: dev.bound(),
                 resource: resource.clone(),
                 log: log.clone(),
@@ -105,7 +105,7 @@ mod cases {
         with_platform_device(|pdev| {
             let dev: &Device<Core<'_>> = pdev.as_ref();
 
-            ensure!(dev.manage::<u32>(Err::<u32, _>(EPROTO)) == Err(EPROTO));
+            ensure!(dev.give::<u32>(Err::<u32, _>(EPROTO)) == Err(EPROTO));
             ensure!(matches!(
                 dev.share::<ForLt!(u32)>(Err::<u32, _>(EPROTO)),
                 Err(e) if e == EPROTO

@@ -5,11 +5,12 @@
 use super::{
     ensure,
     fixture::{
-        map_and_note,
-        on_each_bus, //
+        on_each_bus,
+        prove, //
     }, //
 };
 use crate::{
+    device::Device,
     dma::{
         oneshot::{
             Engine,
@@ -24,11 +25,16 @@ use crate::{
         Streaming,
         StreamingBox,
         ToDevice,
-        Untrusted, //
+        Untrusted,
+        Waiters, //
     },
     prelude::*,
-    sync::Completion,
-    time::Delta, //
+    sync::Arc,
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
 };
 
 /// What the engine says when it is asked.
@@ -47,25 +53,34 @@ enum Answer {
 }
 
 /// Touches no memory.
-struct Puppet {
+struct Puppet<'a> {
+    dma: Configured<'a>,
     answer: Answer,
     asked: u32,
     len: usize,
+    /// Woken right after each question, as by an interrupt at the worst time.
+    irq: Option<Arc<Waiters>>,
 }
 
-impl Puppet {
-    fn new(answer: Answer) -> Self {
+impl<'a> Puppet<'a> {
+    fn new(dma: Configured<'a>, answer: Answer) -> Self {
         Self {
+            dma,
             answer,
             asked: 0,
             len: 0,
+            irq: None,
         }
     }
 }
 
 // SAFETY: It never accesses the memory, so whatever it says is true enough.
-unsafe impl Engine for Puppet {
+unsafe impl Engine for Puppet<'_> {
     type Target = Answer;
+
+    fn device(&self) -> &Device {
+        self.dma.device()
+    }
 
     fn start(&mut self, request: Request<'_, Answer>) -> Result {
         self.answer = request.target;
@@ -81,6 +96,10 @@ unsafe impl Engine for Puppet {
     fn poll(&mut self) -> Result<Progress> {
         self.asked += 1;
 
+        if let Some(irq) = &self.irq {
+            irq.wake();
+        }
+
         match self.answer {
             Answer::After(n) if self.asked > n => Ok(Progress::Done(Untrusted::new(self.len))),
             Answer::After(_) | Answer::Never => Ok(Progress::Busy),
@@ -93,7 +112,7 @@ unsafe impl Engine for Puppet {
 const SOON: Delta = Delta::from_millis(20);
 const TICK: Delta = Delta::from_millis(1);
 
-type TestSlot<'a> = Slot<'a, Puppet, KVec<u8>>;
+type TestSlot<'a> = Slot<'a, Puppet<'a>, KVec<u8>>;
 
 fn bytes() -> Result<KVec<u8>> {
     Ok(KVec::from_elem(0x11, 256, GFP_KERNEL)?)
@@ -111,7 +130,7 @@ mod cases {
     fn transfer_and_reuse() -> Result {
         on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
-            let mut slot = TestSlot::new(Puppet::new(Answer::Never));
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
             let mut buf = buffer::<ToDevice>(dma)?;
 
             for n in 0..3 {
@@ -134,20 +153,23 @@ mod cases {
     fn interrupts_are_hints() -> Result {
         on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
-            let irq = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
-            let mut slot = TestSlot::new(Puppet::new(Answer::Never));
+            let irq = dma.new_waiters()?;
+            let mut puppet = Puppet::new(dma, Answer::Never);
 
-            // Three too early, and the fourth look finds it done.
-            for _ in 0..3 {
-                irq.complete();
-            }
+            // Three too early, each just when nobody waits yet; the fourth look finds it done.
+            puppet.irq = Some(irq.clone());
+
+            let mut slot = TestSlot::new(dma, puppet)?;
+            let start = Instant::<Monotonic>::now();
             let buf = slot
                 .start(buffer::<FromDevice>(dma)?, 0..256, Answer::After(3))?
                 .wait(&irq, Delta::from_secs(10))?;
             ensure!(slot.engine().asked == 4);
-            drop(buf);
+            ensure!(start.elapsed() < Delta::from_secs(10));
+            drop((buf, slot));
 
             // None at all.
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
             let buf = slot
                 .start(buffer::<FromDevice>(dma)?, 0..256, Answer::After(1))?
                 .wait(&irq, SOON)?;
@@ -162,8 +184,8 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
-            let mut slot = TestSlot::new(Puppet::new(Answer::Never));
-            let (buf, noted) = map_and_note::<FromDevice>(dma, bytes()?)?;
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
+            let buf = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
             let transfer = slot.start(buf, 0..256, Answer::Never)?;
 
             ensure!(matches!(transfer.wait_polling(TICK, SOON), Err(e) if e == ETIMEDOUT));
@@ -184,8 +206,7 @@ mod cases {
             ensure!(quarantined() == before + 1);
 
             // SAFETY: It was quarantined, and the puppet accesses no memory.
-            unsafe { noted.release(dma) };
-            Ok(())
+            unsafe { prove(dma) }
         })
     }
 
@@ -195,7 +216,7 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
-            let mut slot = TestSlot::new(Puppet::new(Answer::Never));
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
 
             let _ = slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(2))?;
             ensure!(slot.take::<ToDevice>()?.is_none());
@@ -216,7 +237,7 @@ mod cases {
             slot.settle(TICK, SOON)?;
             drop(slot);
 
-            let mut slot = TestSlot::new(Puppet::new(Answer::Never));
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
             let _ = slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(0))?;
             drop(slot);
             ensure!(quarantined() == before);
@@ -229,7 +250,7 @@ mod cases {
     fn lying_length() -> Result {
         on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
-            let mut slot = TestSlot::new(Puppet::new(Answer::Never));
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
 
             // Less is fine: only that much is defined.
             let buf = slot
@@ -256,7 +277,7 @@ mod cases {
     fn refusals() -> Result {
         on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
-            let mut slot = TestSlot::new(Puppet::new(Answer::Never));
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
 
             for (range, target, error) in [
                 (0..0, Answer::After(0), EINVAL),
@@ -281,8 +302,8 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = Configured::get(pdev.as_ref())?;
             let before = quarantined();
-            let mut slot = TestSlot::new(Puppet::new(Answer::Never));
-            let (buf, noted) = map_and_note::<FromDevice>(dma, bytes()?)?;
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
+            let buf = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
             let transfer = slot.start(buf, 0..256, Answer::Gone)?;
 
             ensure!(matches!(transfer.wait_polling(TICK, SOON), Err(e) if e == ENODEV));
@@ -298,8 +319,7 @@ mod cases {
             ensure!(quarantined() == before + 1);
 
             // SAFETY: It was quarantined, and the puppet accesses no memory.
-            unsafe { noted.release(dma) };
-            Ok(())
+            unsafe { prove(dma) }
         })
     }
 }
@@ -310,19 +330,20 @@ mod cases {
 mod on_sim {
     use super::*;
     use crate::{
-        dma::sim::{
-            self,
-            Clock,
-            Copier,
-            CopyEngine,
-            Fate,
-            Model,
-            Script,
-            Sim,
-            Stop, //
+        dma::{
+            sim::{
+                self,
+                Clock,
+                Copier,
+                CopyEngine,
+                Fate,
+                Model,
+                Script,
+                Sim,
+                Stop, //
+            }, //
         },
-        irq,
-        sync::Arc, //
+        irq, //
     };
 
     const MEMORY: usize = 512;
@@ -360,7 +381,7 @@ mod on_sim {
     fn round_trip() -> Result {
         for fate in [Fate::after(0), Fate::after(3), Fate::within(9)] {
             on_each_model(fate, |dma, _, engine| {
-                let mut slot = SimSlot::new(Copier(engine.clone()));
+                let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
 
                 for seed in 0..3 {
                     let out = Streaming::<_, ToDevice>::map(dma, pattern(seed)?)?;
@@ -384,7 +405,7 @@ mod on_sim {
     #[test]
     fn kept_mapping() -> Result {
         on_each_model(Fate::after(1), |dma, _, engine| {
-            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
             let mut out = StreamingBox::<_, ToDevice>::map(dma, pattern(7)?)?;
             let mut back = StreamingBox::<_, FromDevice>::map(dma, pattern(8)?)?;
 
@@ -407,7 +428,7 @@ mod on_sim {
     #[test]
     fn partial_transfer() -> Result {
         on_each_model(Fate::after(0), |dma, _, engine| {
-            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
             let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
             let out = slot.start(out, 100..200, 10)?.wait_polling(EAGER, LONG)?;
             ensure!(out.bytes() == &pattern(1)?[100..200]);
@@ -428,7 +449,7 @@ mod on_sim {
     #[test]
     fn cost() -> Result {
         on_each_model(Fate::after(0), |dma, sim, engine| {
-            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
 
             let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
             drop(slot.start(out, 0..MEMORY, 0)?.wait_polling(EAGER, LONG)?);
@@ -469,17 +490,11 @@ mod on_sim {
         })
     }
 
-    struct Waker(Arc<Line>);
-
-    #[pin_data]
-    struct Line {
-        #[pin]
-        completion: Completion,
-    }
+    struct Waker(Arc<Waiters>);
 
     impl irq::Handler for Waker {
         fn handle(&self) -> irq::IrqReturn {
-            self.0.completion.complete();
+            self.0.wake();
             irq::IrqReturn::Handled
         }
     }
@@ -488,25 +503,17 @@ mod on_sim {
     #[test]
     fn interrupts() -> Result {
         on_each_model(Fate::within(5).twice(), |dma, sim, engine| {
-            let line = Arc::pin_init(
-                pin_init!(Line { completion <- Completion::new() }),
-                GFP_KERNEL,
-            )?;
+            let line = dma.new_waiters()?;
             let waker = Arc::new(Waker(line.clone()), GFP_KERNEL)?;
             let connection = sim.connect(waker, Clock::Timer)?;
-            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
 
             for seed in 0..3 {
                 let out = Streaming::<_, ToDevice>::map(dma, pattern(seed)?)?;
-                drop(
-                    slot.start(out, 0..MEMORY, 0)?
-                        .wait(&line.completion, LONG)?,
-                );
+                drop(slot.start(out, 0..MEMORY, 0)?.wait(&line, LONG)?);
 
                 let back = Streaming::<_, FromDevice>::map(dma, pattern(99)?)?;
-                let back = slot
-                    .start(back, 0..MEMORY, 0)?
-                    .wait(&line.completion, LONG)?;
+                let back = slot.start(back, 0..MEMORY, 0)?.wait(&line, LONG)?;
                 ensure!(back.unmap() == pattern(seed)?);
             }
 
@@ -519,7 +526,7 @@ mod on_sim {
     #[test]
     fn lying_length() -> Result {
         on_each_model(Fate::after(0), |dma, _, engine| {
-            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
 
             engine.then(Fate::after(1).reports(10))?;
             let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
@@ -545,8 +552,8 @@ mod on_sim {
     fn never_ending() -> Result {
         on_each_model(Fate::never(), |dma, sim, engine| {
             let before = quarantined();
-            let mut slot = SimSlot::new(Copier(engine.clone()));
-            let (back, noted) = map_and_note::<FromDevice>(dma, pattern(1)?)?;
+            let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
+            let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
             let outcome = slot.start(back, 0..MEMORY, 0)?.wait_polling(EAGER, TICK);
 
             ensure!(matches!(outcome, Err(e) if e == ETIMEDOUT));
@@ -557,8 +564,7 @@ mod on_sim {
             ensure!(quarantined() == before + 1 && sim.counters().live == 1);
 
             // SAFETY: It was quarantined, and the device is gone.
-            unsafe { noted.release(dma) };
-            Ok(())
+            unsafe { prove(dma) }
         })
     }
 
@@ -566,7 +572,7 @@ mod on_sim {
     #[test]
     fn refusals() -> Result {
         on_each_model(Fate::after(3), |dma, sim, engine| {
-            let mut slot = SimSlot::new(Copier(engine.clone()));
+            let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
             let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
 
             match slot.start(out, 0..MEMORY, 1) {
@@ -584,7 +590,7 @@ mod on_sim {
                 Ok(_) => return Err(EINVAL),
             }
 
-            let mut other = SimSlot::new(Copier(engine.clone()));
+            let mut other = SimSlot::new(dma, Copier(engine.clone()))?;
             let out = Streaming::<_, ToDevice>::map(dma, pattern(1)?)?;
             let transfer = other.start(out, 0..MEMORY, 0)?;
             let back = Streaming::<_, FromDevice>::map(dma, pattern(2)?)?;
@@ -606,7 +612,7 @@ mod on_sim {
             sim::run(script, |pdev, sim| {
                 let dma = Configured::get(pdev.as_ref())?;
                 let engine = CopyEngine::new(sim, MEMORY)?;
-                let mut slot = SimSlot::new(Copier(engine.clone()));
+                let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
                 let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
                 let _ = slot.start(back, 0..MEMORY, 0)?;
 

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bus mastering: whether a function may access memory.
+//!
+//! For a driver with a `dma_setup()`, bus mastering belongs to the device's
+//! [`Enclosure`](crate::dma::Enclosure), which switches it on when the device has forgotten what it
+//! was told before. Other ways to switch it on are closed: [`Device::set_master`] refuses, and
+//! writes to the command register through the configuration space leave the bit as it is.
+//!
+//! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
+
+use super::Device;
+use crate::{
+    bindings,
+    device::Bound,
+    dma::{
+        Clean,
+        Command,
+        Outcome, //
+    },
+    sync::lock::mutex::MutexGuard, //
+};
+
+/// Where the command register is in the configuration space.
+// CAST: A small number.
+const COMMAND: i32 = bindings::PCI_COMMAND as i32;
+
+/// What a function reads as that isn't there.
+const NOBODY: u16 = 0xffff;
+
+/// The bus master bit of a bound device. There is one for a device, in its enclosure.
+pub(crate) struct BusMaster<'a>(&'a Device<Bound>);
+
+impl<'a> BusMaster<'a> {
+    pub(crate) fn new(pdev: &'a Device<Bound>) -> Self {
+        Self(pdev)
+    }
+
+    /// Switches it on.
+    ///
+    /// C: `pci_set_master()`. Context: any.
+    pub(crate) fn on(&self, lock: &Command, _clean: Clean) {
+        let _core = lock.exclude();
+        let _command = lock.lock();
+
+        // SAFETY: By the type invariant of `Device`.
+        unsafe { bindings::pci_set_master(self.0.as_raw()) };
+    }
+
+    /// Switches it off, and finds out what that is worth.
+    ///
+    /// For a device that accesses no memory without it, [`Outcome::Stopped`] proves that it has
+    /// stopped: the bit reads as off, and that read has pushed earlier writes to memory; no request
+    /// waits for an answer. The function must be in D0, as a bound one is in its callbacks.
+    ///
+    /// C: `pci_clear_master()`, `pci_wait_for_pending_transaction()`. Context: may sleep.
+    pub(crate) fn off(&self, lock: &Command) -> Outcome {
+        let pdev = self.0.as_raw();
+        let _core = lock.exclude();
+        let command = {
+            let _command = lock.lock();
+
+            // Also in what the PCI core has saved: it restores that after a reset.
+            //
+            // SAFETY: By the type invariant of `Device`. The saved state belongs to whoever resets
+            // the device or lets it sleep, which doesn't happen at the same time.
+            unsafe {
+                (*pdev).saved_config_space[COMMAND as usize / 4] &= !bindings::PCI_COMMAND_MASTER;
+                bindings::pci_clear_master(pdev);
+            }
+            self.read(COMMAND)
+        };
+
+        // All ones, also where the read failed: no function has all bits of this register.
+        if command == NOBODY {
+            return if self.is_gone() {
+                Outcome::Gone
+            } else {
+                Outcome::Unproven
+            };
+        }
+
+        // Some have it hard-wired to on.
+        if u32::from(command) & bindings::PCI_COMMAND_MASTER != 0 {
+            return Outcome::Unproven;
+        }
+
+        // SAFETY: By the type invariant of `Device`.
+        match unsafe { bindings::pci_wait_for_pending_transaction(pdev) } {
+            0 => Outcome::Unproven,
+            _ => Outcome::Stopped,
+        }
+    }
+
+    /// Returns whether the function has left the bus: the hotplug code says so, or the function
+    /// doesn't answer and the port above it, which does, has no link. Without that it may be
+    /// asleep, or its firmware may hang while its engines work.
+    fn is_gone(&self) -> bool {
+        // SAFETY: By the type invariant of `Device`.
+        if unsafe { bindings::pci_dev_is_disconnected(self.0.as_raw()) } {
+            return true;
+        }
+
+        // SAFETY: As above; the bus, and the bridge to it if there is one, outlive the device.
+        let bridge = unsafe { (*(*self.0.as_raw()).bus).self_ };
+
+        // CAST: A small number.
+        if bridge.is_null() || self.read(bindings::PCI_VENDOR_ID as i32) != NOBODY {
+            return false;
+        }
+
+        let (mut capabilities, mut status) = (0, NOBODY);
+
+        // SAFETY: It isn't null; as above. For a bridge without links, this reads zeros.
+        unsafe {
+            bindings::pcie_capability_read_dword(
+                bridge,
+                // CAST: Small numbers.
+                bindings::PCI_EXP_LNKCAP as i32,
+                &mut capabilities,
+            );
+            bindings::pcie_capability_read_word(
+                bridge,
+                bindings::PCI_EXP_LNKSTA as i32,
+                &mut status,
+            );
+        }
+
+        capabilities != u32::MAX
+            && capabilities & bindings::PCI_EXP_LNKCAP_DLLLARC != 0
+            && u32::from(status) & bindings::PCI_EXP_LNKSTA_DLLLA == 0
+    }
+
+    fn read(&self, at: i32) -> u16 {
+        // SAFETY: By the type invariant of `Device`.
+        unsafe { read(self.0.as_raw(), at) }
+    }
+}
+
+/// # Safety
+///
+/// `pdev` must be a valid `struct pci_dev`.
+unsafe fn read(pdev: *mut bindings::pci_dev, at: i32) -> u16 {
+    let mut value = NOBODY;
+
+    // If it fails, the value stays what it is.
+    //
+    // SAFETY: By the safety requirements.
+    unsafe { bindings::pci_read_config_word(pdev, at, &mut value) };
+    value
+}
+
+/// Keeps an enclosure from switching bus mastering while the PCI core changes the command register.
+///
+/// Context: may sleep.
+pub(super) fn exclude(pdev: &Device<Bound>) -> Option<MutexGuard<'_, ()>> {
+    Command::find(pdev.as_ref()).map(Command::exclude)
+}
+
+/// Returns whether bus mastering belongs to the device's enclosure.
+pub(super) fn is_claimed(pdev: &Device<Bound>) -> bool {
+    Command::find(pdev.as_ref()).is_some()
+}
+
+/// Writes `value` to the configuration space at `at`, with the bus master bit as it is, if it is in
+/// there and doesn't belong to the driver.
+///
+/// Context: any.
+pub(super) fn write_config(pdev: &Device<Bound>, at: i32, value: u32, write: impl FnOnce(u32)) {
+    // Registers are aligned, so no access to another address reaches the bit.
+    let lock = match at {
+        COMMAND => Command::find(pdev.as_ref()),
+        _ => None,
+    };
+
+    let Some(lock) = lock else {
+        write(value);
+        return;
+    };
+
+    let _command = lock.lock();
+    // SAFETY: By the type invariant of `Device`.
+    let now = u32::from(unsafe { read(pdev.as_raw(), COMMAND) });
+
+    write(value & !bindings::PCI_COMMAND_MASTER | now & bindings::PCI_COMMAND_MASTER);
+}
