@@ -9,7 +9,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `regs.rs` | the registers |
-//! | `engine.rs` | how the hardware starts and ends a transfer; the only `unsafe` code |
+//! | `engine.rs` | how the hardware starts, ends and stops; the only `unsafe` code |
 //! | `edu.rs` | the device as the rest of the kernel sees it |
 //! | `files.rs` | debugfs |
 //! | `tests.rs` | KUnit tests on real devices |
@@ -38,8 +38,7 @@ mod tests;
 
 use edu::{
     Completion,
-    Edu,
-    Handle, //
+    Edu, //
 };
 use files::Files;
 
@@ -60,7 +59,6 @@ struct EduDriver;
 /// What the driver keeps of a bound device.
 #[pin_data]
 struct EduData {
-    edu: Handle,
     #[pin]
     files: Files,
 }
@@ -69,6 +67,8 @@ impl pci::Driver for EduDriver {
     type IdInfo = ();
     type Data<'bound> = EduData;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+    // It is told all it needs with each transfer.
+    const RESUMES: bool = true;
 
     fn dma_setup(_dev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<Option<Setup>> {
         let bits = module_parameters::dma_bits.value();
@@ -91,20 +91,9 @@ impl pci::Driver for EduDriver {
             let stats = edu.with(|edu| edu.stats())?;
 
             Ok(try_pin_init!(EduData {
-                files <- Files::new(pdev.as_ref().name(), edu.clone(), stats),
-                edu,
+                files <- Files::new(pdev.as_ref().name(), edu, stats),
             }))
         })
-    }
-
-    fn unbind<'bound>(pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        // The device may be at work. Memory must not be freed, and the mappings must not go, before
-        // it is done; later than here the driver core takes its address space away.
-        if let Ok(Err(e)) = this.edu.with(|edu| edu.shut_down()) {
-            dev_err!(pdev, "the device does not come to rest ({e:?})\n");
-        }
-
-        this.edu.close();
     }
 }
 

@@ -4,10 +4,10 @@
 
 use super::{
     engine::{
+        self,
         EduEngine,
-        Hardware,
         Offset,
-        Waker, //
+        Parts, //
     },
     regs::MEMORY_SIZE,
     EduLt, //
@@ -24,11 +24,13 @@ use kernel::{
             Slot, //
         },
         Configured,
+        Enclosure,
         FromDevice,
         MapError,
         Streaming,
         StreamingBox,
-        ToDevice, //
+        ToDevice,
+        Waiters, //
     },
     fmt,
     new_mutex,
@@ -76,15 +78,12 @@ type Mapped<'a, D> = StreamingBox<'a, Bytes, D>;
 type EduSlot<'a> = Slot<'a, EduEngine<'a>, Bytes>;
 
 /// A bound device.
-#[pin_data]
 pub(crate) struct Edu<'a> {
     dev: &'a pci::Device<Bound>,
     dma: Configured<'a>,
-    hardware: Arc<Hardware<'a>>,
+    waiters: Arc<Waiters>,
     stats: Arc<Stats>,
-    /// [`None`] after the device was shut down.
-    #[pin]
-    slot: Mutex<Option<EduSlot<'a>>>,
+    enclosure: Enclosure<'a, Mutex<EduSlot<'a>>>,
 }
 
 impl<'a> Edu<'a> {
@@ -102,9 +101,13 @@ impl<'a> Edu<'a> {
         pdev.enable_device_mem()?;
 
         let dma = Configured::get(dev.as_ref())?;
-        let hardware = Hardware::bring_up(dev.iomap_region_sized(0, c"dma_rs_edu")?)
-            .inspect_err(|e| dev_err!(pdev, "no edu device that is at rest ({e:?})\n"))?;
-        let (major, minor) = hardware.identify()?;
+        let waiters = dma.new_waiters()?;
+        let Parts {
+            mut engine,
+            stopper,
+            interrupts,
+            version: (major, minor),
+        } = engine::claim(pdev).inspect_err(|e| dev_err!(pdev, "no edu device ({e:?})\n"))?;
 
         let interrupt = match completion {
             Completion::Polling => None,
@@ -113,29 +116,31 @@ impl<'a> Edu<'a> {
                     .with(pci::IrqType::Msi)
                     .with(pci::IrqType::Intx);
 
-                pdev.request_irq(types, c"dma_rs_edu", Ok(Waker(hardware.clone())))
+                let waker = interrupts.wake(waiters.clone());
+
+                pdev.request_irq(types, c"dma_rs_edu", Ok(waker))
                     .inspect_err(|e| dev_warn!(pdev, "no interrupt ({e:?}), polling\n"))
                     .ok()
             }
         };
 
         let stats = Arc::new(Stats::new(dma.mask(), interrupt), GFP_KERNEL)?;
-        let engine = EduEngine {
-            hardware: hardware.clone(),
-            interrupt: interrupt.is_some(),
-        };
-
-        // The device holds no address any more.
-        pdev.set_master();
+        engine.interrupt = interrupt.is_some();
 
         let device: &kernel::device::Device<Core<'a>> = pdev.as_ref();
-        let handle = device.share::<EduLt>(try_pin_init!(Self {
+        let slot = Slot::new(dma, engine)?;
+        let enclosure = Enclosure::new(device, stopper, new_mutex!(slot))?;
+
+        // From here on the device can reach memory.
+        enclosure.start()?;
+
+        let handle = device.share::<EduLt>(Ok::<_, Error>(Self {
             dev,
             dma,
-            hardware,
+            waiters,
             stats,
-            slot <- new_mutex!(Some(Slot::new(engine))),
-        }? Error))?;
+            enclosure,
+        }))?;
 
         dev_info!(
             pdev,
@@ -146,18 +151,23 @@ impl<'a> Edu<'a> {
         Ok(handle)
     }
 
-    /// Waits until the device is done with all memory, and takes no more work.
+    /// Stops the device, and lets it begin anew: for one that hangs, or whose registers are in
+    /// disorder.
     ///
-    /// Context: may sleep.
+    /// Transfers in flight end with [`ESHUTDOWN`]. Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`ETIMEDOUT`] or [`ENODEV`]: then what the device may still access is leaked.
-    pub(crate) fn shut_down(&self) -> Result {
-        match self.slot.lock().take() {
-            Some(mut slot) => slot.settle(INTERVAL, TIMEOUT),
-            None => Ok(()),
-        }
+    /// [`ETIMEDOUT`] if the device doesn't come to rest, [`ENODEV`] if it is gone, [`EBUSY`] while
+    /// it is suspended.
+    pub(crate) fn reset(&self) -> Result {
+        self.enclosure.restart()
+    }
+
+    /// Stops the device, as unbinding does. Context: may sleep.
+    #[cfg(CONFIG_DMA_RS_EDU_KUNIT_TEST)]
+    pub(crate) fn stop(&self) -> kernel::dma::Outcome {
+        self.enclosure.stop()
     }
 
     /// Returns the counters.
@@ -175,7 +185,7 @@ impl<'a> Edu<'a> {
     /// - [`EBUSY`] if a transfer that timed out is still not over;
     /// - [`ETIMEDOUT`] if the device doesn't finish, [`ENODEV`] if it is gone, [`EIO`] if it claims
     ///   to have moved something else than was asked for;
-    /// - [`ESHUTDOWN`] if the device is being unbound;
+    /// - [`ESHUTDOWN`] if the device was stopped: reset, suspended, or unbound;
     /// - what [`Streaming::map`] says.
     pub(crate) fn write(&self, offset: usize, buf: Bytes) -> Result<Bytes, MapError<Returned>> {
         self.move_whole::<ToDevice>(offset, buf)
@@ -205,17 +215,17 @@ impl<'a> Edu<'a> {
         destination: Bytes,
     ) -> Result<(Bytes, Bytes), MapError<(Returned, Returned)>> {
         let len = source.len();
-        let mut guard = self.slot.lock();
-        let slot = match (&mut *guard, len == destination.len()) {
-            (Some(slot), true) => slot,
-            (slot, _) => {
-                let error = if slot.is_none() { ESHUTDOWN } else { EINVAL };
-                let value = (Some(source), Some(destination));
 
-                return Err(MapError { error, value });
-            }
-        };
+        if len != destination.len() {
+            let value = (Some(source), Some(destination));
 
+            return Err(MapError {
+                error: EINVAL,
+                value,
+            });
+        }
+
+        let slot = &mut *self.enclosure.lock();
         let mut source = match StreamingBox::<_, ToDevice>::map(self.dma, source) {
             Ok(source) => source,
             Err(MapError { error, value }) => {
@@ -265,14 +275,7 @@ impl<'a> Edu<'a> {
         buf: Bytes,
     ) -> Result<Bytes, MapError<Returned>> {
         let len = buf.len();
-        let mut guard = self.slot.lock();
-        let Some(slot) = &mut *guard else {
-            return Err(MapError {
-                error: ESHUTDOWN,
-                value: Some(buf),
-            });
-        };
-
+        let slot = &mut *self.enclosure.lock();
         let buf = Streaming::<_, D>::map(self.dma, buf).map_err(|refused| {
             self.report::<D>(len, refused.error);
             MapError {
@@ -304,7 +307,7 @@ impl<'a> Edu<'a> {
             Err(MapError { error, value }) => Err((error, Some(value))),
             Ok(transfer) => {
                 let done = match self.stats.interrupt {
-                    Some(_) => transfer.wait(&self.hardware.interrupted, TIMEOUT),
+                    Some(_) => transfer.wait(&self.waiters, TIMEOUT),
                     None => transfer.wait_polling(INTERVAL, TIMEOUT),
                 };
 

@@ -3,7 +3,7 @@
 //! How the hardware starts and ends a transfer.
 //!
 //! The only file of the driver with `unsafe` code: here the device learns an address, and here is
-//! claimed that it is done.
+//! claimed that it is done, that it has stopped, and that it holds no address any more.
 
 #![allow(unsafe_code)]
 
@@ -12,6 +12,11 @@ use super::regs::{
     Registers, //
 };
 use kernel::{
+    device::{
+        Bound,
+        Core,
+        Device, //
+    },
     dma::{
         oneshot::{
             Engine,
@@ -19,73 +24,74 @@ use kernel::{
             Request, //
         },
         DataDirection,
-        Untrusted, //
+        Outcome,
+        Quiesce,
+        Untrusted,
+        Waiters, //
     },
     io::{
         poll::read_poll_timeout,
         Io, //
     },
     irq,
+    pci,
     prelude::*,
-    sync::{
-        Arc,
-        Completion, //
-    },
+    sync::Arc,
     time::Delta, //
 };
 
 /// How long a transfer that an earlier driver started may take to end: it takes 100 ms.
 const OLD_TRANSFER: Delta = Delta::from_millis(500);
 
-/// What the engine and the interrupt handler share.
-#[pin_data]
-pub(crate) struct Hardware<'a> {
-    registers: Registers<'a>,
-    #[pin]
-    pub(crate) interrupted: Completion,
+/// The registers of a device, which engine, stop and interrupt handler share.
+#[derive(Clone, Copy)]
+struct Hardware<'a> {
+    dev: &'a Device<Bound>,
+    registers: &'a Registers<'a>,
 }
 
-impl<'a> Hardware<'a> {
-    /// Makes the device forget what an earlier driver, or the firmware, told it.
-    ///
-    /// To be called before bus mastering goes on: a transfer that was started before would use it.
-    ///
-    /// Context: may sleep, 500 ms at most.
-    ///
-    /// # Errors
-    ///
-    /// [`ENODEV`] if this isn't the device, [`ETIMEDOUT`] if it doesn't come to rest.
-    pub(crate) fn bring_up(registers: Registers<'a>) -> Result<Arc<Self>> {
-        let this = Arc::pin_init(
-            try_pin_init!(Self {
-                registers,
-                interrupted <- Completion::new(),
-            }? Error),
-            GFP_KERNEL,
-        )?;
+/// What there is of a device, once.
+pub(crate) struct Parts<'a> {
+    pub(crate) engine: EduEngine<'a>,
+    pub(crate) stopper: Stopper<'a>,
+    pub(crate) interrupts: Interrupts<'a>,
+    /// Major and minor.
+    pub(crate) version: (u8, u8),
+}
 
-        this.identify()?;
+/// Claims a device. It belongs to whoever had it before, until it has forgotten what it was told:
+/// see [`Quiesce::forget`].
+///
+/// Context: may sleep.
+///
+/// # Errors
+///
+/// [`EBUSY`] if it is claimed, [`ENODEV`] if it isn't there, or another device; [`ENOMEM`].
+pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
+    let dev: &Device<Core<'a>> = pdev.as_ref();
+    // The PCI core gives them to one only, until unbind.
+    let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_edu")?;
+    let hardware = Hardware {
+        dev: dev.bound(),
+        registers: dev.manage(Ok::<_, Error>(registers))?,
+    };
 
-        read_poll_timeout(
-            || this.command(),
-            |command| !command.run(),
-            Delta::from_millis(10),
-            OLD_TRANSFER,
-        )?;
+    Ok(Parts {
+        engine: EduEngine {
+            hardware,
+            interrupt: false,
+        },
+        stopper: Stopper(hardware),
+        interrupts: Interrupts(hardware),
+        version: hardware.identify()?,
+    })
+}
 
-        this.registers.try_write_reg(regs::DMA_SOURCE::zeroed())?;
-        this.registers
-            .try_write_reg(regs::DMA_DESTINATION::zeroed())?;
-        this.registers.write_reg(regs::DMA_COUNT::zeroed());
-        this.take_interrupts();
-
-        Ok(this)
-    }
-
+impl Hardware<'_> {
     /// Returns the version, if the device is there.
     ///
     /// A device that was unplugged reads as all ones, and in some machines as zeros.
-    pub(crate) fn identify(&self) -> Result<(u8, u8)> {
+    fn identify(&self) -> Result<(u8, u8)> {
         let id = self.registers.read(regs::ID);
 
         if u32::from(id.magic()) != u32::from(regs::MAGIC) || id.into_raw() == u32::MAX {
@@ -119,24 +125,85 @@ impl<'a> Hardware<'a> {
     }
 }
 
+/// The interrupts of a device.
+pub(crate) struct Interrupts<'a>(Hardware<'a>);
+
+impl<'a> Interrupts<'a> {
+    /// Makes the handler.
+    pub(crate) fn wake(self, waiters: Arc<Waiters>) -> Waker<'a> {
+        Waker {
+            interrupts: self,
+            waiters,
+        }
+    }
+}
+
 /// The interrupt handler: it only wakes whoever waits.
-pub(crate) struct Waker<'a>(pub(crate) Arc<Hardware<'a>>);
+pub(crate) struct Waker<'a> {
+    interrupts: Interrupts<'a>,
+    waiters: Arc<Waiters>,
+}
 
 impl irq::Handler for Waker<'_> {
     fn handle(&self) -> irq::IrqReturn {
-        if !self.0.take_interrupts() {
+        if !self.interrupts.0.take_interrupts() {
             // Another device on the line.
             return irq::IrqReturn::None;
         }
 
-        self.0.interrupted.complete();
+        self.waiters.wake();
         irq::IrqReturn::Handled
+    }
+}
+
+/// How a device is stopped.
+pub(crate) struct Stopper<'a>(Hardware<'a>);
+
+// SAFETY:
+// - The engine works only while `run` is set, and nothing but a command sets it: when it was read
+//   as clear, from a device that is there, the engine is idle. `forget` waits for that, and then
+//   clears the addresses, though the device wouldn't use them without a command.
+// - `stop` says `Stopped` only after the same observation, `Gone` never.
+// - The device is a function of its own, which reaches memory through QEMU's `pci_dma_*()`
+//   functions only: with bus mastering off these move nothing. When bus mastering goes off in the
+//   middle of a transfer, nothing is moved when its time comes, and `run` is cleared all the same.
+unsafe impl Quiesce for Stopper<'_> {
+    const BUS_MASTER_GATES_DMA: bool = true;
+
+    fn device(&self) -> &Device {
+        self.0.dev
+    }
+
+    fn forget(&mut self) -> Result {
+        let registers = self.0.registers;
+
+        read_poll_timeout(
+            || self.0.command(),
+            |command| !command.run(),
+            Delta::from_millis(10),
+            OLD_TRANSFER,
+        )?;
+
+        registers.try_write_reg(regs::DMA_SOURCE::zeroed())?;
+        registers.try_write_reg(regs::DMA_DESTINATION::zeroed())?;
+        registers.write_reg(regs::DMA_COUNT::zeroed());
+        self.0.take_interrupts();
+
+        Ok(())
+    }
+
+    fn stop(&self) -> Outcome {
+        // A transfer can't be called off.
+        match self.0.command() {
+            Ok(command) if !command.run() => Outcome::Stopped,
+            _ => Outcome::Unproven,
+        }
     }
 }
 
 /// The engine that moves memory.
 pub(crate) struct EduEngine<'a> {
-    pub(crate) hardware: Arc<Hardware<'a>>,
+    hardware: Hardware<'a>,
     /// Whether the end of a transfer raises an interrupt.
     pub(crate) interrupt: bool,
 }
@@ -153,13 +220,18 @@ pub(crate) struct Offset(pub(crate) usize);
 //   changes that tells the driver (`dma_bits`).
 // - All that can fail in `start` does so before the command is written; an address alone is not
 //   used.
+// - There is one engine for a device: only `claim` makes one, and it does so once.
 // - `poll` says `Done` only after it has read from the device's command register that nothing runs,
 //   and has then read from the identification register that this came from a device.
 unsafe impl Engine for EduEngine<'_> {
     type Target = Offset;
 
+    fn device(&self) -> &Device {
+        self.hardware.dev
+    }
+
     fn start(&mut self, request: Request<'_, Offset>) -> Result {
-        let registers = &self.hardware.registers;
+        let registers = self.hardware.registers;
         let len = request.memory.len();
         let end = request.target.0.checked_add(len).ok_or(EINVAL)?;
 

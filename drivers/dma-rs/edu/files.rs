@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! debugfs: the device's memory as a file, and what was moved.
+//! debugfs: the device's memory as a file, a way to reset it, and what was moved.
 
 use super::{
     edu::{
@@ -40,6 +40,9 @@ pub(crate) struct Files {
     /// What is written is copied through the device; reading gives the copy.
     #[pin]
     copy: File<Copy>,
+    /// Whatever is written stops the device and starts it again.
+    #[pin]
+    reset: File<Reset>,
     #[pin]
     stats: File<Arc<Stats>>,
 }
@@ -56,6 +59,7 @@ impl Files {
                     c"memory",
                     Ok::<_, Error>(Memory(edu.clone())),
                 ),
+                reset <- dir.write_binary_file(c"reset", Ok::<_, Error>(Reset(edu.clone()))),
                 copy <- dir.read_write_binary_file(c"copy", try_pin_init!(Copy {
                     edu,
                     result <- new_mutex!(KVec::new()),
@@ -167,6 +171,22 @@ impl BinaryReader for Copy {
         *self.result.lock() = copy;
         // CAST: The length of a buffer fits.
         *offset += len as file::Offset;
+        Ok(len)
+    }
+}
+
+struct Reset(Handle);
+
+impl BinaryReader for Reset {
+    fn read_from_slice(
+        &self,
+        reader: &mut UserSliceReader,
+        _offset: &mut file::Offset,
+    ) -> Result<usize> {
+        let len = reader.len();
+
+        self.0.with(|edu| edu.reset())??;
+        reader.skip(len)?;
         Ok(len)
     }
 }

@@ -2,8 +2,6 @@
 
 //! KUnit tests on real devices: the first edu of the machine, taken from the driver meanwhile.
 
-#![allow(unsafe_code)]
-
 use super::{
     edu::{
         Completion,
@@ -11,10 +9,9 @@ use super::{
         Handle, //
     },
     engine::{
+        self,
         EduEngine,
-        Hardware,
-        Offset,
-        Waker, //
+        Offset, //
     },
     module_parameters,
     regs::MEMORY_SIZE,
@@ -28,13 +25,15 @@ use kernel::{
             self,
             ensure, //
         },
+        leaked,
         oneshot::Slot,
         quarantined,
-        Buffer,
         Configured,
         DmaMask,
+        Enclosure,
         FromDevice,
         MapError,
+        Outcome,
         Setup,
         Streaming,
         StreamingBox,
@@ -42,21 +41,29 @@ use kernel::{
     },
     io::Io,
     kunit,
+    new_mutex,
     pci,
     prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Mutex, //
     },
     time::{
-        msecs_to_jiffies,
-        Delta, //
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
     }, //
 };
 
 const TICK: Delta = Delta::from_millis(2);
 const SOON: Delta = Delta::from_millis(20);
 const LONG: Delta = Delta::from_secs(2);
+/// After this, the device has done what it was told to.
+const OVER: Delta = Delta::from_millis(200);
 
 /// Whether the suite found a device.
 static PRESENT: Atomic<i32> = Atomic::new(0);
@@ -83,14 +90,7 @@ fn with_device(body: impl FnMut(&pci::Device<Core<'_>>) -> Result) -> Result {
 /// Runs a test on a device that the driver brought up, with an interrupt and by polling.
 fn with_edu(mut body: impl FnMut(&Handle) -> Result) -> Result {
     for completion in [Completion::Interrupt, Completion::Polling] {
-        with_device(|pdev| {
-            let edu = Edu::bring_up(pdev, completion)?;
-            let outcome = body(&edu);
-
-            edu.with(|edu| edu.shut_down())??;
-            edu.close();
-            outcome
-        })?;
+        with_device(|pdev| body(&Edu::bring_up(pdev, completion)?))?;
     }
 
     Ok(())
@@ -221,9 +221,10 @@ mod cases {
         })
     }
 
-    /// A shut down device takes no work, and gives it back; a closed handle leads nowhere.
+    /// A stopped device takes no work, and gives it back; started again it does. A closed handle
+    /// leads nowhere.
     #[test]
-    fn shut_down() -> Result {
+    fn stopped() -> Result {
         if is_absent() {
             return Ok(());
         }
@@ -231,9 +232,12 @@ mod cases {
         with_device(|pdev| {
             let edu = Edu::bring_up(pdev, Completion::Polling)?;
 
-            edu.with(|edu| edu.shut_down())??;
+            ensure!(edu.with(|edu| edu.stop())? == Outcome::Stopped);
             let refused = edu.with(|edu| Ok::<_, Error>(edu.write(0, pattern(10, 1)?)))??;
             ensure!(matches!(refused, Err(e) if e.error == ESHUTDOWN && e.value.is_some()));
+
+            edu.with(|edu| edu.reset())??;
+            edu.with(|edu| edu.write(0, pattern(10, 1)?).map_err(Error::from))??;
 
             edu.close();
             ensure!(matches!(edu.with(|_| ()), Err(e) if e == ENODEV));
@@ -259,21 +263,39 @@ mod cases {
         Ok(())
     }
 
-    /// Brings the hardware up, without the driver around it.
-    fn slot<'a>(
-        pdev: &pci::Device<Core<'a>>,
-    ) -> Result<(Configured<'a>, Slot<'a, EduEngine<'a>, KVec<u8>>)> {
+    /// The hardware, without the driver around it.
+    type Bare<'a> = Enclosure<'a, Mutex<Slot<'a, EduEngine<'a>, KVec<u8>>>>;
+
+    /// Makes the hardware ready, but doesn't start it.
+    fn prepare<'a>(pdev: &pci::Device<Core<'a>>) -> Result<(Configured<'a>, Bare<'a>)> {
         pdev.enable_device_mem()?;
 
         let dma = Configured::get(pdev.bound().as_ref())?;
-        let registers = pdev.bound().iomap_region_sized(0, c"dma_rs_edu_test")?;
-        let engine = EduEngine {
-            hardware: Hardware::bring_up(registers)?,
-            interrupt: false,
-        };
+        let parts = engine::claim(pdev)?;
+        let slot = Slot::new(dma, parts.engine)?;
 
-        pdev.set_master();
-        Ok((dma, Slot::new(engine)))
+        Ok((
+            dma,
+            Enclosure::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?,
+        ))
+    }
+
+    /// Brings the hardware up.
+    fn bring_up<'a>(pdev: &pci::Device<Core<'a>>) -> Result<(Configured<'a>, Bare<'a>)> {
+        let (dma, bare) = prepare(pdev)?;
+
+        bare.start()?;
+        Ok((dma, bare))
+    }
+
+    /// Fills the device's memory with what no buffer has.
+    fn fill<'a>(dma: Configured<'a>, bare: &Bare<'a>) -> Result {
+        let out = Streaming::<_, ToDevice>::map(dma, pattern(MEMORY_SIZE, 5)?)?;
+
+        bare.lock()
+            .start(out, 0..MEMORY_SIZE, Offset(0))?
+            .wait_polling(TICK, LONG)
+            .map(drop)
     }
 
     /// The end of a transfer raises an interrupt, without which waiting would take its whole time.
@@ -287,28 +309,30 @@ mod cases {
             pdev.enable_device_mem()?;
 
             let dma = Configured::get(pdev.bound().as_ref())?;
-            let registers = pdev.bound().iomap_region_sized(0, c"dma_rs_edu_test")?;
-            let hardware = Hardware::bring_up(registers)?;
+            let mut parts = engine::claim(pdev)?;
+            let waiters = dma.new_waiters()?;
             let types = pci::IrqTypes::default()
                 .with(pci::IrqType::Msi)
                 .with(pci::IrqType::Intx);
+            let waker = parts.interrupts.wake(waiters.clone());
 
-            pdev.request_irq(types, c"dma_rs_edu_test", Ok(Waker(hardware.clone())))?;
-            pdev.set_master();
+            parts.engine.interrupt = true;
 
-            let engine = EduEngine {
-                hardware: hardware.clone(),
-                interrupt: true,
-            };
-            let mut slot = Slot::new(engine);
+            let slot = Slot::new(dma, parts.engine)?;
+            let bare: Bare<'_> = Enclosure::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?;
+
+            pdev.request_irq(types, c"dma_rs_edu_test", Ok(waker))?;
+            bare.start()?;
+
+            let start = Instant::<Monotonic>::now();
             let out = Streaming::<_, ToDevice>::map(dma, blank(64)?)?;
-            let _ = slot.start(out, 0..64, Offset(0))?;
-            let came = hardware
-                .interrupted
-                .wait_for_completion_timeout(msecs_to_jiffies(2000));
 
-            slot.settle(TICK, LONG)?;
-            ensure!(came.is_some());
+            drop(
+                bare.lock()
+                    .start(out, 0..64, Offset(0))?
+                    .wait(&waiters, Delta::from_secs(20))?,
+            );
+            ensure!(start.elapsed() < Delta::from_secs(20));
             Ok(())
         })
     }
@@ -322,7 +346,8 @@ mod cases {
         }
 
         with_device(|pdev| {
-            let (dma, mut slot) = slot(pdev)?;
+            let (dma, bare) = bring_up(pdev)?;
+            let mut slot = bare.lock();
             let mut out = StreamingBox::<_, ToDevice>::map(dma, blank(512)?)?;
             let mut back = StreamingBox::<_, FromDevice>::map(dma, blank(512)?)?;
 
@@ -351,7 +376,8 @@ mod cases {
         }
 
         with_device(|pdev| {
-            let (dma, mut slot) = slot(pdev)?;
+            let (dma, bare) = bring_up(pdev)?;
+            let mut slot = bare.lock();
             let out = Streaming::<_, ToDevice>::map(dma, pattern(1024, 3)?)?;
 
             drop(
@@ -381,7 +407,8 @@ mod cases {
         }
 
         with_device(|pdev| {
-            let (dma, mut slot) = slot(pdev)?;
+            let (dma, bare) = bring_up(pdev)?;
+            let mut slot = bare.lock();
             let before = quarantined();
             let out = Streaming::<_, ToDevice>::map(dma, pattern(600, 4)?)?;
 
@@ -420,7 +447,8 @@ mod cases {
         const COMMAND_MEMORY: u16 = 2;
 
         with_device(|pdev| {
-            let (dma, mut slot) = slot(pdev)?;
+            let (dma, bare) = bring_up(pdev)?;
+            let mut slot = bare.lock();
             let before = quarantined();
             let config = pdev.config_space();
             let command = config.read16(COMMAND);
@@ -483,48 +511,332 @@ mod cases {
         })
     }
 
-    /// An earlier driver went while the device was at work, and leaked what the device may still
-    /// write: the next one waits until that is over, before it tells the device anything.
+    /// An earlier driver went while the device was at work, and what the device was told to write
+    /// to has another use by now. The next driver, which is bound within the device's 100 ms,
+    /// switches bus mastering on only when that is over: the memory stays as it is.
     #[test]
     fn left_at_work() -> Result {
         if is_absent() {
             return Ok(());
         }
 
-        let before = quarantined();
-        let mut leaked = 0;
-        let mut ptr = core::ptr::null();
+        let (before, lost) = (quarantined(), leaked());
+        let mut page = None;
 
-        // This is how dma-debug says that a driver went and left something mapped.
-        fixture::expect("device driver has pending DMA allocations");
-        fixture::expect("dma_debug_device_change");
         with_device(|pdev| {
-            let (dma, mut slot) = slot(pdev)?;
-            let back = blank(256)?;
+            let (dma, bare) = bring_up(pdev)?;
 
-            ptr = Buffer::as_ptr(&back);
+            fill(dma, &bare)?;
+            let back = Streaming::<_, FromDevice>::map(dma, blank(2048)?)?;
+            let _ = bare.lock().start(back, 0..2048, Offset(0))?;
 
-            let back = Streaming::<_, FromDevice>::map(dma, back)?;
+            fsleep(SOON);
+            ensure!(bare.stop() == Outcome::Stopped);
 
-            // SAFETY: The device gets this from the slot.
-            leaked = unsafe { back.address().to_bits() };
-            let _ = slot.start(back, 0..256, Offset(0))?;
+            // Proven, so it can be had.
+            let back = bare.lock().take::<FromDevice>()?.ok_or(EIO)?;
+            ensure!(back.bytes().is_empty());
+            page = Some(back.unmap());
             Ok(())
         })?;
-        ensure!(quarantined() == before + 1);
 
-        // By now the driver has the device again, which it brought to rest first.
-        //
-        // CAST: The ID is 16 bits wide.
-        // SAFETY: So the device is done with what was mapped above, and quarantined.
-        unsafe {
-            fixture::unmap_leaked::<FromDevice>(VENDOR, DEVICE as u16, leaked, 256);
-            fixture::free_quarantined(ptr);
+        // By now the driver has the device again.
+        fsleep(OVER);
+        ensure!(page == Some(blank(2048)?));
+        ensure!(quarantined() == before && leaked() == lost);
+        Ok(())
+    }
+
+    /// A transfer that is cut short writes nothing, neither when its time comes, nor when the
+    /// device is started again.
+    #[test]
+    fn cut_short() -> Result {
+        if is_absent() {
+            return Ok(());
         }
 
+        with_device(|pdev| {
+            let (dma, bare) = bring_up(pdev)?;
+
+            fill(dma, &bare)?;
+
+            for pause in [Delta::ZERO, SOON] {
+                let back = Streaming::<_, FromDevice>::map(dma, blank(512)?)?;
+                let _ = bare.lock().start(back, 0..512, Offset(0))?;
+
+                fsleep(pause);
+                ensure!(bare.stop() == Outcome::Stopped);
+                bare.start()?;
+                fsleep(OVER);
+
+                let back = bare.lock().take::<FromDevice>()?.ok_or(EIO)?;
+                ensure!(back.bytes().is_empty());
+                ensure!(back.unmap() == blank(512)?);
+            }
+
+            Ok(())
+        })
+    }
+
+    /// Bus mastering is switched by the enclosure, and by nothing else in safe code.
+    #[test]
+    fn bus_mastering() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        const COMMAND: usize = 4;
+        const MASTER: u16 = 4;
+
+        with_device(|pdev| {
+            let (_, bare) = prepare(pdev)?;
+            let config = pdev.config_space();
+            let is_on = || config.read16(COMMAND) & MASTER != 0;
+            let try_all = |on: bool| {
+                let bit = |was: u16| if on { was | MASTER } else { was & !MASTER };
+
+                pdev.set_master();
+                config.write16(bit(config.read16(COMMAND)), COMMAND);
+                config.write32(u32::from(bit(config.read16(COMMAND))), COMMAND);
+                // CAST: The lower half.
+                config.write8(bit(config.read16(COMMAND)) as u8, COMMAND);
+            };
+
+            ensure!(!is_on());
+            try_all(true);
+            ensure!(!is_on());
+
+            bare.start()?;
+            ensure!(is_on());
+            try_all(false);
+            ensure!(is_on());
+
+            ensure!(bare.stop() == Outcome::Stopped);
+            ensure!(!is_on());
+            try_all(true);
+            ensure!(!is_on());
+
+            // Other bits are the driver's.
+            let command = config.read16(COMMAND);
+            config.write16(command ^ 0x100, COMMAND);
+            ensure!(config.read16(COMMAND) == command ^ 0x100);
+            config.write16(command, COMMAND);
+            Ok(())
+        })
+    }
+
+    /// Registers that don't answer are no proof; that bus mastering is off is one.
+    #[test]
+    fn stop_without_registers() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        const COMMAND: usize = 4;
+        const MEMORY: u16 = 2;
+
+        with_device(|pdev| {
+            let (dma, bare) = bring_up(pdev)?;
+            let config = pdev.config_space();
+            let command = config.read16(COMMAND);
+            let back = Streaming::<_, FromDevice>::map(dma, blank(32)?)?;
+            let _ = bare.lock().start(back, 0..32, Offset(0))?;
+
+            config.write16(command & !MEMORY, COMMAND);
+            let outcome = bare.stop();
+            let start = bare.start();
+            config.write16(command, COMMAND);
+
+            ensure!(outcome == Outcome::Stopped);
+            ensure!(start == Err(ENODEV));
+            ensure!(bare.lock().take::<FromDevice>()?.is_some());
+
+            bare.start()?;
+            fill(dma, &bare)
+        })
+    }
+
+    /// Unbound in each phase of a transfer, with the handle dropped or forgotten, the buffer in the
+    /// slot or beside it: all is freed, after the device has stopped.
+    #[test]
+    fn unbound_in_each_phase() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let (before, lost) = (quarantined(), leaked());
+
+        for phase in 0..6 {
+            with_device(|pdev| {
+                let (dma, bare) = bring_up(pdev)?;
+                let back = Streaming::<_, FromDevice>::map(dma, blank(64)?)?;
+
+                if phase == 0 {
+                    // Never given to the device, but who knows.
+                    drop(back);
+                    return Ok(());
+                }
+
+                {
+                    let mut slot = bare.lock();
+                    let transfer = slot.start(back, 0..64, Offset(0))?;
+
+                    if phase == 1 {
+                        core::mem::forget(transfer);
+                    }
+                }
+
+                match phase {
+                    1 => {}
+                    2 => fsleep(SOON),
+                    3 => drop(bare),
+                    _ => {
+                        fsleep(OVER);
+
+                        if phase == 4 {
+                            ensure!(bare.lock().take::<FromDevice>()?.is_some());
+                        }
+                    }
+                }
+
+                Ok(())
+            })?;
+        }
+
+        ensure!(quarantined() == before + 1 && leaked() == lost);
+        Ok(())
+    }
+
+    /// Whoever waits for the device when it is unbound doesn't wait for long, and gets the buffer.
+    #[test]
+    fn waiting_at_unbind() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        for completion in [Completion::Interrupt, Completion::Polling] {
+            let mut waiter = None;
+
+            with_device(|pdev| {
+                let edu = Edu::bring_up(pdev, completion)?;
+
+                waiter = Some(fixture::spawn(move || {
+                    let buf = blank(128)?;
+
+                    edu.with(|edu| match edu.read(0, buf) {
+                        Ok(_) => Err(EINVAL),
+                        Err(MapError { error, value }) => Ok((error, value)),
+                    })?
+                })?);
+
+                // It is in flight, or not even mapped.
+                fsleep(SOON);
+                Ok(())
+            })?;
+
+            ensure!(waiter.ok_or(EIO)?.join(|outcome| match outcome {
+                Ok((error, Some(buf))) => *error == ESHUTDOWN && buf.iter().all(|&b| b == 0xa5),
+                // It came too late.
+                Err(e) => *e == ENODEV,
+                Ok((_, None)) => false,
+            })?);
+        }
+
+        Ok(())
+    }
+
+    /// One thread resets the device, another one uses it: what arrives is right.
+    #[test]
+    fn reset_under_load() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let lost = leaked();
+
+        with_device(|pdev| {
+            let edu = Edu::bring_up(pdev, Completion::Interrupt)?;
+            let theirs = edu.clone();
+            let user = fixture::spawn(move || -> Result<u32> {
+                let mut done = 0;
+
+                for seed in 0..12 {
+                    let (source, copy) = (pattern(300, seed)?, blank(300)?);
+
+                    match theirs.with(|edu| edu.copy(source, copy))? {
+                        Ok((source, copy)) => {
+                            ensure!(source == copy && copy == pattern(300, seed)?);
+                            done += 1;
+                        }
+                        Err(MapError { error, value }) => {
+                            ensure!(error == ESHUTDOWN);
+                            ensure!(matches!(value, (Some(_), Some(_))));
+                        }
+                    }
+                }
+
+                Ok(done)
+            })?;
+
+            for _ in 0..3 {
+                fsleep(Delta::from_millis(300));
+                edu.with(|edu| edu.reset())??;
+            }
+
+            ensure!(user.join(|done| matches!(done, Ok(done) if *done > 0))?);
+            edu.with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from))?
+        })?;
+
+        ensure!(leaked() == lost);
+        Ok(())
+    }
+
+    /// A probe that fails when the device is at work already.
+    #[test]
+    fn failed_probe() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let (before, lost) = (quarantined(), leaked());
+
+        for drop_first in [false, true] {
+            let outcome = fixture::failing(|| {
+                with_device(|pdev| {
+                    let (dma, bare) = bring_up(pdev)?;
+                    let back = Streaming::<_, FromDevice>::map(dma, blank(64)?)?;
+                    let _ = bare.lock().start(back, 0..64, Offset(0))?;
+
+                    if drop_first {
+                        drop(bare);
+                    }
+
+                    Err(EPROTO)
+                })
+            });
+
+            ensure!(outcome == Err(EPROTO));
+        }
+
+        ensure!(quarantined() == before && leaked() == lost);
         with_edu(|edu| {
             edu.with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?
         })
+    }
+
+    /// Bus errors: the device is stopped when one is reported, and runs again when it is over.
+    #[test]
+    fn error_recovery() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let lost = leaked();
+
+        // CAST: The ID is 16 bits wide.
+        fixture::recover_pci_device(VENDOR, DEVICE as u16)?;
+        ensure!(leaked() == lost);
+        Ok(())
     }
 
     /// A mask that the platform can't serve fails the probe, and nothing else. An IOMMU serves any.
