@@ -51,7 +51,7 @@ COMMON_DEVICES = ("pci-testdev",)
 # Suites that must appear in every variant; a missing one is a failure. Globs.
 COMMON_SUITES = (
     "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer", "rust_dma_configured",
-    "rust_dma_oneshot", "rust_dma_oneshot_sim", "rust_dma_sim", "rust_dma_sim_sample",
+    "rust_dma_enclosure", "rust_dma_oneshot", "rust_dma_oneshot_sim", "rust_dma_sim", "rust_dma_sim_sample",
     "rust_dma_streaming", "rust_dma_streaming_sim",
     # Upstream's.
     "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
