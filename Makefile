@@ -22,7 +22,7 @@ help: ## show this list
 	@echo 'Variables:'
 	@echo '  ARCH=           x86_64 (default) or arm64'
 	@echo '  VARIANT=        one variant of the matrix; a wrong name lists them'
-	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, or "controls"'
+	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, "controls" or "guest"'
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  KSRC=           your own Linux 7.3 tree; it is copied, never changed'
 

@@ -28,6 +28,7 @@ import variants
 from common import REPO, Fail, clean_env, lock, main, say
 
 DEMO = "dma-rs| "
+GUEST_SUITE = "guest"
 GUEST_TEST = re.compile(r"dma-rs: guest test (\w+) (passed|failed):? ?(.*)")
 
 
@@ -56,12 +57,19 @@ def chosen(options):
     return [options.variant] if options.variant else list(known)
 
 
+def names_only(suite_glob, suite):
+    """Whether the user's glob names a suite that isn't one of KUnit's, and nothing else."""
+    return suite_glob.split(".")[0] == suite
+
+
 def has_tests(options, name):
-    """Whether a variant may have what the user's glob names. KUnit has no suite "controls"."""
+    """Whether a variant may have what the user's glob names."""
     variant = variants.VARIANTS[options.arch][name]
     if variant.controls:
         return bool(controls.chosen(variant, options.suite))
-    return options.suite.split(".")[0] != controls.SUITE
+    if names_only(options.suite, GUEST_SUITE):
+        return bool(wanted_guest_tests(variant, options.suite))
+    return not names_only(options.suite, controls.SUITE)
 
 
 def parse(kunit, guest, lines):
@@ -99,7 +107,7 @@ def missing_suites(guest, cases, suite_glob):
 def guest_cases(guest, wanted, lines):
     """The verdicts of the tests that ran in the guest's user space."""
     found = {match[1]: match for match in map(GUEST_TEST.search, lines) if match}
-    cases = [results.Case(guest.name, "guest", name,
+    cases = [results.Case(guest.name, GUEST_SUITE, name,
                           results.PASSED if match[2] == "passed" else results.FAILED, match[3])
              for name, match in found.items()]
     if len(cases) < len(wanted):
@@ -107,18 +115,35 @@ def guest_cases(guest, wanted, lines):
     return cases
 
 
+def wanted_guest_tests(variant, suite_glob):
+    """A variant's guest tests that the user's glob lets run, by the names of their scripts."""
+    suite, _, test = suite_glob.partition(".")
+    if not fnmatch.fnmatch(GUEST_SUITE, suite or "*"):
+        return ()
+    return tuple(name for name in variant.guest_tests if fnmatch.fnmatch(name, test or "*"))
+
+
+def kunit_cases(guest, kunit, suite_glob, lines):
+    """The verdicts of KUnit's tests, and on whether all ran; and kunit.py's words about failures."""
+    cases, words = parse(kunit, guest, lines)
+    if not cases:
+        return [check("kunit", guest, [f"no suite ran{f' for SUITE={suite_glob}' if suite_glob else ''}"])], words
+    return [*cases, check("suites", guest, missing_suites(guest, cases, suite_glob))], words
+
+
 def boot_tests(guest, kunit, suite_glob):
     """Boots one variant with its tests. Returns their cases, why the guest was ended if it was, and
     kunit.py's words about failures."""
-    wanted = () if suite_glob else guest.variant.guest_tests
-    ended = guest.boot(" ".join(("test", *wanted)),
-                       f"kunit.filter_glob={suite_glob}" if suite_glob else "")
-    lines = console.read(guest.log)
-    cases, words = parse(kunit, guest, lines)
-    if not cases:
-        cases = [check("kunit", guest, [f"no suite ran{f' for SUITE={suite_glob}' if suite_glob else ''}"])]
+    wanted = wanted_guest_tests(guest.variant, suite_glob)
+    mode = " ".join(("test", *wanted))
+    if names_only(suite_glob, GUEST_SUITE):
+        cases, words = [], ""
+        ended = guest.boot(mode, "kunit.enable=0")
+        lines = console.read(guest.log)
     else:
-        cases.append(check("suites", guest, missing_suites(guest, cases, suite_glob)))
+        ended = guest.boot(mode, f"kunit.filter_glob={suite_glob}" if suite_glob else "")
+        lines = console.read(guest.log)
+        cases, words = kunit_cases(guest, kunit, suite_glob, lines)
     cases += guest_cases(guest, wanted, lines)
     cases.append(check("log", guest, oracle.judge(lines)))
     return cases, ended, words

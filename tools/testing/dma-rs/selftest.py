@@ -181,6 +181,7 @@ class Controls(unittest.TestCase):
     def test_has_tests(self):
         """SUITE= leaves out the guests that have nothing of it."""
         for glob, names in (("", ["plain", "controls"]), ("controls", ["controls"]),
+                            ("guest.sweep", []),
                             ("rust_dma*", ["plain"]), ("*", ["plain", "controls"])):
             with self.subTest(glob):
                 options = argparse.Namespace(arch="x86_64", suite=glob)
@@ -229,6 +230,14 @@ class Verdict(unittest.TestCase):
         found = run.guest_cases(self.GUEST, ["a", "b"], ["dma-rs: guest test a failed: why"])
         self.assertEqual([(each.name, each.status) for each in found],
                          [("a", results.FAILED), ("guest:plain", results.FAILED)])
+
+    def test_wanted_guest_tests(self):
+        """SUITE= narrows the guest's tests too."""
+        variant = variants.Variant("", guest_tests=("sweep", "unplug"))
+        for glob, names in (("", ("sweep", "unplug")), ("guest", ("sweep", "unplug")),
+                            ("guest.un*", ("unplug",)), ("rust_dma*", ())):
+            with self.subTest(glob):
+                self.assertEqual(run.wanted_guest_tests(variant, glob), names)
 
     def test_counted(self):
         """Failures and skips are shown."""
