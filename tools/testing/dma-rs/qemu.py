@@ -30,6 +30,7 @@ class Guest:
     variant: object
     kernel: pathlib.Path
     initramfs: pathlib.Path
+    slots: tuple = ()
     accel: str = "tcg"
     silence: int = SILENCE
     total: int = TOTAL
@@ -47,6 +48,12 @@ class Guest:
                  "-no-reboot", *machine.extra]
         for device in (*self.variant.devices, *COMMON_DEVICES):
             words += ["-device", device]
+        edu = next(device for device in self.variant.devices if device.startswith("edu"))
+        for port, functions in enumerate(self.slots):
+            words += ["-device", f"pcie-root-port,id=port{port},chassis={port}"]
+            for function in range(functions):
+                words += ["-device", f"{edu},bus=port{port},addr=0.{function},"
+                                     f"multifunction={'on' if functions > 1 else 'off'}"]
         return words
 
     def device_tree(self):

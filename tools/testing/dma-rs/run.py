@@ -135,6 +135,8 @@ def boot_tests(guest, kunit, suite_glob):
     """Boots one variant with its tests. Returns their cases, why the guest was ended if it was, and
     kunit.py's words about failures."""
     wanted = wanted_guest_tests(guest.variant, suite_glob)
+    if set(wanted) & set(variants.SLOT_TESTS):
+        guest = dataclasses.replace(guest, slots=variants.MACHINES[guest.arch].slots)
     mode = " ".join(("test", *wanted))
     if names_only(suite_glob, GUEST_SUITE):
         cases, words = [], ""

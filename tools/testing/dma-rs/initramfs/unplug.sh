@@ -1,0 +1,117 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Pulls devices out of their slots while they move data. What switches off the power of a slot loses
+# what is in it: the machine takes the devices away, at once and for good.
+
+test=surprise_removal
+. /transfers.sh
+
+# slot_control PORT: finds the port's slot control register: its offset, and in octal the bytes that
+# are in it, and those that switch the power, its indicator and the port's interrupt off.
+slot_control() {
+	set -- $(od -An -v -tu1 -N256 "$1/config")
+	# The list of capabilities; 16 is the one of PCI Express.
+	eval "at=\${$((0x34 + 1))}"
+	while eval "[ \${$((at + 1))} != 16 ]"; do
+		eval "at=\${$((at + 2))}"
+		[ "$at" != 0 ] || return 1
+	done
+	at=$((at + 0x18))
+	eval "set -- \${$((at + 1))} \${$((at + 2))}"
+	on=$(printf '\\%o' "$1" "$2")
+	off=$(printf '\\%o' $(($1 & ~0x20)) $(($2 | 7)))
+}
+
+# move read|write DEVICE: a transfer, as soon as /tmp/go opens.
+move() {
+	: < /tmp/go
+	memory=$debugfs/dma_rs_edu-$2/memory
+	case "$1" in
+	read) exec dd if="$memory" of="/tmp/received-$2" bs=$size count=1 ;;
+	write) exec dd if=/tmp/sent of="$memory" bs=$size ;;
+	esac
+}
+
+# switch: writes to the slot control register, all of it at once.
+switch() {
+	dd of="$port/config" bs=2 seek=$((at / 2)) conv=notrunc 2> /dev/null
+}
+
+is_gone() {
+	[ ! -e "$devices/$1" ] && [ ! -e "$driver/$1" ]
+}
+
+# pull PORT DEVICE...: all devices of a port. All processes are there before it begins: to make one
+# takes almost as long as a transfer.
+pull() {
+	port=$1
+	shift
+	slot_control "$port" || result "failed: ${port##*/} has no slot"
+
+	moves=
+	for path; do
+		device=${path##*/}
+		[ -e "$driver/$device" ] || result "failed: $device is not bound"
+		[ $way = read ] && way=write || way=read
+		move $way "$device" 2> /dev/null &
+		# The last device of a slot is the first to be removed.
+		moves="$way,$device,$! $moves"
+	done
+	switch < /tmp/switch &
+
+	exec 3<> /tmp/go
+	pause 0.03
+	printf "$off" > /tmp/switch
+	wait $! || result "failed: cannot switch ${port##*/} off"
+	# A slot that is off is empty as far as the port's driver is concerned: to notice that something
+	# went, it must find the power on.
+	printf "$on" | switch || result "failed: cannot switch ${port##*/} on"
+
+	for move in $moves; do
+		IFS=, read -r way device transfer <<-END
+			$move
+		END
+		removed=$((removed + 1))
+		if finish; then
+			# It was over before. The data must be right: else the driver made it up.
+			late=$((late + 1))
+			[ $way = write ] || cmp -s /tmp/sent "/tmp/received-$device" ||
+				result "failed: $device was gone, but a read succeeded with wrong data"
+		fi
+		within 5 is_gone "$device" || result "failed: $device is still there"
+	done
+	exec 3<&-
+}
+
+# The port's driver takes two locks in one order and in the other: lockdep says so, and goes off.
+echo "<6>dma-rs-tolerate: WARNING: possible circular locking dependency detected" > /dev/kmsg
+
+before=$(leaked)
+mkfifo /tmp/go /tmp/switch
+
+# Reads are to find something in the devices.
+new_data
+for path in $devices/*/????:??:??.?; do
+	dd if=/tmp/sent of="$debugfs/dma_rs_edu-${path##*/}/memory" bs=$size 2> /dev/null &
+done
+wait
+
+removed=0
+late=0
+way=write
+for port in $devices/*; do
+	set -- "$port"/????:??:??.?
+	[ ! -e "$1" ] || pull "$port" "$@"
+done
+
+[ $removed -gt 0 ] || result "failed: no device is in a slot"
+[ $late -le $((removed / 2)) ] ||
+	result "failed: of $removed transfers, $late succeeded as if the device was there"
+[ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
+
+for path in $driver/*:*; do
+	[ -e "$path" ] || result "failed: no device is left"
+	works "${path##*/}" || result "failed: ${path##*/} does not work afterwards"
+done
+
+result "passed: $removed devices removed, $late of them when the transfer was over"
