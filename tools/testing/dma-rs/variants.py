@@ -52,7 +52,7 @@ WIDE_EDU = ("edu,dma_mask=0xffffffff",)
 WIDE = "dma_rs_edu.dma_bits=32"
 
 # What disturbs a device at work, and which of it needs ports. After the last, lockdep is off.
-DISTURBANCES = ("reset", "unplug")
+DISTURBANCES = ("reset", "suspend", "unplug")
 SLOT_TESTS = ("reset", "unplug")
 
 # Sits on every machine: upstream's rust_dma sample drives it.
