@@ -136,7 +136,7 @@ def boot_tests(guest, kunit, suite_glob):
     kunit.py's words about failures."""
     wanted = wanted_guest_tests(guest.variant, suite_glob)
     if set(wanted) & set(variants.SLOT_TESTS):
-        guest = dataclasses.replace(guest, slots=variants.MACHINES[guest.arch].slots)
+        guest = dataclasses.replace(guest, slots=variants.SLOTS)
     mode = " ".join(("test", *wanted))
     if names_only(suite_glob, GUEST_SUITE):
         cases, words = [], ""
