@@ -19,7 +19,11 @@ use super::{
     VENDOR, //
 };
 use kernel::{
-    device::Core,
+    device::{
+        Bound,
+        Core,
+        Device, //
+    },
     dma::{
         fixture::{
             self,
@@ -653,6 +657,48 @@ mod cases {
 
             bare.start()?;
             fill(dma, &bare)
+        })
+    }
+
+    /// At the end, that bus mastering is off isn't enough: the next driver may switch it on. So what
+    /// a device may touch that doesn't say that it forgot is leaked.
+    #[test]
+    fn unbound_without_registers() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        /// Lets the registers answer again, for the next driver.
+        struct Restore<'a>(&'a pci::Device<Bound>, u16);
+
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                self.0.config_space().write16(self.1, COMMAND);
+            }
+        }
+
+        const COMMAND: usize = 4;
+        const MEMORY: u16 = 2;
+
+        let lost = leaked();
+
+        with_device(|pdev| {
+            pdev.enable_device_mem()?;
+
+            let dev: &Device<Core<'_>> = pdev.as_ref();
+            let command = pdev.config_space().read16(COMMAND);
+
+            dev.give(Ok::<_, Error>(Restore(pdev.bound(), command)))?;
+
+            // Nothing is mapped: dma-debug would speak.
+            drop(bring_up(pdev)?);
+            pdev.config_space().write16(command & !MEMORY, COMMAND);
+            Ok(())
+        })?;
+
+        ensure!(leaked() == lost + 1);
+        with_edu(|edu| {
+            edu.with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?
         })
     }
 
