@@ -80,9 +80,9 @@ works() {
 	finish && holds "$1"
 }
 
-# disturb read|write DEVICE COMMAND...: runs a command, which leaves the device bound, while it moves
-# data; to be called when it "works". The transfer may fail, but if it says that it did not, the
-# data must be there; and after it all must be well. Counts in $lost what failed.
+# disturb read|write DEVICE COMMAND...: runs a command, which leaves the device bound, while it
+# moves data; to be called when it "works". The transfer may fail, but if it says that it did not,
+# the data must be there; and after it all must be well. Counts in $lost what failed.
 disturb() {
 	way=$1
 	device=$2

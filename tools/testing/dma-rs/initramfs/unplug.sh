@@ -63,8 +63,8 @@ pull() {
 	pause 0.03
 	printf "$off" > /tmp/switch
 	wait $! || result "failed: cannot switch ${port##*/} off"
-	# A slot that is off is empty as far as the port's driver is concerned: to notice that something
-	# went, it must find the power on.
+	# A slot that is off is empty as far as the port's driver is concerned: to notice that
+	# something went, it must find the power on.
 	printf "$on" | switch || result "failed: cannot switch ${port##*/} on"
 
 	for move in $moves; do
@@ -76,7 +76,7 @@ pull() {
 			# It was over before. The data must be right: else the driver made it up.
 			late=$((late + 1))
 			[ $way = write ] || cmp -s /tmp/sent "/tmp/received-$device" ||
-				result "failed: $device was gone, but a read succeeded with wrong data"
+				result "failed: a read from $device, which was gone, had wrong data"
 		fi
 		within 5 is_gone "$device" || result "failed: $device is still there"
 	done
