@@ -660,8 +660,8 @@ mod cases {
         })
     }
 
-    /// At the end, that bus mastering is off isn't enough: the next driver may switch it on. So what
-    /// a device may touch that doesn't say that it forgot is leaked.
+    /// At the end, that bus mastering is off isn't enough: the next driver may switch it on. So
+    /// what a device may touch that doesn't say that it forgot is leaked.
     #[test]
     fn unbound_without_registers() -> Result {
         if is_absent() {
@@ -837,29 +837,52 @@ mod cases {
         Ok(())
     }
 
-    /// A probe that fails when the device is at work already.
+    /// A probe that fails after each of its steps: nothing is left behind, also when the device is
+    /// at work already.
     #[test]
     fn failed_probe() -> Result {
         if is_absent() {
             return Ok(());
         }
 
+        /// Does the first `steps` steps.
+        fn probe(pdev: &pci::Device<Core<'_>>, steps: usize) -> Result {
+            let mut left = steps;
+            let mut step = || {
+                left = left.checked_sub(1).ok_or(EPROTO)?;
+                Ok::<_, Error>(())
+            };
+
+            step()?;
+            pdev.enable_device_mem()?;
+            step()?;
+            let dma = Configured::get(pdev.bound().as_ref())?;
+            let waiters = dma.new_waiters()?;
+            step()?;
+            let mut parts = engine::claim(pdev)?;
+            step()?;
+            let types = pci::IrqTypes::all();
+            let waker = parts.interrupts.wake(waiters);
+            pdev.request_irq(types, c"dma_rs_edu_test", Ok(waker))?;
+            step()?;
+            parts.engine.interrupt = true;
+            let slot = Slot::new(dma, parts.engine)?;
+            step()?;
+            let bare: Bare<'_> = Enclosure::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?;
+            step()?;
+            bare.start()?;
+            step()?;
+            let back = Streaming::<_, FromDevice>::map(dma, blank(64)?)?;
+            let _ = bare.lock().start(back, 0..64, Offset(0))?;
+            step()?;
+            drop(bare);
+            step()
+        }
+
         let (before, lost) = (quarantined(), leaked());
 
-        for drop_first in [false, true] {
-            let outcome = fixture::failing(|| {
-                with_device(|pdev| {
-                    let (dma, bare) = bring_up(pdev)?;
-                    let back = Streaming::<_, FromDevice>::map(dma, blank(64)?)?;
-                    let _ = bare.lock().start(back, 0..64, Offset(0))?;
-
-                    if drop_first {
-                        drop(bare);
-                    }
-
-                    Err(EPROTO)
-                })
-            });
+        for steps in 0..10 {
+            let outcome = fixture::failing(|| with_device(|pdev| probe(pdev, steps)));
 
             ensure!(outcome == Err(EPROTO));
         }
