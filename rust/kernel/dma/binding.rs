@@ -105,7 +105,7 @@ impl State {
     }
 
     /// Whether the device accesses nothing of what it was given.
-    fn is_proof(self) -> bool {
+    pub(super) fn is_proof(self) -> bool {
         matches!(self, Self::Stopped | Self::Gone)
     }
 }
@@ -298,11 +298,6 @@ impl Binding {
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.state().is_open()
-    }
-
-    /// Returns whether the device accesses nothing of what it was given.
-    pub(super) fn is_proven(&self) -> bool {
-        self.state().is_proof()
     }
 
     /// Keeps the device from being stopped for the moment in which something is started.

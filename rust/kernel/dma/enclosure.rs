@@ -66,8 +66,12 @@ use core::{
 #[derive(Default)]
 pub(super) struct Control {
     hooks: Option<Hooks>,
-    /// The device goes, or the system: no start any more.
+    /// The device goes, or the system, or the driver can't go on: no start any more.
     ended: bool,
+    /// The device has stopped for the last time, and forgotten, or is gone.
+    finished: bool,
+    /// Whether a bus error is under way.
+    error: bool,
     /// How many events, like a suspend, keep the device from being started.
     events: u32,
     /// Whether it is to be started when the last of them is over.
@@ -102,7 +106,7 @@ impl Binding {
         let started = match &*control {
             Control { ended: true, .. } => Err(ESHUTDOWN),
             Control { events: 1.., .. } => {
-                control.ran |= again;
+                control.ran |= again && self.resumes();
                 Err(EBUSY)
             }
             _ if self.state() == State::Gone => Err(ENODEV),
@@ -181,6 +185,8 @@ impl Binding {
         // SAFETY: By the type invariants.
         let outcome = unsafe { hooks.stop(self, last) };
 
+        control.finished = last && outcome != Outcome::Unproven;
+
         if let Some(known) = known {
             return (known, Free::default());
         }
@@ -214,7 +220,9 @@ impl Binding {
     fn finish(&self) {
         let mut control = self.control.lock();
 
-        if core::mem::replace(&mut control.ended, true) && self.is_proven() {
+        control.ended = true;
+
+        if control.finished {
             return;
         }
 
@@ -234,7 +242,7 @@ impl Binding {
 
         control.events += 1;
 
-        if control.hooks.is_none() || self.state() == State::Idle {
+        if control.hooks.is_none() {
             return Ok(());
         }
 
@@ -272,12 +280,32 @@ impl Binding {
         Ok(true)
     }
 
-    /// Before the system goes to sleep: keeps the device from being started, unless it runs.
+    /// A bus error is reported.
+    #[cfg(CONFIG_PCI)]
+    fn error_begins(&self) {
+        // It may be reported more than once.
+        if !core::mem::replace(&mut self.control.lock().error, true) {
+            // Where the bus is frozen there may be no proof; forgetting is one, after the reset.
+            let _ = self.pause();
+        }
+    }
+
+    /// It is over. It may have been reported before the driver was bound, which says nothing here.
+    #[cfg(CONFIG_PCI)]
+    fn error_ends(&self) -> Result<bool> {
+        if !core::mem::take(&mut self.control.lock().error) {
+            return Ok(false);
+        }
+
+        self.resume()
+    }
+
+    /// Before the system goes to sleep: keeps the device from being started, unless it may run.
     #[cfg(CONFIG_PM_SLEEP)]
     pub(super) fn hold_if_stopped(&self) -> bool {
         let mut control = self.control.lock();
 
-        if self.state() == State::Running {
+        if control.hooks.is_some() && !self.state().is_proof() && self.state() != State::Idle {
             return false;
         }
 
@@ -326,6 +354,28 @@ pub(crate) fn pause(dev: &Device<Bound>) -> Result {
 /// What [`Quiesce::forget`] says; the device stays stopped.
 pub(crate) fn resume(dev: &Device<Bound>) -> Result<bool> {
     Binding::find(dev).map_or(Ok(false), Binding::resume)
+}
+
+/// A bus error is reported: as [`pause`], until [`error_ends`].
+///
+/// Called by the PCI bus. Context: may sleep.
+#[cfg(CONFIG_PCI)]
+pub(crate) fn error_begins(dev: &Device<Bound>) {
+    if let Some(binding) = Binding::find(dev) {
+        binding.error_begins();
+    }
+}
+
+/// The bus error is over: as [`resume`].
+///
+/// Called by the PCI bus. Context: may sleep.
+///
+/// # Errors
+///
+/// As [`resume`].
+#[cfg(CONFIG_PCI)]
+pub(crate) fn error_ends(dev: &Device<Bound>) -> Result<bool> {
+    Binding::find(dev).map_or(Ok(false), Binding::error_ends)
 }
 
 /// Belongs to the device, which drops it before it loses its DMA and its power.
@@ -471,7 +521,7 @@ impl<'a, R: Send + 'a> Enclosure<'a, R> {
     /// # Errors
     ///
     /// As [`start`](Self::start). With [`EBUSY`] it is started when the device's suspend or reset
-    /// is over.
+    /// is over, if the driver can go on then.
     pub fn restart(&self) -> Result {
         self.binding.start(true)
     }

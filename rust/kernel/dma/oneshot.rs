@@ -471,8 +471,13 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
         let start = Instant::<Monotonic>::now();
 
         while !self.advance()? {
-            if self.binding.is_over() && !self.advance()? {
-                return Err(ESHUTDOWN);
+            if self.binding.is_over() {
+                // The proof may have come since.
+                return if self.advance()? {
+                    Ok(())
+                } else {
+                    Err(ESHUTDOWN)
+                };
             }
 
             if start.elapsed() > timeout {

@@ -122,7 +122,8 @@ pub unsafe trait Quiesce: Send {
     /// Returns the device that this is about.
     fn device(&self) -> &Device;
 
-    /// Makes the device forget all addresses that it was ever given.
+    /// Makes the device forget all addresses that it was ever given, and takes back the interrupts
+    /// that it raised.
     ///
     /// Called with bus mastering off, if the device lets it be switched off: before each start, and
     /// when the driver's part is over. Context: may sleep.
@@ -132,7 +133,7 @@ pub unsafe trait Quiesce: Send {
     /// If the device doesn't come to rest, or isn't there; it is not started then.
     fn forget(&mut self) -> Result;
 
-    /// Stops the device, in an orderly way, and masks its interrupts.
+    /// Stops the device, in an orderly way.
     ///
     /// Bus mastering is still on, and is switched off afterwards. May be called when the device is
     /// stopped already, or gone; must come to an end. Context: may sleep.
@@ -205,17 +206,17 @@ impl<'a, Q: Quiesce> Hardware<'a, Q> {
             return outcome;
         }
 
-        // Whoever has the device next may switch bus mastering on as it is. So what stops here is
-        // the engine; that it is cut off isn't enough.
-        match (self.forget(binding), engine) {
-            (Ok(_), _) => Outcome::Stopped,
-            (Err(e), engine) => {
+        // Whoever has the device next may switch bus mastering on as it is: so that it has stopped
+        // isn't enough.
+        match self.forget(binding) {
+            Ok(_) => Outcome::Stopped,
+            Err(e) => {
                 dev_err!(
                     self.dev,
                     "the device does not forget what it was told ({e:?}): \
                      not to be used by another driver\n"
                 );
-                engine
+                Outcome::Unproven
             }
         }
     }

@@ -25,6 +25,10 @@ use crate::{
 // CAST: A small number.
 const COMMAND: i32 = bindings::PCI_COMMAND as i32;
 
+/// The bus master bit of that register.
+// CAST: One bit of 16.
+const MASTER: u16 = bindings::PCI_COMMAND_MASTER as u16;
+
 /// What a function reads as that isn't there.
 const NOBODY: u16 = 0xffff;
 
@@ -68,10 +72,19 @@ impl<'a> BusMaster<'a> {
                 (*pdev).saved_config_space[COMMAND as usize / 4] &= !bindings::PCI_COMMAND_MASTER;
                 bindings::pci_clear_master(pdev);
             }
-            self.read(COMMAND)
+
+            match self.read(COMMAND) {
+                // All ones, also where the read failed: no function has all bits of this register.
+                NOBODY => NOBODY,
+                // The hotplug code may take a function for gone that is there, and then the PCI
+                // core writes nothing.
+                command => {
+                    self.write(COMMAND, command & !MASTER);
+                    self.read(COMMAND)
+                }
+            }
         };
 
-        // All ones, also where the read failed: no function has all bits of this register.
         if command == NOBODY {
             return if self.is_gone() {
                 Outcome::Gone
@@ -81,7 +94,7 @@ impl<'a> BusMaster<'a> {
         }
 
         // Some have it hard-wired to on.
-        if u32::from(command) & bindings::PCI_COMMAND_MASTER != 0 {
+        if command & MASTER != 0 {
             return Outcome::Unproven;
         }
 
@@ -92,61 +105,68 @@ impl<'a> BusMaster<'a> {
         }
     }
 
-    /// Returns whether the function has left the bus: the hotplug code says so, or the function
-    /// doesn't answer and the port above it, which does, has no link. Without that it may be
-    /// asleep, or its firmware may hang while its engines work.
+    /// Returns whether a function that doesn't answer has left the bus: the port above it does, and
+    /// has no link; or, if that doesn't say, the hotplug code took the function out. Without that
+    /// it may be asleep, or its firmware may hang while its engines work.
     fn is_gone(&self) -> bool {
-        // SAFETY: By the type invariant of `Device`.
-        if unsafe { bindings::pci_dev_is_disconnected(self.0.as_raw()) } {
-            return true;
-        }
-
-        // SAFETY: As above; the bus, and the bridge to it if there is one, outlive the device.
+        // SAFETY: By the type invariant of `Device`; the bus, and the bridge to it if there is one,
+        // outlive the device.
         let bridge = unsafe { (*(*self.0.as_raw()).bus).self_ };
 
         // CAST: A small number.
-        if bridge.is_null() || self.read(bindings::PCI_VENDOR_ID as i32) != NOBODY {
+        if self.read(bindings::PCI_VENDOR_ID as i32) != NOBODY {
             return false;
         }
 
-        let (mut capabilities, mut status) = (0, NOBODY);
+        let (mut capabilities, mut status) = (0, 0);
 
-        // SAFETY: It isn't null; as above. For a bridge without links, this reads zeros.
-        unsafe {
-            bindings::pcie_capability_read_dword(
-                bridge,
-                // CAST: Small numbers.
-                bindings::PCI_EXP_LNKCAP as i32,
-                &mut capabilities,
-            );
-            bindings::pcie_capability_read_word(
-                bridge,
-                bindings::PCI_EXP_LNKSTA as i32,
-                &mut status,
-            );
+        if !bridge.is_null() {
+            // SAFETY: It isn't null; as above. For a bridge without links, this reads zeros.
+            unsafe {
+                bindings::pcie_capability_read_dword(
+                    bridge,
+                    // CAST: Small numbers.
+                    bindings::PCI_EXP_LNKCAP as i32,
+                    &mut capabilities,
+                );
+                bindings::pcie_capability_read_word(
+                    bridge,
+                    bindings::PCI_EXP_LNKSTA as i32,
+                    &mut status,
+                );
+            }
         }
 
-        capabilities != u32::MAX
-            && capabilities & bindings::PCI_EXP_LNKCAP_DLLLARC != 0
-            && u32::from(status) & bindings::PCI_EXP_LNKSTA_DLLLA == 0
+        if capabilities & bindings::PCI_EXP_LNKCAP_DLLLARC != 0 {
+            // A port that is gone itself reads as having one.
+            u32::from(status) & bindings::PCI_EXP_LNKSTA_DLLLA == 0
+        } else {
+            // SAFETY: By the type invariant of `Device`.
+            unsafe { bindings::pci_dev_is_disconnected(self.0.as_raw()) }
+        }
     }
 
     fn read(&self, at: i32) -> u16 {
+        read(self.0, at)
+    }
+
+    fn write(&self, at: i32, value: u16) {
+        let pdev = self.0.as_raw();
+
         // SAFETY: By the type invariant of `Device`.
-        unsafe { read(self.0.as_raw(), at) }
+        unsafe { bindings::pci_bus_write_config_word((*pdev).bus, (*pdev).devfn, at, value) };
     }
 }
 
-/// # Safety
-///
-/// `pdev` must be a valid `struct pci_dev`.
-unsafe fn read(pdev: *mut bindings::pci_dev, at: i32) -> u16 {
+/// Reads from the configuration space, also of a function that is taken for gone.
+fn read(pdev: &Device<Bound>, at: i32) -> u16 {
+    let pdev = pdev.as_raw();
     let mut value = NOBODY;
 
     // If it fails, the value stays what it is.
     //
-    // SAFETY: By the safety requirements.
-    unsafe { bindings::pci_read_config_word(pdev, at, &mut value) };
+    // SAFETY: By the type invariant of `Device`.
+    unsafe { bindings::pci_bus_read_config_word((*pdev).bus, (*pdev).devfn, at, &mut value) };
     value
 }
 
@@ -179,8 +199,6 @@ pub(super) fn write_config(pdev: &Device<Bound>, at: i32, value: u32, write: imp
     };
 
     let _command = lock.lock();
-    // SAFETY: By the type invariant of `Device`.
-    let now = u32::from(unsafe { read(pdev.as_raw(), COMMAND) });
 
-    write(value & !bindings::PCI_COMMAND_MASTER | now & bindings::PCI_COMMAND_MASTER);
+    write(value & !u32::from(MASTER) | u32::from(read(pdev, COMMAND) & MASTER));
 }

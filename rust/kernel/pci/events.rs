@@ -18,7 +18,10 @@ use super::{
 use crate::{
     bindings,
     container_of,
-    device,
+    device::{
+        self,
+        Bound, //
+    },
     dma::enclosure,
     error::from_result,
     prelude::*, //
@@ -68,9 +71,9 @@ impl<T: Driver> Adapter<T> {
         }
     };
 
-    /// Starts the device if it ran before the event, and tells the driver.
-    fn resume(pdev: &CoreDevice) -> Result {
-        if !enclosure::resume(pdev.as_ref())? {
+    /// Starts the device if it ran before the event, which is `over`, and tells the driver.
+    fn resume(pdev: &CoreDevice, over: fn(&device::Device<Bound>) -> Result<bool>) -> Result {
+        if !over(pdev.as_ref())? {
             return Ok(());
         }
 
@@ -92,7 +95,7 @@ impl<T: Driver> Adapter<T> {
         from_result(|| {
             enclosure::pause(pdev.as_ref()).inspect_err(|_| {
                 // It isn't told that nothing comes of it.
-                let _ = Self::resume(pdev);
+                let _ = Self::resume(pdev, enclosure::resume);
             })?;
             Ok(0)
         })
@@ -103,7 +106,7 @@ impl<T: Driver> Adapter<T> {
         let pdev = unsafe { from_device(dev) };
 
         from_result(|| {
-            Self::resume(pdev)?;
+            Self::resume(pdev, enclosure::resume)?;
             Ok(0)
         })
     }
@@ -128,7 +131,7 @@ impl<T: Driver> Adapter<T> {
         let pdev = unsafe { from_pci_dev(pdev) };
 
         // It is reported where it happens; the device stays stopped.
-        let _ = Self::resume(pdev);
+        let _ = Self::resume(pdev, enclosure::resume);
     }
 
     unsafe extern "C" fn error_detected_callback(
@@ -143,8 +146,7 @@ impl<T: Driver> Adapter<T> {
             return bindings::pci_ers_result_PCI_ERS_RESULT_DISCONNECT;
         }
 
-        // Where the bus is frozen there may be no proof; forgetting is one, after the reset.
-        let _ = enclosure::pause(pdev.as_ref());
+        enclosure::error_begins(pdev.as_ref());
 
         bindings::pci_ers_result_PCI_ERS_RESULT_NEED_RESET
     }
@@ -169,8 +171,11 @@ impl<T: Driver> Adapter<T> {
     }
 
     unsafe extern "C" fn error_resume_callback(pdev: *mut bindings::pci_dev) {
-        // SAFETY: As our caller.
-        unsafe { Self::reset_done_callback(pdev) };
+        // SAFETY: Called by the PCI core with a function that our driver is bound to.
+        let pdev = unsafe { from_pci_dev(pdev) };
+
+        // It is reported where it happens; the device stays stopped.
+        let _ = Self::resume(pdev, enclosure::error_ends);
     }
 }
 

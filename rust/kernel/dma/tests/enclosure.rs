@@ -16,6 +16,7 @@ use crate::{
         Core,
         Device, //
     },
+    devres::Shared,
     dma::{
         binding::Binding,
         enclosure,
@@ -541,7 +542,7 @@ mod cases {
         Ok(())
     }
 
-    type Handle = crate::devres::Shared<ForLt!(Shareable<'_>)>;
+    type Handle = Shared<ForLt!(Shareable<'_>)>;
 
     struct Shareable<'a> {
         dma: Configured<'a>,
@@ -687,15 +688,16 @@ mod cases {
             let puppet = Puppet::new()?;
             let (_, enclosure) = enclose(dev, &puppet)?;
 
-            // For one that doesn't run, nothing happens; but it can't be started meanwhile.
+            // One that doesn't run isn't started, and can't be meanwhile.
             enclosure::pause(dev)?;
             ensure!(enclosure.start() == Err(EBUSY));
+            ensure!(enclosure.restart() == Err(EBUSY));
             ensure!(enclosure::resume(dev) == Ok(false));
-            ensure!(puppet.stops.load(Relaxed) == 0 && puppet.forgot.load(Relaxed) == 0);
+            ensure!(puppet.stops.load(Relaxed) == 1 && puppet.forgot.load(Relaxed) == 0);
 
             enclosure.start()?;
             enclosure::pause(dev)?;
-            ensure!(puppet.stops.load(Relaxed) == 1);
+            ensure!(puppet.stops.load(Relaxed) == 2);
             ensure!(enclosure.start() == Err(EBUSY));
 
             // They nest.
@@ -706,7 +708,12 @@ mod cases {
             // This driver can't go on, so that was that.
             ensure!(enclosure::resume(dev) == Ok(false));
             ensure!(enclosure.start() == Err(ESHUTDOWN));
-            ensure!(puppet.forgot.load(Relaxed) == 1 && puppet.stops.load(Relaxed) == 1);
+            ensure!(puppet.forgot.load(Relaxed) == 1 && puppet.stops.load(Relaxed) == 2);
+
+            // At the end it is made to forget all the same, once.
+            enclosure::finish(dev);
+            enclosure::finish(dev);
+            ensure!(puppet.forgot.load(Relaxed) == 2 && puppet.stops.load(Relaxed) == 3);
             Ok(())
         })
     }
@@ -821,8 +828,15 @@ mod cases {
     /// Guards that are forgotten: the device is stopped all the same, and nothing is freed.
     #[test]
     fn forgotten() -> Result {
+        type Forgotten<'a> = (
+            Shared<ForLt!(Owner)>,
+            TestEnclosure<'a>,
+            Streaming<'a, KVec<u8>, FromDevice>,
+            StreamingBox<'a, KVec<u8>, ToDevice>,
+        );
+
         // What is forgotten, so that kmemleak doesn't take it for lost.
-        static FORGOTTEN: SetOnce<ManuallyDrop<TestEnclosure<'static>>> = SetOnce::new();
+        static FORGOTTEN: SetOnce<ManuallyDrop<Forgotten<'static>>> = SetOnce::new();
 
         let puppet = Puppet::new()?;
         let lost = leaked();
@@ -838,12 +852,19 @@ mod cases {
                     .start(outbound(dma)?, 0..256, ())?,
             );
 
-            // SAFETY: Only the lifetime changes, and nobody uses it.
-            let enclosure = unsafe {
-                core::mem::transmute::<TestEnclosure<'_>, TestEnclosure<'static>>(enclosure)
-            };
+            let dev: &Device<Core<'_>> = pdev.as_ref();
+            let forgotten: Forgotten<'_> = (
+                dev.share::<ForLt!(Owner)>(Ok::<_, Error>(puppet.owner()))?,
+                enclosure,
+                Streaming::map(dma, bytes()?)?,
+                StreamingBox::map(dma, bytes()?)?,
+            );
 
-            FORGOTTEN.populate(ManuallyDrop::new(enclosure));
+            // SAFETY: Only the lifetime changes, and nobody uses it.
+            let forgotten =
+                unsafe { core::mem::transmute::<Forgotten<'_>, Forgotten<'static>>(forgotten) };
+
+            FORGOTTEN.populate(ManuallyDrop::new(forgotten));
             Ok(())
         })?;
 
