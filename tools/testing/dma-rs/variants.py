@@ -90,7 +90,7 @@ VARIANTS = {
     "x86_64": {
         "kmemleak": Variant("as plain; probes fail at each allocation; the leak detector scans at the end",
                             f"kmemleak=on slab_debug=F {WIDE}", devices=WIDE_EDU,
-                            guest_tests=("sweep", *DISTURBANCES)),
+                            guest_tests=("sweep", "unplug")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             devices=WIDE_EDU, controls=CONTROLS),
