@@ -253,6 +253,10 @@ impl Binding {
 
     /// Frees the record. The address of this function is what marks a resource as ours; not
     /// inlined, nor are its users, so that no other crate has a copy of it.
+    ///
+    /// # Safety
+    ///
+    /// `res` must be a resource made by [`add`](Self::add).
     #[inline(never)]
     unsafe extern "C" fn release(_dev: *mut bindings::device, res: *mut c_void) {
         // SAFETY: Made by `add()`, and released once.
@@ -478,7 +482,7 @@ fn unique_name(dev: &Device<Bound>) -> Result<CString> {
         }
     };
 
-    Ok(CString::try_from_fmt(fmt!("{bus}-{}", dev.name()))?)
+    CString::try_from_fmt(fmt!("{bus}-{}", dev.name()))
 }
 
 /// `dma_enclosure/` in debugfs, which is never removed.

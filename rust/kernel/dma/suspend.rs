@@ -90,6 +90,9 @@ impl Refusal {
         try_pin_init!(Self {}? Error)
     }
 
+    /// # Safety
+    ///
+    /// `block` must be that of a `Refusal`, registered.
     #[cfg(CONFIG_PM_SLEEP)]
     unsafe extern "C" fn call(
         block: *mut bindings::notifier_block,

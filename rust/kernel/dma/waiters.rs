@@ -15,7 +15,8 @@ use crate::{
     },
     time::{
         msecs_to_jiffies,
-        Delta, //
+        Delta,
+        Jiffies, //
     },
     types::Opaque, //
 };
@@ -108,7 +109,7 @@ impl Waiters {
         // CAST: Bounded by the time-out, and a time-out beyond 49 days is cut.
         let ms = timeout.as_millis().clamp(0, i64::from(u32::MAX - 1)) as u32 + 1;
         // CAST: As above; where a long has 32 bits, cut to its maximum.
-        let jiffies = msecs_to_jiffies(ms).min(c_long::MAX as _) as c_long;
+        let jiffies = msecs_to_jiffies(ms).min(c_long::MAX as Jiffies) as c_long;
 
         // SAFETY: The queue is initialised, the number is an atomic, and both live as long as
         // `self`.

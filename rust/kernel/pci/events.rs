@@ -88,6 +88,9 @@ impl<T: Driver> Adapter<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// To be called by the PCI core, with a function that a driver of this adapter is bound to.
     unsafe extern "C" fn suspend_callback(dev: *mut bindings::device) -> c_int {
         // SAFETY: Called by the PCI core with a function that our driver is bound to.
         let pdev = unsafe { from_device(dev) };
@@ -101,6 +104,9 @@ impl<T: Driver> Adapter<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// To be called by the PCI core, with a function that a driver of this adapter is bound to.
     unsafe extern "C" fn resume_callback(dev: *mut bindings::device) -> c_int {
         // SAFETY: Called by the PCI core with a function that our driver is bound to.
         let pdev = unsafe { from_device(dev) };
@@ -111,6 +117,9 @@ impl<T: Driver> Adapter<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// To be called by the PCI core, with a function that a driver of this adapter is bound to.
     unsafe extern "C" fn shutdown_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: Called by the PCI core with a function that our driver is bound to.
         let pdev = unsafe { from_pci_dev(pdev) };
@@ -118,6 +127,9 @@ impl<T: Driver> Adapter<T> {
         enclosure::finish(pdev.as_ref());
     }
 
+    /// # Safety
+    ///
+    /// To be called by the PCI core, with a function that a driver of this adapter is bound to.
     unsafe extern "C" fn reset_prepare_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: Called by the PCI core with a function that our driver is bound to.
         let pdev = unsafe { from_pci_dev(pdev) };
@@ -126,6 +138,9 @@ impl<T: Driver> Adapter<T> {
         let _ = enclosure::pause(pdev.as_ref());
     }
 
+    /// # Safety
+    ///
+    /// To be called by the PCI core, with a function that a driver of this adapter is bound to.
     unsafe extern "C" fn reset_done_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: Called by the PCI core with a function that our driver is bound to.
         let pdev = unsafe { from_pci_dev(pdev) };
@@ -134,6 +149,9 @@ impl<T: Driver> Adapter<T> {
         let _ = Self::resume(pdev, enclosure::resume);
     }
 
+    /// # Safety
+    ///
+    /// To be called by the PCI core, with a function that a driver of this adapter is bound to.
     unsafe extern "C" fn error_detected_callback(
         pdev: *mut bindings::pci_dev,
         state: bindings::pci_channel_state_t,
@@ -151,6 +169,9 @@ impl<T: Driver> Adapter<T> {
         bindings::pci_ers_result_PCI_ERS_RESULT_NEED_RESET
     }
 
+    /// # Safety
+    ///
+    /// To be called by the PCI core, with a function that a driver of this adapter is bound to.
     unsafe extern "C" fn slot_reset_callback(
         pdev: *mut bindings::pci_dev,
     ) -> bindings::pci_ers_result_t {
@@ -170,6 +191,9 @@ impl<T: Driver> Adapter<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// To be called by the PCI core, with a function that a driver of this adapter is bound to.
     unsafe extern "C" fn error_resume_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: Called by the PCI core with a function that our driver is bound to.
         let pdev = unsafe { from_pci_dev(pdev) };

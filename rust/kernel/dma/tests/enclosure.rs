@@ -845,12 +845,10 @@ mod cases {
             let (dma, enclosure) = enclose(pdev.as_ref(), &puppet)?;
 
             enclosure.start()?;
-            core::mem::forget(
-                enclosure
-                    .transfers
-                    .lock()
-                    .start(outbound(dma)?, 0..256, ())?,
-            );
+            let _ = enclosure
+                .transfers
+                .lock()
+                .start(outbound(dma)?, 0..256, ())?;
 
             let dev: &Device<Core<'_>> = pdev.as_ref();
             let forgotten: Forgotten<'_> = (
