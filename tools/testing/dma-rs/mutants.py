@@ -319,13 +319,14 @@ def check(mutants):
 def cli():
     """Command line."""
     parser = build.arguments(__doc__)
-    parser.add_argument("--mutant", default="", help="glob of the mutants to try; all if not given")
+    parser.add_argument("--mutant", default="", help="globs of the mutants to try; all if not given")
     parser.add_argument("--check", action="store_true", help="only see whether each still applies")
     options = parser.parse_args()
     if options.arch not in variants.VARIANTS:
         raise Fail(f"unknown ARCH {options.arch!r}; known: {', '.join(variants.VARIANTS)}")
     mutants = read_list(options.arch)
-    chosen = [mutant for mutant in mutants if fnmatch.fnmatch(mutant.name, options.mutant or "*")]
+    globs = options.mutant.split() or ["*"]
+    chosen = [mutant for mutant in mutants if any(fnmatch.fnmatch(mutant.name, glob) for glob in globs)]
     if not chosen:
         raise Fail(f"no mutant is named {options.mutant}: {LIST.relative_to(REPO)} lists them")
     if options.check:
