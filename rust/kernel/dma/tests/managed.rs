@@ -62,6 +62,20 @@ impl Drop for Nosy<'_> {
     }
 }
 
+/// Uses a lent value when it is dropped.
+struct Borrower<'a> {
+    lent: &'a KBox<Witness>,
+    log: Arc<Log>,
+}
+
+impl Drop for Borrower<'_> {
+    fn drop(&mut self) {
+        let dropped = self.lent.0.dropped.load(Relaxed);
+
+        self.log.managed_at.store(dropped + 100, Relaxed);
+    }
+}
+
 fn log() -> Result<Arc<Log>> {
     Ok(Arc::new(
         Log {
@@ -96,6 +110,48 @@ mod cases {
 
         ensure!(log.dropped.load(Relaxed) == 1);
         ensure!(log.managed_at.load(Relaxed) == 100);
+        Ok(())
+    }
+
+    /// A lent value may be used by whatever the device was given, also if that is older, and goes
+    /// after it.
+    #[test]
+    fn lent_until_the_end() -> Result {
+        for older in [false, true] {
+            let log = log()?;
+
+            with_platform_device(|pdev| {
+                /// Keeps a borrower that is made later.
+                struct Keeper<'a>(#[expect(dead_code)] Arc<SetOnce<Borrower<'a>>>);
+
+                let dev: &Device<Core<'_>> = pdev.as_ref();
+                let later = Arc::new(SetOnce::new(), GFP_KERNEL)?;
+
+                if older {
+                    dev.give(Ok::<_, Error>(Keeper(later.clone())))?;
+                }
+
+                let lent =
+                    dev.manage(Ok::<_, Error>(KBox::new(Witness(log.clone()), GFP_KERNEL)?))?;
+                let borrower = Borrower {
+                    lent,
+                    log: log.clone(),
+                };
+
+                if older {
+                    later.populate(borrower);
+                } else {
+                    dev.give(Ok::<_, Error>(borrower))?;
+                }
+
+                ensure!(log.dropped.load(Relaxed) == 0);
+                Ok(())
+            })?;
+
+            ensure!(log.dropped.load(Relaxed) == 1);
+            ensure!(log.managed_at.load(Relaxed) == 100);
+        }
+
         Ok(())
     }
 
