@@ -99,82 +99,143 @@ struct Mapping<'a, B: Buffer, D: Direction> {
     _direction: PhantomData<D>,
 }
 
+/// Maps a buffer for the device, in the direction `D`.
+///
+/// # Errors
+///
+/// As [`Streaming::map`].
+#[inline]
+pub(super) fn map<B: Buffer, D: Direction>(
+    dma: Configured<'_>,
+    buf: &B,
+    attrs: MapAttrs,
+) -> Result<DmaAddress> {
+    check::<B, D>(dma, buf)?;
+
+    // SAFETY: `Configured` proves a bound device whose masks are set. By the contract of
+    // `Buffer` the bytes are in the linear map, contiguous, initialised and ours alone.
+    // Failure is checked below.
+    let addr = unsafe {
+        bindings::dma_map_phys(
+            dma.as_raw(),
+            bindings::virt_to_phys(buf.as_ptr().cast_mut().cast()),
+            buf.len(),
+            D::DATA_DIRECTION.into(),
+            attrs.as_raw(),
+        )
+    };
+
+    // SAFETY: `addr` was returned by the mapping call for this device.
+    if unsafe { bindings::dma_mapping_error(dma.as_raw(), addr) } != 0 {
+        return Err(ENOMEM);
+    }
+
+    Ok(addr)
+}
+
+/// Refuses what the C side would warn about or get wrong.
+#[inline]
+fn check<B: Buffer, D: Direction>(dma: Configured<'_>, buf: &B) -> Result {
+    let len = buf.len();
+
+    if len == 0 {
+        return Err(EINVAL);
+    }
+
+    // No backend has a limit below a page, so the question is only asked for more.
+    if len > PAGE_SIZE && len > dma.max_mapping_size() {
+        return Err(EOVERFLOW);
+    }
+
+    if D::DEVICE_WRITES && !dma.is_coherent() {
+        // SAFETY: No requirements.
+        // CAST: The C side returns a small positive number.
+        let line = unsafe { bindings::dma_get_cache_alignment() } as usize;
+
+        // Invalidating a line throws away what else lives in it.
+        if buf.as_ptr().addr() % line != 0 || len.next_multiple_of(line) > buf.allocation() {
+            return Err(EINVAL);
+        }
+    }
+
+    Ok(())
+}
+
+/// Undoes a mapping.
+///
+/// # Safety
+///
+/// `len` bytes must be mapped at `addr`, in the direction `D`; the device must be done with them.
+#[inline]
+pub(super) unsafe fn unmap<D: Direction>(
+    dma: Configured<'_>,
+    addr: DmaAddress,
+    len: usize,
+    attrs: MapAttrs,
+) {
+    // SAFETY: By the safety requirements.
+    unsafe {
+        bindings::dma_unmap_phys(
+            dma.as_raw(),
+            addr,
+            len,
+            D::DATA_DIRECTION.into(),
+            attrs.as_raw(),
+        )
+    };
+}
+
+/// Lets the CPU see what the device wrote.
+///
+/// # Safety
+///
+/// `len` bytes must be mapped at `addr`, in the direction `D`; the device must be done with them.
+#[inline]
+pub(super) unsafe fn sync_for_cpu<D: Direction>(
+    dma: Configured<'_>,
+    addr: DmaAddress,
+    len: usize,
+) {
+    if D::DEVICE_WRITES && len > 0 {
+        // SAFETY: By the safety requirements.
+        unsafe {
+            bindings::dma_sync_single_for_cpu(dma.as_raw(), addr, len, D::DATA_DIRECTION.into())
+        };
+    }
+}
+
+/// Tells the compiler that somebody else reads or writes a buffer from here on, or did so before.
+///
+/// Where the C calls are inlined and the device needs no sync, nothing else would.
+#[inline]
+pub(super) fn hand_over(buf: *mut u8) {
+    // SAFETY: The assembly is empty. It takes the address of the buffer, so that accesses to
+    // the bytes can't move across.
+    unsafe {
+        core::arch::asm!("/* {} */", in(reg) buf, options(nostack, preserves_flags));
+    }
+}
+
 impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
     #[inline]
     fn new(dma: Configured<'a>, buf: B, attrs: MapAttrs) -> Result<Self, MapError<B>> {
-        if let Err(error) = Self::check(dma, &buf) {
-            return Err(MapError { error, value: buf });
+        match map::<B, D>(dma, &buf, attrs) {
+            // INVARIANT: The mapping succeeded, for all of `buf`.
+            Ok(addr) => Ok(Self {
+                dma,
+                addr,
+                buf: ManuallyDrop::new(buf),
+                _direction: PhantomData,
+            }),
+            Err(error) => Err(MapError { error, value: buf }),
         }
-
-        // SAFETY: `Configured` proves a bound device whose masks are set. By the contract of
-        // `Buffer` the bytes are in the linear map, contiguous, initialised and ours alone.
-        // Failure is checked below.
-        let addr = unsafe {
-            bindings::dma_map_phys(
-                dma.as_raw(),
-                bindings::virt_to_phys(buf.as_ptr().cast_mut().cast()),
-                buf.len(),
-                D::DATA_DIRECTION.into(),
-                attrs.as_raw(),
-            )
-        };
-
-        // SAFETY: `addr` was returned by the mapping call for this device.
-        if unsafe { bindings::dma_mapping_error(dma.as_raw(), addr) } != 0 {
-            return Err(MapError {
-                error: ENOMEM,
-                value: buf,
-            });
-        }
-
-        // INVARIANT: The mapping succeeded, for all of `buf`.
-        Ok(Self {
-            dma,
-            addr,
-            buf: ManuallyDrop::new(buf),
-            _direction: PhantomData,
-        })
     }
 
-    /// Refuses what the C side would warn about or get wrong.
+    /// Returns the address at which a byte is.
     #[inline]
-    fn check(dma: Configured<'_>, buf: &B) -> Result {
-        let len = buf.len();
-
-        if len == 0 {
-            return Err(EINVAL);
-        }
-
-        // No backend has a limit below a page, so the question is only asked for more.
-        if len > PAGE_SIZE && len > dma.max_mapping_size() {
-            return Err(EOVERFLOW);
-        }
-
-        if D::DEVICE_WRITES && !dma.is_coherent() {
-            // SAFETY: No requirements.
-            // CAST: The C side returns a small positive number.
-            let line = unsafe { bindings::dma_get_cache_alignment() } as usize;
-
-            // Invalidating a line throws away what else lives in it.
-            if buf.as_ptr().addr() % line != 0 || len.next_multiple_of(line) > buf.allocation() {
-                return Err(EINVAL);
-            }
-        }
-
-        Ok(())
-    }
-
-    /// Tells the compiler that somebody else reads or writes the buffer from here on.
-    ///
-    /// Where the C calls are inlined and the device needs no sync, nothing else would.
-    #[inline]
-    fn hand_over(&mut self) {
-        // SAFETY: The assembly is empty. It takes the address of the buffer, so that accesses to
-        // the bytes can't move across.
-        unsafe {
-            core::arch::asm!("/* {} */", in(reg) self.buf.as_mut_ptr(),
-                             options(nostack, preserves_flags));
-        }
+    fn address_of(&self, offset: usize) -> DmaAddress {
+        // CAST: An offset into a mapped buffer fits into a bus address.
+        self.addr + offset as DmaAddress
     }
 
     /// # Safety
@@ -182,26 +243,18 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
     /// The device must own the bytes, and be done with them.
     #[inline]
     unsafe fn sync_for_cpu(&mut self, range: Range<usize>) {
-        if D::DEVICE_WRITES && !range.is_empty() {
-            // SAFETY: By the type invariants the range, which callers keep inside the buffer, is
-            // mapped with this direction.
-            unsafe {
-                bindings::dma_sync_single_for_cpu(
-                    self.dma.as_raw(),
-                    // CAST: An offset into a mapped buffer fits into a bus address.
-                    self.addr + range.start as DmaAddress,
-                    range.end - range.start,
-                    D::DATA_DIRECTION.into(),
-                )
-            };
-        }
+        // SAFETY: By the safety requirements, and the type invariants: callers keep the range inside
+        // the buffer.
+        unsafe {
+            sync_for_cpu::<D>(self.dma, self.address_of(range.start), range.end - range.start)
+        };
 
-        self.hand_over();
+        hand_over(self.buf.as_mut_ptr());
     }
 
     #[inline]
     fn sync_for_device(&mut self, range: Range<usize>) {
-        self.hand_over();
+        hand_over(self.buf.as_mut_ptr());
 
         if !range.is_empty() {
             // SAFETY: By the type invariants the range, which callers keep inside the buffer, is
@@ -209,8 +262,7 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
             unsafe {
                 bindings::dma_sync_single_for_device(
                     self.dma.as_raw(),
-                    // CAST: An offset into a mapped buffer fits into a bus address.
-                    self.addr + range.start as DmaAddress,
+                    self.address_of(range.start),
                     range.end - range.start,
                     D::DATA_DIRECTION.into(),
                 )
@@ -228,12 +280,11 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
         // SAFETY: By the type invariants and the safety requirements; `self` goes, so this is done
         // once.
         unsafe {
-            bindings::dma_unmap_phys(
-                self.dma.as_raw(),
+            unmap::<D>(
+                self.dma,
                 self.addr,
                 self.buf.len(),
-                D::DATA_DIRECTION.into(),
-                MapAttrs::NONE.skip_cpu_sync().as_raw(),
+                MapAttrs::NONE.skip_cpu_sync(),
             )
         };
 
@@ -323,7 +374,7 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
         } else if D::CPU_WRITES {
             mapping.sync_for_device(defined);
         } else {
-            mapping.hand_over();
+            hand_over(mapping.buf.as_mut_ptr());
         }
 
         // INVARIANT: The CPU's accesses are over and synced.
@@ -459,7 +510,7 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     ) -> Result<Self, MapError<B>> {
         let mut mapping = Mapping::new(dma, buf, attrs)?;
 
-        mapping.hand_over();
+        hand_over(mapping.buf.as_mut_ptr());
 
         // INVARIANT: The mapping call gave the buffer to the device.
         Ok(Self {

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rings of descriptors, as network and storage controllers have them.
+//!
+//! A ring is an array of descriptors in coherent memory, each of which names a buffer. The driver
+//! fills descriptors and tells the device up to where; the device works them off in order, and
+//! writes into each that it is done. [`Queue`] and [`Descriptor`] say how a device does that; all
+//! else, which is the same for all devices and where drivers go wrong, is here:
+//!
+//! ```text
+//!                         +-------------------------------------------+
+//!      Producer           |  free  |  posted, not kicked  |   posted  |  free ...
+//!                         +-------------------------------------------+
+//!      Consumer                                            ^ head       ^ tail
+//! ```
+//!
+//! - The ring owns the buffers. What it knows of them lies in a shadow that the device can't reach:
+//!   a slot for each descriptor, with the buffer and its address. A buffer leaves its slot when its
+//!   descriptor is done, or when the device was proven to have stopped; a ring that is dropped before
+//!   is quarantined as a whole (see [`Streaming`](super::Streaming)).
+//! - A ring has two halves, [`Producer`] and [`Consumer`], for two contexts without a lock between
+//!   them. What they share are two counters, each written by one of them.
+//! - A frame may have several pieces: [`Producer::chain`] posts all of them or none, and
+//!   [`Consumer::reap`] and [`Consumer::receive`] hand them out together.
+//! - Received frames stay mapped: the driver looks at the bytes, and then leaves the buffer in its
+//!   slot, from where [`Producer::refill`] posts it again, or takes it. So in steady state nothing is
+//!   allocated, mapped or unmapped.
+//! - What the device writes is checked: a length over that of the buffer, or a frame without an end,
+//!   is counted ([`Consumer::malformed`]), and its buffers are used again.
+//!
+//! # Ordering
+//!
+//! In terms of `Documentation/memory-barriers.txt`. Descriptors are in coherent memory, to which
+//! accesses are not synced, but must be ordered.
+//!
+//! 1. *Descriptor before doorbell* ([`Publish::Tail`]). [`Producer::kick`] tells the device by a write
+//!    to a register, which the contract of [`Queue::doorbell`] wants to be one that is ordered after
+//!    all earlier writes to memory (`writel()`, `Io::write32()`). So a batch needs no other barrier.
+//! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time. The word
+//!    with the own bit of the first descriptor of a frame is written last, after a `dma_wmb()` that
+//!    orders it after all other words of the frame's descriptors. The device doesn't look at the
+//!    others before it owns the first.
+//! 3. *Done before the rest.* [`Consumer`] loads the word that says whether a descriptor is done
+//!    once. If so, a `dma_rmb()` orders that load before those of the descriptor's other words, and of
+//!    the payload. For buffers that the device only read, it orders the load before all that the
+//!    driver does with the buffer: writes are ordered by the branch alone, reads are not.
+//! 4. *Slot before tail.* The producer stores `tail` with release semantics, after it has filled slot
+//!    and descriptor; the consumer loads it with acquire semantics, and looks at nothing from there on.
+//!    With an own bit, the store comes after that of the bit: until then the descriptor may look done,
+//!    from the time before. The device may be done before the store: who sleeps until an interrupt
+//!    must not rely on one that came before [`Producer::kick`] returned.
+//! 5. *Slot before head.* The consumer stores `head` with release semantics, after it has emptied the
+//!    slot and read the descriptor; the producer loads it with acquire semantics before it fills them.
+//!
+//! # Examples
+//!
+//! A device with a ring of buffers that it sends, and registers for the ring and its tail. All that
+//! is `unsafe` in its driver is what the device is claimed to do:
+//!
+//! ```
+//! # use kernel::{device::{Bound, Device}, io::{Io, Mmio, Region}, prelude::*};
+//! use kernel::dma::{
+//!     ring::{Descriptor, Part, Producer, Queue, Ring, Tail},
+//!     Configured, DmaAddr, ToDevice,
+//! };
+//!
+//! /// As the device has it; little endian.
+//! #[derive(Clone, Copy, FromBytes, IntoBytes)]
+//! #[repr(C)]
+//! struct Command {
+//!     address: u64,
+//!     len: u32,
+//!     status: u32,
+//! }
+//!
+//! // SAFETY: The device reads `len` bytes from `address`, once, and sets bit 0 of `status` then.
+//! unsafe impl Descriptor for Command {
+//!     type Options = ();
+//!     const STATUS: usize = 12;
+//!
+//!     fn new(part: Part<'_, ()>) -> Self {
+//!         // SAFETY: See above.
+//!         let address = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
+//!         let len = part.memory.map_or(0, |memory| memory.len() as u32);
+//!
+//!         Self { address: address.to_le(), len: len.to_le(), status: 0 }
+//!     }
+//!
+//!     fn is_done(status: u32) -> bool {
+//!         status & 1 != 0
+//!     }
+//! }
+//!
+//! struct Sender<'a> {
+//!     dev: &'a Device<Bound>,
+//!     registers: Mmio<'a, Region<16>>,
+//! }
+//!
+//! // SAFETY: The device works the descriptors off in order, up to the tail, and touches nothing
+//! // else. The registers are those of `dev`.
+//! unsafe impl Queue for Sender<'_> {
+//!     type Descriptor = Command;
+//!     type Direction = ToDevice;
+//!
+//!     fn device(&self) -> &Device {
+//!         self.dev
+//!     }
+//!
+//!     fn start(&mut self, ring: DmaAddr<'_>, len: u32) -> Result {
+//!         self.registers.write32(0, 12);
+//!         // SAFETY: The ring stays as long as the device may access it.
+//!         self.registers.write32(u32::try_from(unsafe { ring.to_bits() })?, 0);
+//!         self.registers.write32(len, 4);
+//!         Ok(())
+//!     }
+//!
+//!     fn doorbell(&mut self, tail: Tail) {
+//!         self.registers.write32(tail.index(), 8);
+//!     }
+//! }
+//!
+//! /// Sends messages, and gives back those that were sent.
+//! fn send<'a>(
+//!     ring: &mut Ring<'a, Sender<'a>, KVec<u8>>,
+//!     messages: impl Iterator<Item = KVec<u8>>,
+//!     mut sent: impl FnMut(KVec<u8>),
+//! ) -> Result {
+//!     for message in messages {
+//!         ring.producer.post(message, ())?;
+//!     }
+//!     // One doorbell for all of them.
+//!     ring.producer.kick()?;
+//!
+//!     while let Some(pieces) = ring.consumer.reap() {
+//!         pieces.for_each(&mut sent);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+
+mod consumer;
+mod memory;
+mod piece;
+mod producer;
+
+pub use self::{
+    consumer::{
+        Consumer,
+        Frame,
+        Taken, //
+    },
+    piece::Piece,
+    producer::{
+        Chain,
+        Producer, //
+    },
+};
+
+use self::memory::Memory;
+use super::{
+    oneshot::OneWay,
+    Configured,
+    DmaAddr,
+    Untrusted, //
+};
+use crate::{
+    device::Device,
+    prelude::*, //
+};
+
+/// The fewest and the most descriptors that a ring may have.
+const MIN_LEN: u32 = 2;
+const MAX_LEN: u32 = 1 << 15;
+
+/// How a device learns that descriptors are ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// By a register with the index of the first descriptor that is not ready. The device looks at
+    /// none before it is told.
+    Tail,
+    /// By a bit in the status word of the descriptor. The device may look at any time; the register
+    /// only wakes it.
+    OwnBit,
+}
+
+/// What a descriptor is made of.
+///
+/// Made by a [`Producer`], for [`Descriptor::new`].
+#[non_exhaustive]
+pub struct Part<'r, O> {
+    /// The memory that the device is to access; none if the descriptor only tells it something.
+    pub memory: Option<DmaAddr<'r>>,
+
+    /// What the driver said.
+    pub options: O,
+
+    /// Whether a frame begins here.
+    pub first: bool,
+
+    /// Whether a frame ends here.
+    pub last: bool,
+}
+
+/// A descriptor as a device has it.
+///
+/// # Safety
+///
+/// - [`new`](Self::new) names no other memory than `part.memory`, not more of it, and in such a way
+///   that the device accesses it in the [direction](Queue::Direction) of the queue, which is the
+///   same for all queues that use it.
+/// - [`STATUS`](Self::STATUS) is the offset in bytes of a 32-bit little-endian word in the
+///   descriptor, for which [`is_done`](Self::is_done) returns true when the device has written it,
+///   and false as made by `new`. By that write the device is done with the descriptor and its
+///   memory, and with those before it in the same frame.
+/// - With [`Publish::OwnBit`], the word that `new` makes gives the descriptor to the device. One of
+///   all zeros doesn't.
+///
+/// # Examples
+///
+/// See the [module documentation](self).
+pub unsafe trait Descriptor: FromBytes + IntoBytes + Copy + Send {
+    /// What the driver says for each piece: flags, offsets, a checksum to be inserted.
+    type Options: Copy;
+
+    /// Where the status word is.
+    const STATUS: usize;
+
+    /// Makes a descriptor.
+    fn new(part: Part<'_, Self::Options>) -> Self;
+
+    /// Returns whether a status word says that the device is done.
+    fn is_done(status: u32) -> bool;
+}
+
+/// What a device says of a buffer that it has written.
+#[derive(Clone, Copy)]
+pub struct Received {
+    /// How many bytes, from the start of the buffer.
+    pub len: Untrusted<usize>,
+
+    /// Whether the frame ends here.
+    pub last: bool,
+}
+
+/// A descriptor of a buffer that the device writes.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::prelude::*;
+/// use kernel::dma::{
+///     ring::{Descriptor, Part, ReceiveDescriptor, Received},
+///     Untrusted,
+/// };
+///
+/// #[derive(Clone, Copy, FromBytes, IntoBytes)]
+/// #[repr(C)]
+/// struct Slice {
+///     address: u64,
+///     len: u32,
+///     status: u32,
+/// }
+///
+/// // SAFETY: The device writes up to `len` bytes to `address`, once; and then how many to `len`, and
+/// // bit 0 of `status`.
+/// unsafe impl Descriptor for Slice {
+///     type Options = ();
+///     const STATUS: usize = 12;
+///
+///     fn new(part: Part<'_, ()>) -> Self {
+///         // SAFETY: See above.
+///         let address = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
+///         let len = part.memory.map_or(0, |memory| memory.len() as u32);
+///
+///         Self { address: address.to_le(), len: len.to_le(), status: 0 }
+///     }
+///
+///     fn is_done(status: u32) -> bool {
+///         status & 1 != 0
+///     }
+/// }
+///
+/// impl ReceiveDescriptor for Slice {
+///     fn received(&self) -> Received {
+///         Received {
+///             len: Untrusted::new(u32::from_le(self.len) as usize),
+///             last: u32::from_le(self.status) & 2 != 0,
+///         }
+///     }
+/// }
+/// ```
+pub trait ReceiveDescriptor: Descriptor {
+    /// Reads what the device wrote.
+    fn received(&self) -> Received;
+}
+
+/// The index of the first descriptor that is not ready: only a ring makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail(u32);
+
+impl Tail {
+    /// Returns the index.
+    #[inline]
+    pub fn index(self) -> u32 {
+        self.0
+    }
+}
+
+/// A device's side of a ring.
+///
+/// # Safety
+///
+/// The implementation establishes how the hardware behaves:
+///
+/// - The ring is accessed by the device that [`device`](Self::device) returns, which is always the
+///   same.
+/// - After [`start`](Self::start) returned `Ok`, the device accesses the `len` descriptors at `ring`
+///   as a ring, beginning with the first, and the memory that they name. It does so in order, and
+///   works no descriptor off before it is ready: with [`Publish::Tail`], before
+///   [`doorbell`](Self::doorbell) was called with a tail beyond it; with [`Publish::OwnBit`], before
+///   its status word says so.
+/// - It accesses neither a descriptor nor its memory after it has reported to be done with it (see
+///   [`Descriptor`]), until it is ready again.
+/// - After `start` returned an error, the device knows nothing of the ring.
+/// - `doorbell` accesses the device in order with memory (`Io::write32()`, not `Io::relaxed()`): there
+///   is no other barrier. So does `start`.
+///
+/// No two values drive the same queue of a device. A ring calls neither while the device is stopped.
+///
+/// # Examples
+///
+/// See the [module documentation](self).
+pub unsafe trait Queue: Send {
+    /// What is in the ring.
+    type Descriptor: Descriptor;
+
+    /// What the device does with the memory.
+    type Direction: OneWay;
+
+    /// How the device learns that descriptors are ready.
+    const PUBLISH: Publish = Publish::Tail;
+
+    /// Returns the device that accesses memory.
+    fn device(&self) -> &Device;
+
+    /// Tells the device where its ring is, and how many descriptors it has; none is ready.
+    ///
+    /// Must not sleep: the device isn't stopped meanwhile. Context: any.
+    ///
+    /// # Errors
+    ///
+    /// If this doesn't suit the device.
+    fn start(&mut self, ring: DmaAddr<'_>, len: u32) -> Result;
+
+    /// Tells the device that all descriptors before `tail` are ready.
+    ///
+    /// Context: any.
+    fn doorbell(&mut self, tail: Tail);
+}
+
+/// The two halves of a ring.
+///
+/// For use in one context, or to be taken apart. They belong into the device's
+/// [`Enclosure`](super::Enclosure), which stops the device before they are dropped.
+///
+/// Context of dropping the last half: process context.
+///
+/// # Examples
+///
+/// See the [module documentation](self).
+pub struct Ring<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+    /// Posts buffers.
+    pub producer: Producer<'a, Q, P>,
+
+    /// Gets them back.
+    pub consumer: Consumer<'a, Q, P>,
+}
+
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Ring<'a, Q, P> {
+    /// Makes a ring of `len` descriptors, one less of which can be used, and of which the device
+    /// isn't told before [`start`](Self::start).
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `len` isn't a power of two from 2 to 32768, or if the queue is one of another
+    ///   device;
+    /// - [`ENODEV`] if the device's resources are being released;
+    /// - [`ENOMEM`].
+    pub fn new(dma: Configured<'a>, queue: Q, len: u32) -> Result<Self> {
+        if !core::ptr::eq(queue.device().as_raw(), dma.device().as_raw()) {
+            return Err(EINVAL);
+        }
+
+        let memory = Memory::new(dma, len)?;
+
+        Ok(Self {
+            consumer: Consumer::new(memory.clone()),
+            producer: Producer::new(memory, queue),
+        })
+    }
+
+    /// As [`Producer::start`].
+    #[inline]
+    pub fn start(&mut self, cancelled: impl FnMut(P)) -> Result {
+        self.producer.start(&mut self.consumer, cancelled)
+    }
+
+    /// As [`Producer::resize`].
+    #[inline]
+    pub fn resize(&mut self, len: u32, cancelled: impl FnMut(P)) -> Result {
+        self.producer.resize(&mut self.consumer, len, cancelled)
+    }
+}

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The half of a ring that gets buffers back.
+
+use super::{
+    super::{
+        barrier::dma_rmb,
+        FromDevice,
+        ToDevice,
+        Untrusted, //
+    },
+    memory::{
+        Layout,
+        Memory, //
+    },
+    piece::Held,
+    Descriptor,
+    Piece,
+    Queue,
+    ReceiveDescriptor, //
+};
+use crate::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The half of a ring that gets buffers back.
+///
+/// Belongs to one context at a time, which is what `&mut` says.
+///
+/// # Invariants
+///
+/// The slots in `head..tail` belong to the caller of methods with `&mut self`. Each of them has a
+/// piece, unless a [`Taken`] was forgotten, or it is one of a descriptor without memory.
+///
+/// # Examples
+///
+/// See the [module documentation](super).
+#[repr(align(64))]
+pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+    layout: Layout<Q::Descriptor, P>,
+    /// The first descriptor that we aren't done with.
+    head: u32,
+    /// The first one that wasn't posted when we looked.
+    tail: u32,
+    /// How many descriptors from `head` on are done, of a frame whose end isn't.
+    partial: Partial,
+    memory: Arc<Memory<'a, Q, P>>,
+    malformed: u64,
+}
+
+/// The part of a frame that has arrived.
+#[derive(Clone, Copy, Default)]
+struct Partial {
+    count: u32,
+    len: usize,
+    malformed: bool,
+}
+
+// SAFETY: It owns its part of the memory, where there are pieces, which are `Send`.
+unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Send for Consumer<'a, Q, P> {}
+
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
+    pub(super) fn new(memory: Arc<Memory<'a, Q, P>>) -> Self {
+        // INVARIANT: A new ring is empty.
+        Self {
+            layout: memory.layout(),
+            head: 0,
+            tail: 0,
+            partial: Partial::default(),
+            memory,
+            malformed: 0,
+        }
+    }
+
+    pub(super) fn is_of(&self, memory: &Arc<Memory<'a, Q, P>>) -> bool {
+        Arc::ptr_eq(&self.memory, memory)
+    }
+
+    /// The ring begins anew.
+    pub(super) fn reset(&mut self) {
+        // INVARIANT: All slots are the producer's.
+        self.head = 0;
+        self.tail = 0;
+        self.partial = Partial::default();
+    }
+
+    /// Goes on with another ring, which is empty.
+    pub(super) fn replace(&mut self, memory: Arc<Memory<'a, Q, P>>) {
+        self.layout = memory.layout();
+        self.memory = memory;
+        self.reset();
+    }
+
+    /// Returns how many descriptors the device was told of, and aren't reaped.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn posted(&mut self) -> u32 {
+        // INVARIANT: The producer has given these slots to us.
+        self.tail = self.memory.tail();
+        self.tail.wrapping_sub(self.head)
+    }
+
+    /// Returns how many frames were thrown away since what the device said of them was impossible.
+    #[inline]
+    pub fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    /// Returns whether there is a descriptor at `at` that was posted.
+    #[inline]
+    fn is_posted(&mut self, at: u32) -> bool {
+        if at == self.tail {
+            // Ordering 4: slot before tail.
+            // INVARIANT: The producer has given these slots to us.
+            self.tail = self.memory.tail();
+        }
+
+        at != self.tail
+    }
+
+    /// Returns whether the device is done with a descriptor that was posted.
+    #[inline]
+    fn is_done(&self, at: u32) -> bool {
+        // SAFETY: The memory is ours.
+        let status = unsafe { self.layout.status(at) };
+
+        if !Q::Descriptor::is_done(status) {
+            return false;
+        }
+
+        // Ordering 3: done before the rest.
+        dma_rmb();
+        true
+    }
+
+    /// Gives slots back to the producer.
+    #[inline]
+    fn advance(&mut self, count: u32) {
+        self.head = self.head.wrapping_add(count);
+        // Ordering 5: slot before head.
+        self.memory.set_head(self.head);
+    }
+}
+
+impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q, P> {
+    /// Takes the pieces of the next frame, if the device is done with it.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn reap(&mut self) -> Option<Taken<'_, 'a, Q, P>> {
+        let head = self.head;
+
+        if !self.is_posted(head) {
+            return None;
+        }
+
+        // SAFETY: The slot is ours.
+        // CAST: Widening.
+        let count = u32::from(unsafe { *self.layout.span(head) });
+
+        // The device works the pieces off in order.
+        if !self.is_done(head.wrapping_add(count).wrapping_sub(1)) {
+            return None;
+        }
+
+        Some(Taken::new(self, count))
+    }
+}
+
+impl<'a, Q, P> Consumer<'a, Q, P>
+where
+    Q: Queue<Direction = FromDevice>,
+    Q::Descriptor: ReceiveDescriptor,
+    P: Piece<'a, FromDevice>,
+{
+    /// Returns the next frame, if the device is done with it.
+    ///
+    /// Frames of which the device said what can't be are thrown away: [`malformed`](Self::malformed)
+    /// counts them. Context: any.
+    #[inline]
+    pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
+        let mut partial = self.partial;
+
+        loop {
+            let at = self.head.wrapping_add(partial.count);
+
+            if !self.is_posted(at) {
+                // It takes all descriptors that there are, and has no end.
+                if partial.count == self.layout.usable() {
+                    self.throw_away(&mut partial);
+                }
+
+                break;
+            }
+
+            if !self.is_done(at) {
+                break;
+            }
+
+            // SAFETY: The memory is ours.
+            let descriptor = unsafe { self.layout.read(at) };
+            let received = descriptor.received();
+
+            partial.count += 1;
+
+            // SAFETY: The slot is ours, and the device is done with it.
+            match unsafe { self.take_over(at, received.len) } {
+                Ok(len) => partial.len += len,
+                Err(_) => partial.malformed = true,
+            }
+
+            if !received.last {
+                continue;
+            }
+
+            if partial.malformed {
+                self.throw_away(&mut partial);
+                continue;
+            }
+
+            self.partial = Partial::default();
+
+            return Some(Frame {
+                count: partial.count,
+                len: partial.len,
+                descriptor,
+                consumer: self,
+            });
+        }
+
+        self.partial = partial;
+        None
+    }
+
+    /// Lets the CPU see what the device wrote; returns how much.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours, and the device done with it.
+    #[inline]
+    unsafe fn take_over(&mut self, at: u32, len: Untrusted<usize>) -> Result<usize> {
+        // SAFETY: By the safety requirements.
+        let slot = unsafe { self.layout.slot(at) };
+        let piece = slot.piece.as_mut().ok_or(EIO)?;
+        let len = len.at_most(Held::<FromDevice>::len(piece))?;
+
+        // SAFETY: By the safety requirements; a piece in a slot is mapped.
+        unsafe { piece.sync_for_cpu(self.memory.dma(), slot.addr, len) };
+        Ok(len)
+    }
+
+    /// Leaves the buffers of an impossible frame in their slots.
+    #[cold]
+    fn throw_away(&mut self, partial: &mut Partial) {
+        self.advance(partial.count);
+        self.malformed += 1;
+        *partial = Partial::default();
+    }
+}
+
+/// A frame that was received, in buffers that are still mapped.
+///
+/// Dropping it leaves the buffers in their slots, for [`Producer::refill`](super::Producer::refill).
+///
+/// # Invariants
+///
+/// The first `count` slots of the consumer are those of the frame, and the device is done with them.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+/// /// Copies what is short, and keeps the buffer of what is long.
+/// fn receive<'a, Q>(
+///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
+///     mut copy: impl FnMut(&[u8]),
+///     mut keep: impl FnMut(KBox<[u8; 2048]>, usize),
+/// ) where
+///     Q: Queue<Direction = FromDevice>,
+///     Q::Descriptor: ReceiveDescriptor,
+/// {
+///     while let Some(frame) = rx.receive() {
+///         if frame.len() <= 256 {
+///             frame.pieces().for_each(&mut copy);
+///             frame.recycle();
+///         } else {
+///             let len = frame.len();
+///             frame.take().for_each(|buf| keep(buf, len));
+///         }
+///     }
+/// }
+/// ```
+#[must_use = "dropping it throws the frame away"]
+pub struct Frame<'c, 'a, Q, P>
+where
+    Q: Queue<Direction = FromDevice>,
+    P: Piece<'a, FromDevice>,
+{
+    consumer: &'c mut Consumer<'a, Q, P>,
+    count: u32,
+    len: usize,
+    descriptor: Q::Descriptor,
+}
+
+impl<'c, 'a, Q, P> Frame<'c, 'a, Q, P>
+where
+    Q: Queue<Direction = FromDevice>,
+    Q::Descriptor: ReceiveDescriptor,
+    P: Piece<'a, FromDevice>,
+{
+    /// Returns the number of bytes, in all pieces.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "what is empty is a frame, too")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns the number of pieces.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Returns the last descriptor of the frame, as the device wrote it.
+    #[inline]
+    pub fn descriptor(&self) -> Untrusted<Q::Descriptor> {
+        Untrusted::new(self.descriptor)
+    }
+
+    /// Returns the bytes of a frame of one piece.
+    #[inline]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        if self.count != 1 {
+            return None;
+        }
+
+        // SAFETY: The slot is ours.
+        let piece = unsafe { self.consumer.layout.slot(self.consumer.head) }
+            .piece
+            .as_ref()?;
+
+        // SAFETY: The device is done with the buffer, of which the CPU sees that many bytes; nobody
+        // writes to it as long as it is borrowed.
+        Some(unsafe { core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(piece), self.len) })
+    }
+
+    /// Returns the bytes, piece by piece.
+    #[inline]
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let Consumer { head, layout, .. } = *self.consumer;
+        let mut left = self.len;
+
+        (0..self.count).filter_map(move |i| {
+            let at = head.wrapping_add(i);
+
+            // SAFETY: The slot is ours.
+            let piece = unsafe { layout.slot(at) }.piece.as_ref()?;
+
+            // The length was checked, and is read again: a device that writes after it was done may
+            // have changed it, but not to more than there is.
+            //
+            // SAFETY: The memory is ours.
+            let len = unsafe { layout.read(at) }
+                .received()
+                .len
+                .at_most(left.min(Held::<FromDevice>::len(piece)))
+                .ok()?;
+
+            left -= len;
+
+            // SAFETY: As in `bytes()`.
+            Some(unsafe { core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(piece), len) })
+        })
+    }
+
+    /// Leaves the buffers in their slots, where they stay mapped.
+    #[inline]
+    pub fn recycle(self) {}
+
+    /// Takes the buffers, which are unmapped.
+    #[inline]
+    pub fn take(self) -> Taken<'c, 'a, Q, P> {
+        let this = core::mem::ManuallyDrop::new(self);
+        let count = this.count;
+
+        // SAFETY: `this` is not dropped and not used afterwards.
+        Taken::new(unsafe { core::ptr::read(&this.consumer) }, count)
+    }
+}
+
+impl<'a, Q, P> Drop for Frame<'_, 'a, Q, P>
+where
+    Q: Queue<Direction = FromDevice>,
+    P: Piece<'a, FromDevice>,
+{
+    #[inline]
+    fn drop(&mut self) {
+        self.consumer.advance(self.count);
+    }
+}
+
+/// The pieces of a frame with which the device is done, unmapped one after the other.
+///
+/// Dropping it drops those that are left.
+///
+/// # Invariants
+///
+/// The first `count` slots of the consumer are those of the frame, and the device is done with them.
+#[must_use = "dropping it drops the pieces"]
+pub struct Taken<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+    consumer: &'c mut Consumer<'a, Q, P>,
+    /// The next slot.
+    next: u32,
+    /// How many there are from there on.
+    left: u32,
+}
+
+impl<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'c, 'a, Q, P> {
+    #[inline]
+    fn new(consumer: &'c mut Consumer<'a, Q, P>, count: u32) -> Self {
+        Self {
+            next: consumer.head,
+            left: count,
+            consumer,
+        }
+    }
+}
+
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Iterator for Taken<'_, 'a, Q, P> {
+    type Item = P;
+
+    #[inline]
+    fn next(&mut self) -> Option<P> {
+        while self.left > 0 {
+            // SAFETY: The slot is ours.
+            let slot = unsafe { self.consumer.layout.slot(self.next) };
+
+            self.next = self.next.wrapping_add(1);
+            self.left -= 1;
+
+            if let Some(mut piece) = slot.piece.take() {
+                // SAFETY: A piece in a slot is mapped, and the device is done with it.
+                unsafe { piece.unmap(self.consumer.memory.dma(), slot.addr) };
+                return Some(piece);
+            }
+        }
+
+        None
+    }
+}
+
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Drop for Taken<'_, 'a, Q, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.by_ref().for_each(drop);
+
+        let count = self.next.wrapping_sub(self.consumer.head);
+
+        self.consumer.advance(count);
+    }
+}

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory of a ring, and what its halves share.
+
+use super::{
+    super::{
+        binding::{
+            Binding,
+            Open, //
+        },
+        quarantine::Keep,
+        Coherent,
+        Configured,
+        Direction,
+        DmaAddr,
+        DmaAddress, //
+    },
+    piece::Held,
+    Descriptor,
+    Piece,
+    Queue,
+    MAX_LEN,
+    MIN_LEN, //
+};
+use crate::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
+    }, //
+};
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
+    ptr::NonNull, //
+};
+
+/// What is known of a descriptor, where the device can't reach it.
+pub(super) struct Slot<P> {
+    /// If there is one, it is mapped, at `addr`.
+    pub(super) piece: Option<P>,
+    pub(super) addr: DmaAddress,
+}
+
+/// Where things are: what a half needs again and again.
+///
+/// Indexes are counters that wrap; the mask makes them indexes.
+///
+/// # Invariants
+///
+/// There are `mask + 1`, a power of two, descriptors and slots, and as many spans if there are any.
+pub(super) struct Layout<T, P> {
+    descriptors: NonNull<T>,
+    slots: NonNull<Slot<P>>,
+    /// For each frame that is posted, at its first slot, how many descriptors it has. Not for
+    /// rings that receive, where the device decides.
+    spans: NonNull<u16>,
+    mask: u32,
+}
+
+impl<T, P> Clone for Layout<T, P> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, P> Copy for Layout<T, P> {}
+
+impl<T: Descriptor, P> Layout<T, P> {
+    /// Returns the number of descriptors that can be in use.
+    #[inline]
+    pub(super) fn usable(&self) -> u32 {
+        self.mask
+    }
+
+    #[inline]
+    pub(super) fn index(&self, counter: u32) -> u32 {
+        counter & self.mask
+    }
+
+    #[inline]
+    fn descriptor(&self, counter: u32) -> NonNull<T> {
+        // CAST: Widening.
+        // SAFETY: By the type invariants.
+        unsafe { self.descriptors.add(self.index(counter) as usize) }
+    }
+
+    /// # Safety
+    ///
+    /// The caller must be who may use that slot, and the memory must be there.
+    #[inline]
+    pub(super) unsafe fn slot<'s>(&self, counter: u32) -> &'s mut Slot<P> {
+        // CAST: Widening.
+        // SAFETY: By the type invariants and the safety requirements.
+        unsafe { self.slots.add(self.index(counter) as usize).as_mut() }
+    }
+
+    /// # Safety
+    ///
+    /// As [`slot`](Self::slot), in a ring whose device only reads.
+    #[inline]
+    pub(super) unsafe fn span<'s>(&self, counter: u32) -> &'s mut u16 {
+        // CAST: Widening.
+        // SAFETY: By the type invariants and the safety requirements.
+        unsafe { self.spans.add(self.index(counter) as usize).as_mut() }
+    }
+
+    /// Returns where the status word of a descriptor is.
+    #[inline]
+    fn status_word(&self, counter: u32) -> *mut u32 {
+        // SAFETY: The word is inside the descriptor: see `Memory::new()`.
+        unsafe {
+            self.descriptor(counter)
+                .as_ptr()
+                .cast::<u32>()
+                .byte_add(T::STATUS)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The memory must be there.
+    #[inline]
+    pub(super) unsafe fn status(&self, counter: u32) -> u32 {
+        // SAFETY: In the memory of the ring. The device may write it at any time, hence volatile.
+        u32::from_le(unsafe { self.status_word(counter).read_volatile() })
+    }
+
+    /// Gives a descriptor to a device that looks at own bits.
+    ///
+    /// # Safety
+    ///
+    /// As [`slot`](Self::slot).
+    #[inline]
+    pub(super) unsafe fn set_status(&self, counter: u32, status: u32) {
+        // SAFETY: In the memory of the ring.
+        unsafe { self.status_word(counter).write_volatile(status.to_le()) };
+    }
+
+    /// Reads what the device wrote, each word once.
+    ///
+    /// # Safety
+    ///
+    /// The memory must be there.
+    #[inline]
+    pub(super) unsafe fn read(&self, counter: u32) -> T {
+        let from = self.descriptor(counter).as_ptr().cast::<u64>();
+        let mut copy = MaybeUninit::<T>::uninit();
+
+        for i in 0..size_of::<T>() / size_of::<u64>() {
+            // SAFETY: Inside of the descriptor, whose size and alignment suit: see `Memory::new()`.
+            unsafe {
+                copy.as_mut_ptr()
+                    .cast::<u64>()
+                    .add(i)
+                    .write(from.add(i).read_volatile())
+            };
+        }
+
+        // SAFETY: All of it was written, and any bytes are a `T`.
+        unsafe { copy.assume_init() }
+    }
+
+    /// Writes a descriptor, but for its status word, if `hold` says so; returns that word.
+    ///
+    /// # Safety
+    ///
+    /// As [`slot`](Self::slot).
+    #[inline]
+    pub(super) unsafe fn write(&self, counter: u32, descriptor: T, hold: bool) -> u32 {
+        let from = (&raw const descriptor).cast::<u32>();
+        let to = self.descriptor(counter).as_ptr().cast::<u32>();
+
+        // SAFETY: Inside of the descriptors, whose size and alignment suit: see `Memory::new()`.
+        unsafe {
+            if hold {
+                for i in (0..size_of::<T>() / size_of::<u32>())
+                    .filter(|i| *i != T::STATUS / size_of::<u32>())
+                {
+                    to.add(i).write_volatile(from.add(i).read());
+                }
+            } else {
+                for i in 0..size_of::<T>() / size_of::<u64>() {
+                    to.cast::<u64>()
+                        .add(i)
+                        .write_volatile(from.cast::<u64>().add(i).read());
+                }
+            }
+
+            u32::from_le(from.byte_add(T::STATUS).read())
+        }
+    }
+}
+
+/// What belongs to a ring, and is freed when the device is done with it.
+struct Owned<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> {
+    dma: Configured<'a>,
+    descriptors: Coherent<[u64]>,
+    slots: KVVec<UnsafeCell<Slot<P>>>,
+    spans: KVVec<UnsafeCell<u16>>,
+    _descriptors: PhantomData<(T, fn(D))>,
+}
+
+impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
+    fn new(dma: Configured<'a>, len: u32) -> Result<Self> {
+        const {
+            assert!(size_of::<T>() % size_of::<u64>() == 0, "a descriptor has 64-bit words");
+            assert!(T::STATUS % size_of::<u32>() == 0, "the status word is aligned");
+            assert!(T::STATUS < size_of::<T>(), "the status word is in the descriptor");
+        }
+
+        if !len.is_power_of_two() || !(MIN_LEN..=MAX_LEN).contains(&len) {
+            return Err(EINVAL);
+        }
+
+        // CAST: Widening.
+        let len = len as usize;
+        let words = size_of::<T>() / size_of::<u64>();
+        let mut slots = KVVec::with_capacity(len, GFP_KERNEL)?;
+        let mut spans = KVVec::new();
+
+        for _ in 0..len {
+            let empty = Slot {
+                piece: None,
+                addr: 0,
+            };
+
+            slots.push(UnsafeCell::new(empty), GFP_KERNEL)?;
+
+            if !D::DEVICE_WRITES {
+                spans.push(UnsafeCell::new(0), GFP_KERNEL)?;
+            }
+        }
+
+        Ok(Self {
+            dma,
+            descriptors: Coherent::zeroed_slice(dma.device(), words * len, GFP_KERNEL)?,
+            slots,
+            spans,
+            _descriptors: PhantomData,
+        })
+    }
+
+    fn address(&self) -> DmaAddr<'_> {
+        // SAFETY: Coherent memory can be accessed by the device until it is freed.
+        unsafe { DmaAddr::new(self.descriptors.dma_address(), self.descriptors.size()) }
+    }
+}
+
+impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Drop for Owned<'a, T, P, D> {
+    /// Not called before the device is done with the memory.
+    fn drop(&mut self) {
+        for slot in self.slots.iter_mut().map(UnsafeCell::get_mut) {
+            if let Some(piece) = &mut slot.piece {
+                // SAFETY: A piece in a slot is mapped; see above.
+                unsafe { piece.unmap(self.dma, slot.addr) };
+            }
+        }
+    }
+}
+
+/// A counter on a cache line of its own, so that one half isn't slowed down by what the other does.
+#[repr(align(64))]
+struct Line(Atomic<u32>);
+
+/// The ring was not shown to the device.
+const UNTOLD: u64 = u64::MAX;
+
+/// The memory of a ring, shared by its halves.
+///
+/// # Invariants
+///
+/// - Slots, spans and descriptors in `head..tail` belong to the consumer, others to the producer. A
+///   half that finds that it got one has loaded the counter with acquire semantics.
+/// - Unless `told` is [`UNTOLD`], or another number than the binding's epoch, the device may access
+///   the descriptors, and what is in the slots.
+pub(super) struct Memory<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+    head: Line,
+    tail: Line,
+    told: Atomic<u64>,
+    binding: &'a Binding,
+    owned: ManuallyDrop<Owned<'a, Q::Descriptor, P, Q::Direction>>,
+}
+
+// SAFETY: Of what it owns, which is `Send`, the halves use different parts, as the invariants say.
+unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Send for Memory<'a, Q, P> {}
+
+// SAFETY: As above.
+unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Sync for Memory<'a, Q, P> {}
+
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
+    pub(super) fn new(dma: Configured<'a>, len: u32) -> Result<Arc<Self>> {
+        let binding = dma.binding()?;
+        let owned = Owned::new(dma, len)?;
+
+        // INVARIANT: All is the producer's; the device knows nothing of it.
+        Ok(Arc::new(
+            Self {
+                head: Line(Atomic::new(0)),
+                tail: Line(Atomic::new(0)),
+                told: Atomic::new(UNTOLD),
+                binding,
+                owned: ManuallyDrop::new(owned),
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    pub(super) fn layout(&self) -> Layout<Q::Descriptor, P> {
+        let slots = &self.owned.slots;
+
+        // INVARIANT: As they were allocated; the number of slots is one of descriptors.
+        Layout {
+            // SAFETY: Coherent memory isn't at null.
+            descriptors: unsafe {
+                NonNull::new_unchecked(self.owned.descriptors.as_mut_ptr().cast())
+            },
+            slots: NonNull::from(slots.as_slice()).cast(),
+            spans: NonNull::from(self.owned.spans.as_slice()).cast(),
+            // CAST: It was made from a `u32`.
+            mask: slots.len() as u32 - 1,
+        }
+    }
+
+    #[inline]
+    pub(super) fn dma(&self) -> Configured<'a> {
+        self.owned.dma
+    }
+
+    /// What is before that counter belongs to the producer.
+    #[inline]
+    pub(super) fn head(&self) -> u32 {
+        self.head.0.load(Acquire)
+    }
+
+    #[inline]
+    pub(super) fn set_head(&self, head: u32) {
+        self.head.0.store(head, Release);
+    }
+
+    /// What is before that counter belongs to the consumer.
+    #[inline]
+    pub(super) fn tail(&self) -> u32 {
+        self.tail.0.load(Acquire)
+    }
+
+    #[inline]
+    pub(super) fn set_tail(&self, tail: u32) {
+        self.tail.0.store(tail, Release);
+    }
+
+    /// Keeps the device from being stopped for a moment, if it still knows this ring.
+    ///
+    /// # Errors
+    ///
+    /// [`ESHUTDOWN`] if it was stopped.
+    #[inline]
+    pub(super) fn enter(&self) -> Result<Open> {
+        let open = self.binding.enter()?;
+
+        // Only the producer changes it, and calls this.
+        if self.told.load(Relaxed) != self.binding.epoch() {
+            return Err(ESHUTDOWN);
+        }
+
+        Ok(open)
+    }
+
+    /// Returns whether the device can't access the ring.
+    fn is_quiet(&self) -> bool {
+        let told = self.told.load(Relaxed);
+
+        told == UNTOLD || told != self.binding.epoch()
+    }
+
+    /// Begins anew: all slots are the producer's, the descriptors are zero. The producer's and the
+    /// consumer's counters must be zeroed, too. Gives what is in the slots to `give`, if the device
+    /// only reads.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if the device may still access the ring.
+    ///
+    /// # Safety
+    ///
+    /// Both halves must be the caller's.
+    pub(super) unsafe fn reset(&self, mut give: impl FnMut(P), all: bool) -> Result {
+        if !self.is_quiet() {
+            return Err(EBUSY);
+        }
+
+        // INVARIANT: The device doesn't access it.
+        self.told.store(UNTOLD, Relaxed);
+        // INVARIANT: All is the producer's.
+        self.set_head(0);
+        self.set_tail(0);
+
+        let descriptors = self.owned.descriptors.as_mut_ptr();
+
+        // SAFETY: Nobody accesses them.
+        unsafe { (*descriptors).fill(0) };
+
+        if all || !Q::Direction::DEVICE_WRITES {
+            for slot in &self.owned.slots {
+                // SAFETY: By the safety requirements.
+                let slot = unsafe { &mut *slot.get() };
+
+                if let Some(mut piece) = slot.piece.take() {
+                    // SAFETY: It was in a slot, so it is mapped; the device is done with it.
+                    unsafe { piece.unmap(self.dma(), slot.addr) };
+                    give(piece);
+                }
+            }
+        }
+
+        Ok(())
+    }
+
+    /// Shows the ring to the device.
+    ///
+    /// # Errors
+    ///
+    /// [`ESHUTDOWN`] if the device is stopped, and what [`Queue::start`] says.
+    pub(super) fn tell(&self, queue: &mut Q) -> Result {
+        let _open = self.binding.enter()?;
+
+        // Before the device knows it.
+        self.told.store(self.binding.epoch(), Relaxed);
+
+        queue
+            .start(self.owned.address(), self.layout().mask + 1)
+            .inspect_err(|_| self.told.store(UNTOLD, Relaxed))
+    }
+}
+
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
+    fn drop(&mut self) {
+        // SAFETY: `self` is not used afterwards.
+        let owned = unsafe { ManuallyDrop::take(&mut self.owned) };
+
+        if self.is_quiet() {
+            drop(owned);
+            return;
+        }
+
+        let dev = owned.dma.device();
+
+        self.binding.put_away(dev, owned);
+    }
+}
+
+// SAFETY: Freeing is what dropping it would do, in process context.
+unsafe impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Keep for Owned<'a, T, P, D> {
+    const ACCIDENT: bool = true;
+
+    fn bytes(&self) -> usize {
+        let pieces: usize = self
+            .slots
+            .iter()
+            // SAFETY: Both halves are gone.
+            .filter_map(|slot| unsafe { (*slot.get()).piece.as_ref() })
+            .map(|piece| Held::<D>::len(piece))
+            .sum();
+
+        self.descriptors.size() + pieces
+    }
+
+    unsafe fn release(self) {
+        drop(self);
+    }
+}
+
+// SAFETY: The cells are only a way to share it between two halves that use different ones.
+unsafe impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Send for Owned<'a, T, P, D> {}

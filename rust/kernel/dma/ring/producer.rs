@@ -1,0 +1,641 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The half of a ring that posts buffers.
+
+use super::{
+    super::{
+        barrier::dma_wmb,
+        binding::Open,
+        DmaAddr,
+        FromDevice,
+        MapError,
+        ToDevice, //
+    },
+    memory::{
+        Layout,
+        Memory,
+        Slot, //
+    },
+    piece::Held,
+    Consumer,
+    Descriptor,
+    Part,
+    Piece,
+    Publish,
+    Queue,
+    Tail, //
+};
+use crate::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What the driver says for each piece.
+type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
+
+/// The half of a ring that posts buffers.
+///
+/// Belongs to one context at a time, which is what `&mut` says.
+///
+/// # Invariants
+///
+/// - The slots from `tail` on, up to `head` in the next turn, belong to the caller of methods with
+///   `&mut self`. `tail` and `head` are at most `usable()` apart.
+/// - If the device only reads, those slots are empty, but for pieces of a chain that isn't committed,
+///   which begins at `tail`.
+///
+/// # Examples
+///
+/// See the [module documentation](super).
+#[repr(align(64))]
+pub struct Producer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+    layout: Layout<Q::Descriptor, P>,
+    /// The first descriptor that isn't posted.
+    tail: u32,
+    /// The first one that the device wasn't told of.
+    kicked: u32,
+    /// The first one that the consumer wasn't done with when we looked.
+    head: u32,
+    memory: Arc<Memory<'a, Q, P>>,
+    queue: Q,
+    doorbells: u64,
+}
+
+// SAFETY: It owns its part of the memory, where there are pieces, which are `Send`, and the queue,
+// which is, too.
+unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Send for Producer<'a, Q, P> {}
+
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
+    pub(super) fn new(memory: Arc<Memory<'a, Q, P>>, queue: Q) -> Self {
+        // INVARIANT: A new ring is empty, and the producer's.
+        Self {
+            layout: memory.layout(),
+            tail: 0,
+            kicked: 0,
+            head: 0,
+            memory,
+            queue,
+            doorbells: 0,
+        }
+    }
+
+    /// Returns the device's side of the ring.
+    #[inline]
+    pub fn queue(&self) -> &Q {
+        &self.queue
+    }
+
+    /// Returns the number of descriptors of the ring, one of which is never used.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a ring has descriptors")]
+    pub fn len(&self) -> u32 {
+        self.layout.usable() + 1
+    }
+
+    /// Returns how many descriptors can be posted, as far as is known: [`refresh`](Self::refresh)
+    /// looks.
+    #[inline]
+    pub fn free(&self) -> u32 {
+        self.layout.usable() - self.tail.wrapping_sub(self.head)
+    }
+
+    /// Looks how far the consumer is; returns how many descriptors can be posted.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn refresh(&mut self) -> u32 {
+        // INVARIANT: The consumer has given these slots back.
+        self.head = self.memory.head();
+        self.free()
+    }
+
+    /// Returns how often the device was told of new descriptors.
+    #[inline]
+    pub fn doorbells(&self) -> u64 {
+        self.doorbells
+    }
+
+    /// Tells the device of all that was posted since the last time: one barrier, one doorbell.
+    ///
+    /// Does nothing if there is nothing new. Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ESHUTDOWN`] if the device was stopped, or not [started](Self::start) since. What was posted
+    /// comes back from the next `start`.
+    #[inline]
+    pub fn kick(&mut self) -> Result {
+        if self.kicked == self.tail {
+            return Ok(());
+        }
+
+        let _open = self.memory.enter()?;
+
+        if matches!(Q::PUBLISH, Publish::Tail) {
+            // Ordering 4: slot before tail. Before the device can be done with it.
+            self.memory.set_tail(self.tail);
+        }
+
+        // Ordering 1: descriptor before doorbell, by the contract of `Queue`.
+        self.queue.doorbell(Tail(self.layout.index(self.tail)));
+        self.kicked = self.tail;
+        self.doorbells += 1;
+        Ok(())
+    }
+
+    /// Begins anew with a device that has no ring, or was stopped since it got this one: tells it
+    /// where the ring is.
+    ///
+    /// What was posted and isn't reaped is given to `cancelled`, if the device only reads. Buffers
+    /// that it writes stay in their slots, for [`refill`](Self::refill).
+    ///
+    /// Context: as unmapping and dropping pieces; the rest any.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `consumer` is not the other half;
+    /// - [`EBUSY`] if the device may still access the ring: stop it
+    ///   ([`Enclosure::stop`](super::super::Enclosure::stop), `restart`);
+    /// - [`ESHUTDOWN`] if the device is stopped: start it before;
+    /// - what [`Queue::start`] says.
+    pub fn start(
+        &mut self,
+        consumer: &mut Consumer<'a, Q, P>,
+        cancelled: impl FnMut(P),
+    ) -> Result {
+        self.reset(consumer, cancelled, false)?;
+        self.memory.tell(&mut self.queue)
+    }
+
+    /// Changes the number of descriptors of a ring that the device doesn't access. It must be
+    /// [started](Self::start) afterwards.
+    ///
+    /// All buffers that are in it are given to `cancelled`. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::new`](super::Ring::new), and
+    ///
+    /// - [`EINVAL`] if `consumer` is not the other half;
+    /// - [`EBUSY`] if the device may still access the ring.
+    ///
+    /// The ring is as before then.
+    pub fn resize(
+        &mut self,
+        consumer: &mut Consumer<'a, Q, P>,
+        len: u32,
+        cancelled: impl FnMut(P),
+    ) -> Result {
+        let memory = Memory::new(self.memory.dma(), len)?;
+
+        self.reset(consumer, cancelled, true)?;
+
+        // INVARIANT: A new ring is empty, and the producer's.
+        self.layout = memory.layout();
+        consumer.replace(memory.clone());
+        self.memory = memory;
+        Ok(())
+    }
+
+    fn reset(
+        &mut self,
+        consumer: &mut Consumer<'a, Q, P>,
+        cancelled: impl FnMut(P),
+        all: bool,
+    ) -> Result {
+        if !consumer.is_of(&self.memory) {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: Both halves are here.
+        unsafe { self.memory.reset(cancelled, all) }?;
+
+        consumer.reset();
+        // INVARIANT: All slots are the producer's.
+        self.tail = 0;
+        self.kicked = 0;
+        self.head = 0;
+        Ok(())
+    }
+
+    /// Writes the descriptor of a slot; returns its status word, which is not written yet if the
+    /// device looks at own bits and this is the first of a frame.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours.
+    #[inline]
+    unsafe fn describe(&mut self, at: u32, options: Options<Q>, first: bool, last: bool) -> u32 {
+        // SAFETY: By the safety requirements.
+        let slot: &Slot<P> = unsafe { self.layout.slot(at) };
+
+        let memory = slot.piece.as_ref().map(|piece| {
+            // SAFETY: A piece in a slot is mapped, and stays so as long as the descriptor is used.
+            unsafe { DmaAddr::new(slot.addr, Held::<Q::Direction>::len(piece)) }
+        });
+
+        let descriptor = Q::Descriptor::new(Part {
+            memory,
+            options,
+            first,
+            last,
+        });
+
+        // SAFETY: By the safety requirements.
+        unsafe {
+            self.layout
+                .write(at, descriptor, first && matches!(Q::PUBLISH, Publish::OwnBit))
+        }
+    }
+
+    /// Keeps a device that would look at once from being stopped, for the moment in which something
+    /// is posted.
+    ///
+    /// # Errors
+    ///
+    /// [`ESHUTDOWN`] if it is stopped.
+    #[inline]
+    fn enter(&self) -> Result<Option<Open>> {
+        match Q::PUBLISH {
+            Publish::Tail => Ok(None),
+            Publish::OwnBit => self.memory.enter().map(Some),
+        }
+    }
+
+    /// Posts the slots from `tail` up to `end`: those of a frame.
+    ///
+    /// # Safety
+    ///
+    /// The slots must be ours, and described; `status` is what describing the first has returned,
+    /// and `_open` what [`enter`](Self::enter) has.
+    #[inline]
+    unsafe fn post_slots(&mut self, end: u32, status: u32, _open: Option<Open>) {
+        if matches!(Q::PUBLISH, Publish::OwnBit) {
+            // Ordering 2: descriptor before own bit.
+            dma_wmb();
+
+            // SAFETY: By the safety requirements.
+            unsafe { self.layout.set_status(self.tail, status) };
+
+            // Ordering 4: slot before tail, and own bit before tail.
+            self.memory.set_tail(end);
+        }
+
+        self.tail = end;
+    }
+}
+
+impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q, P> {
+    /// Posts a frame of one piece, which is mapped. [`kick`](Self::kick) tells the device of it.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// The piece comes back, with
+    ///
+    /// - [`EBUSY`] if there is no free descriptor;
+    /// - [`ESHUTDOWN`] if the device would look at once, but is stopped;
+    /// - what [`Streaming::map`](super::super::Streaming::map) says.
+    #[inline]
+    pub fn post(&mut self, piece: P, options: Options<Q>) -> Result<(), MapError<P>> {
+        let tail = self.tail;
+        let open = match self.enter() {
+            Ok(open) => open,
+            Err(error) => return Err(MapError { error, value: piece }),
+        };
+
+        self.put(tail, piece)?;
+
+        // SAFETY: There was a free slot at `tail`, which is described here.
+        unsafe {
+            *self.layout.span(tail) = 1;
+            let status = self.describe(tail, options, true, true);
+            self.post_slots(tail.wrapping_add(1), status, open);
+        }
+
+        Ok(())
+    }
+
+    /// Begins a frame of several pieces.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{ring::{Descriptor, Producer, Queue}, ToDevice}, prelude::*};
+    /// fn send<'a, Q>(
+    ///     tx: &mut Producer<'a, Q, KVec<u8>>,
+    ///     head: KVec<u8>,
+    ///     body: KVec<u8>,
+    /// ) -> Result
+    /// where
+    ///     Q: Queue<Direction = ToDevice>,
+    ///     Q::Descriptor: Descriptor<Options = ()>,
+    /// {
+    ///     let mut frame = tx.chain();
+    ///
+    ///     // If one of them can't be posted, the other isn't either.
+    ///     frame.push(head, ())?;
+    ///     frame.push(body, ())?;
+    ///     frame.commit()?;
+    ///     tx.kick()
+    /// }
+    /// ```
+    #[inline]
+    pub fn chain(&mut self) -> Chain<'_, 'a, Q, P> {
+        Chain {
+            end: self.tail,
+            status: 0,
+            last: None,
+            producer: self,
+        }
+    }
+
+    /// Maps a piece into a free slot.
+    #[inline]
+    fn put(&mut self, at: u32, mut piece: P) -> Result<(), MapError<P>> {
+        if !self.has_room(at) {
+            return Err(MapError {
+                error: EBUSY,
+                value: piece,
+            });
+        }
+
+        let addr = match piece.map(self.memory.dma()) {
+            Ok(addr) => addr,
+            Err(error) => return Err(MapError { error, value: piece }),
+        };
+
+        // SAFETY: The slot is ours, and empty, so there is nothing to be dropped.
+        unsafe {
+            core::ptr::write(
+                self.layout.slot(at),
+                Slot {
+                    piece: Some(piece),
+                    addr,
+                },
+            )
+        };
+        Ok(())
+    }
+
+    /// Returns whether the slot is ours, and sees to it that it is empty.
+    #[inline]
+    fn has_room(&mut self, at: u32) -> bool {
+        if at.wrapping_sub(self.head) >= self.layout.usable() {
+            self.refresh();
+
+            if at.wrapping_sub(self.head) >= self.layout.usable() {
+                return false;
+            }
+        }
+
+        // SAFETY: The slot is ours.
+        if unsafe { self.layout.slot(at) }.piece.is_some() {
+            self.clear(at);
+        }
+
+        true
+    }
+
+    /// Empties a slot in which a chain that was forgotten has left a piece.
+    #[cold]
+    #[inline(never)]
+    fn clear(&mut self, at: u32) {
+        // SAFETY: The slot is ours.
+        let slot = unsafe { self.layout.slot(at) };
+
+        if let Some(mut piece) = slot.piece.take() {
+            // SAFETY: It was in a slot, so it is mapped; the device wasn't told of it.
+            unsafe { piece.unmap(self.memory.dma(), slot.addr) };
+        }
+    }
+}
+
+impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a, Q, P> {
+    /// Posts a buffer in each free descriptor: the one that was left in its slot, or a new one.
+    /// [`kick`](Self::kick) tells the device of them.
+    ///
+    /// Context: as `alloc`; any if it doesn't sleep.
+    ///
+    /// # Errors
+    ///
+    /// What `alloc` says, or [`Streaming::map`](super::super::Streaming::map); those before it are
+    /// posted, and the next call goes on from there. [`ESHUTDOWN`] if the device would look at once,
+    /// but is stopped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{ring::{Descriptor, Producer, Queue}, FromDevice}, prelude::*};
+    /// fn fill<'a, Q>(rx: &mut Producer<'a, Q, KBox<[u8; 2048]>>) -> Result
+    /// where
+    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q::Descriptor: Descriptor<Options = ()>,
+    /// {
+    ///     // If there is no memory, the device gets what there is.
+    ///     let filled = rx.refill((), || Ok(KBox::new([0; 2048], GFP_KERNEL)?));
+    ///
+    ///     rx.kick()?;
+    ///     filled
+    /// }
+    /// ```
+    #[inline]
+    pub fn refill(
+        &mut self,
+        options: Options<Q>,
+        mut alloc: impl FnMut() -> Result<P>,
+    ) -> Result {
+        let mut room = self.refresh();
+
+        while room > 0 {
+            let tail = self.tail;
+
+            // SAFETY: The slot is ours.
+            let slot = unsafe { self.layout.slot(tail) };
+
+            match &mut slot.piece {
+                // Still mapped, and the CPU only read it.
+                Some(piece) => piece.hand_over(),
+                None => {
+                    let mut piece = alloc()?;
+
+                    slot.addr = piece.map(self.memory.dma())?;
+
+                    // SAFETY: There is nothing to be dropped.
+                    unsafe { core::ptr::write(&mut slot.piece, Some(piece)) };
+                }
+            }
+
+            // If it can't be posted, the piece stays, as if it had been left there.
+            let open = self.enter()?;
+
+            // SAFETY: The slot is ours, and is described here.
+            unsafe {
+                let status = self.describe(tail, options, true, true);
+                self.post_slots(tail.wrapping_add(1), status, open);
+            }
+
+            room -= 1;
+        }
+
+        Ok(())
+    }
+}
+
+/// A frame of several pieces that is being posted: all of them, or none.
+///
+/// Dropping it drops the pieces; [`rollback`](Self::rollback) gives them back. Those of a chain that
+/// was forgotten are dropped when other frames take their places.
+#[must_use = "nothing is posted before `commit`"]
+pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> {
+    producer: &'p mut Producer<'a, Q, P>,
+    /// After the last slot.
+    end: u32,
+    /// The status word of the first descriptor.
+    status: u32,
+    /// What was said for the last slot, which isn't described yet.
+    last: Option<Options<Q>>,
+}
+
+impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q, P> {
+    /// Adds a piece, which is mapped.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// The piece comes back, and the chain is as before, with
+    ///
+    /// - [`EBUSY`] if there is no free descriptor;
+    /// - what [`Streaming::map`](super::super::Streaming::map) says.
+    #[inline]
+    pub fn push(&mut self, piece: P, options: Options<Q>) -> Result<(), MapError<P>> {
+        self.producer.put(self.end, piece)?;
+        self.append(options);
+        Ok(())
+    }
+
+    /// Adds a descriptor without memory, which only tells the device something.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if there is no free descriptor.
+    #[inline]
+    pub fn push_context(&mut self, options: Options<Q>) -> Result {
+        if !self.producer.has_room(self.end) {
+            return Err(EBUSY);
+        }
+
+        self.append(options);
+        Ok(())
+    }
+
+    #[inline]
+    fn append(&mut self, options: Options<Q>) {
+        self.describe(false);
+        self.last = Some(options);
+        self.end = self.end.wrapping_add(1);
+    }
+
+    /// Describes the last slot.
+    #[inline]
+    fn describe(&mut self, last: bool) {
+        let Some(options) = self.last else {
+            return;
+        };
+        let at = self.end.wrapping_sub(1);
+        let first = at == self.producer.tail;
+
+        // SAFETY: The slots of a chain are the producer's.
+        let status = unsafe { self.producer.describe(at, options, first, last) };
+
+        if first {
+            self.status = status;
+        }
+    }
+
+    /// Returns the number of descriptors so far.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "what is empty can't be committed")]
+    pub fn len(&self) -> u32 {
+        self.end.wrapping_sub(self.producer.tail)
+    }
+
+    /// Posts the frame. [`Producer::kick`] tells the device of it.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// The chain comes back, with
+    ///
+    /// - [`EINVAL`] if there is nothing in it;
+    /// - [`ESHUTDOWN`] if the device would look at once, but is stopped.
+    #[inline]
+    pub fn commit(mut self) -> Result<(), MapError<Self>> {
+        if self.last.is_none() {
+            return Err(MapError {
+                error: EINVAL,
+                value: self,
+            });
+        }
+
+        let open = match self.producer.enter() {
+            Ok(open) => open,
+            Err(error) => return Err(MapError { error, value: self }),
+        };
+
+        self.describe(true);
+
+        // CAST: A ring has no more descriptors.
+        let count = self.len() as u16;
+        let Self { end, status, .. } = self;
+
+        // SAFETY: The slots of a chain are the producer's, and all of them are described.
+        unsafe {
+            *self.producer.layout.span(self.producer.tail) = count;
+            self.producer.post_slots(end, status, open);
+        }
+
+        Ok(())
+    }
+
+    /// Posts nothing, and gives the pieces back in the order in which they were added.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn rollback(mut self, give: impl FnMut(P)) {
+        self.undo(give);
+    }
+
+    fn undo(&mut self, mut give: impl FnMut(P)) {
+        let mut at = self.producer.tail;
+
+        while at != self.end {
+            // SAFETY: The slots of a chain are the producer's.
+            let slot = unsafe { self.producer.layout.slot(at) };
+
+            if let Some(mut piece) = slot.piece.take() {
+                // SAFETY: It was in a slot, so it is mapped; the device wasn't told of it.
+                unsafe { piece.unmap(self.producer.memory.dma(), slot.addr) };
+                give(piece);
+            }
+            at = at.wrapping_add(1);
+        }
+
+        self.end = self.producer.tail;
+        self.last = None;
+    }
+}
+
+impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Drop for Chain<'_, 'a, Q, P> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.end != self.producer.tail {
+            self.undo(drop);
+        }
+    }
+}
