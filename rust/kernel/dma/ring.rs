@@ -60,8 +60,8 @@
 //! ```
 //! # use kernel::{device::{Bound, Device}, io::{Io, Mmio, Region}, prelude::*};
 //! use kernel::dma::{
-//!     ring::{Descriptor, Part, Producer, Queue, Ring, Tail},
-//!     Configured, DmaAddr, ToDevice,
+//!     ring::{Area, Descriptor, Part, Queue, Ring, Tail},
+//!     ToDevice,
 //! };
 //!
 //! /// As the device has it; little endian.
@@ -106,11 +106,13 @@
 //!         self.dev
 //!     }
 //!
-//!     fn start(&mut self, ring: DmaAddr<'_>, len: u32) -> Result {
-//!         self.registers.write32(0, 12);
+//!     fn start(&mut self, ring: Area<'_>) -> Result {
 //!         // SAFETY: The ring stays as long as the device may access it.
-//!         self.registers.write32(u32::try_from(unsafe { ring.to_bits() })?, 0);
-//!         self.registers.write32(len, 4);
+//!         let base = u32::try_from(unsafe { ring.memory.to_bits() })?;
+//!
+//!         self.registers.write32(0, 8);
+//!         self.registers.write32(base, 0);
+//!         self.registers.write32(ring.len, 4);
 //!         Ok(())
 //!     }
 //!
@@ -294,6 +296,16 @@ pub trait ReceiveDescriptor: Descriptor {
     fn received(&self) -> Received;
 }
 
+/// Where the descriptors of a ring are: only a ring makes one.
+#[non_exhaustive]
+pub struct Area<'r> {
+    /// The memory; the device can reach it until the ring is gone.
+    pub memory: DmaAddr<'r>,
+
+    /// The number of descriptors in it.
+    pub len: u32,
+}
+
 /// The index of the first descriptor that is not ready: only a ring makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail(u32);
@@ -314,8 +326,8 @@ impl Tail {
 ///
 /// - The ring is accessed by the device that [`device`](Self::device) returns, which is always the
 ///   same.
-/// - After [`start`](Self::start) returned `Ok`, the device accesses the `len` descriptors at `ring`
-///   as a ring, beginning with the first, and the memory that they name. It does so in order, and
+/// - After [`start`](Self::start) returned `Ok`, the device accesses the descriptors in `ring` as a
+///   ring, beginning with the first, and the memory that they name. It does so in order, and
 ///   works no descriptor off before it is ready: with [`Publish::Tail`], before
 ///   [`doorbell`](Self::doorbell) was called with a tail beyond it; with [`Publish::OwnBit`], before
 ///   its status word says so.
@@ -343,14 +355,14 @@ pub unsafe trait Queue: Send {
     /// Returns the device that accesses memory.
     fn device(&self) -> &Device;
 
-    /// Tells the device where its ring is, and how many descriptors it has; none is ready.
+    /// Tells the device where its ring is; no descriptor is ready.
     ///
     /// Must not sleep: the device isn't stopped meanwhile. Context: any.
     ///
     /// # Errors
     ///
     /// If this doesn't suit the device.
-    fn start(&mut self, ring: DmaAddr<'_>, len: u32) -> Result;
+    fn start(&mut self, ring: Area<'_>) -> Result;
 
     /// Tells the device that all descriptors before `tail` are ready.
     ///
@@ -405,6 +417,12 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Ring<'a, Q, P> {
     #[inline]
     pub fn start(&mut self, cancelled: impl FnMut(P)) -> Result {
         self.producer.start(&mut self.consumer, cancelled)
+    }
+
+    /// As [`Producer::drain`].
+    #[inline]
+    pub fn drain(&mut self, give: impl FnMut(P)) -> Result {
+        self.producer.drain(&mut self.consumer, give)
     }
 
     /// As [`Producer::resize`].

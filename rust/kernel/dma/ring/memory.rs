@@ -16,6 +16,7 @@ use super::{
         DmaAddress, //
     },
     piece::Held,
+    Area,
     Descriptor,
     Piece,
     Queue,
@@ -438,7 +439,10 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
         self.told.store(self.binding.epoch(), Relaxed);
 
         queue
-            .start(self.owned.address(), self.layout().mask + 1)
+            .start(Area {
+                memory: self.owned.address(),
+                len: self.layout().mask + 1,
+            })
             .inspect_err(|_| self.told.store(UNTOLD, Relaxed))
     }
 }

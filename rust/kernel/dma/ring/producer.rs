@@ -167,6 +167,19 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         self.memory.tell(&mut self.queue)
     }
 
+    /// Takes all buffers out of a ring that the device doesn't access. It must be
+    /// [started](Self::start) afterwards.
+    ///
+    /// Context: as unmapping and dropping pieces; the rest any.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `consumer` is not the other half;
+    /// - [`EBUSY`] if the device may still access the ring.
+    pub fn drain(&mut self, consumer: &mut Consumer<'a, Q, P>, give: impl FnMut(P)) -> Result {
+        self.reset(consumer, give, true)
+    }
+
     /// Changes the number of descriptors of a ring that the device doesn't access. It must be
     /// [started](Self::start) afterwards.
     ///
