@@ -385,8 +385,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
     }
 
     /// Begins anew: all slots are the producer's, the descriptors are zero. The producer's and the
-    /// consumer's counters must be zeroed, too. Gives what is in the slots to `give`, if the device
-    /// only reads.
+    /// consumer's counters must be zeroed, too. Gives what is in the slots to `give`, in order, if the
+    /// device only reads, or `all` says so.
     ///
     /// # Errors
     ///
@@ -400,6 +400,9 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
             return Err(EBUSY);
         }
 
+        let head = self.head();
+        let layout = self.layout();
+
         // INVARIANT: The device doesn't access it.
         self.told.store(UNTOLD, Relaxed);
         // INVARIANT: All is the producer's.
@@ -412,9 +415,9 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
         unsafe { (*descriptors).fill(0) };
 
         if all || !Q::Direction::DEVICE_WRITES {
-            for slot in &self.owned.slots {
+            for i in 0..=layout.mask {
                 // SAFETY: By the safety requirements.
-                let slot = unsafe { &mut *slot.get() };
+                let slot = unsafe { layout.slot(head.wrapping_add(i)) };
 
                 if let Some(mut piece) = slot.piece.take() {
                     // SAFETY: It was in a slot, so it is mapped; the device is done with it.

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver's side of a [`RingConsumer`].
+
+use super::RingConsumer;
+use crate::{
+    device,
+    dma::{
+        ring::{
+            Area,
+            Descriptor,
+            Part,
+            Publish,
+            Queue,
+            ReceiveDescriptor,
+            Received,
+            Tail, //
+        },
+        FromDevice,
+        Outcome,
+        Quiesce,
+        ToDevice,
+        Untrusted, //
+    },
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Makes the kinds of queues, which differ in little.
+macro_rules! queue {
+    (
+        $(#[$queue_doc:meta])* $queue:ident,
+        $(#[$descriptor_doc:meta])* $descriptor:ident,
+        $direction:ident, $publish:ident, $flags:expr, $set_ring:ident, |$consumer:ident, $tail:ident| $doorbell:expr
+    ) => {
+        $(#[$descriptor_doc])*
+        #[derive(Clone, Copy, FromBytes, IntoBytes)]
+        #[repr(C)]
+        pub struct $descriptor {
+            address: u64,
+            len: u32,
+            flags: u32,
+        }
+
+        // SAFETY: The device moves up to `len` bytes between itself and `address`, once, in the
+        // direction that the flags say, in order, and then sets `DONE`. It takes a descriptor as
+        // given to it by `OWN` only if it was told to.
+        unsafe impl Descriptor for $descriptor {
+            type Options = ();
+            const STATUS: usize = 12;
+
+            #[inline]
+            fn new(part: Part<'_, ()>) -> Self {
+                let Some(memory) = part.memory else {
+                    return Self {
+                        address: 0,
+                        len: 0,
+                        flags: flags($flags, part.last, RingConsumer::CONTEXT),
+                    };
+                };
+
+                Self {
+                    // SAFETY: See above.
+                    address: unsafe { memory.to_bits() }.to_le(),
+                    // CAST: A buffer of the tests.
+                    len: (memory.len() as u32).to_le(),
+                    flags: flags($flags, part.last, 0),
+                }
+            }
+
+            #[inline]
+            fn is_done(status: u32) -> bool {
+                status & RingConsumer::DONE != 0
+            }
+        }
+
+        impl ReceiveDescriptor for $descriptor {
+            #[inline]
+            fn received(&self) -> Received {
+                Received {
+                    // CAST: Widening.
+                    len: Untrusted::new(u32::from_le(self.len) as usize),
+                    last: u32::from_le(self.flags) & RingConsumer::END != 0,
+                }
+            }
+        }
+
+        $(#[$queue_doc])*
+        pub struct $queue(pub Arc<RingConsumer>);
+
+        // SAFETY: The device works descriptors off as said above, and not before it is told, or
+        // sees that they are its own. It is on the bus of the run's device. A lock orders its
+        // accesses with the CPU's.
+        unsafe impl Queue for $queue {
+            type Descriptor = $descriptor;
+            type Direction = $direction;
+            const PUBLISH: Publish = Publish::$publish;
+
+            fn device(&self) -> &device::Device {
+                self.0.device()
+            }
+
+            fn start(&mut self, ring: Area<'_>) -> Result {
+                // SAFETY: As long as it is on the bus, the ring is there.
+                let base = unsafe { ring.memory.to_bits() };
+
+                // CAST: Widening.
+                self.0.$set_ring(base, ring.len as usize)
+            }
+
+            fn doorbell(&mut self, $tail: Tail) {
+                let $consumer = &self.0;
+
+                // A device that is gone, or has stopped, takes no notice.
+                let _ = $doorbell;
+            }
+        }
+    };
+}
+
+/// Returns the flags of a descriptor.
+#[inline]
+fn flags(usual: u32, last: bool, more: u32) -> u32 {
+    let end = if last && usual & RingConsumer::WRITE == 0 {
+        RingConsumer::END
+    } else {
+        0
+    };
+
+    (usual | end | more).to_le()
+}
+
+queue!(
+    /// For a ring whose buffers the device sends.
+    Sender,
+    /// A descriptor of a [`Sender`].
+    SendDescriptor,
+    ToDevice, Tail, 0, set_ring,
+    // CAST: Widening.
+    |nic, tail| nic.doorbell(tail.index() as usize)
+);
+
+queue!(
+    /// For a ring into whose buffers the device receives.
+    Receiver,
+    /// A descriptor of a [`Receiver`].
+    ReceiverDescriptor,
+    FromDevice, Tail, RingConsumer::WRITE, set_ring,
+    // CAST: Widening.
+    |nic, tail| nic.doorbell(tail.index() as usize)
+);
+
+queue!(
+    /// As [`Sender`], with own bits.
+    OwnedSender,
+    /// A descriptor of an [`OwnedSender`].
+    OwnedSendDescriptor,
+    ToDevice, OwnBit, RingConsumer::OWN, set_owned_ring, |nic, _tail| nic.poke()
+);
+
+queue!(
+    /// As [`Receiver`], with own bits.
+    OwnedReceiver,
+    /// A descriptor of an [`OwnedReceiver`].
+    OwnedReceiverDescriptor,
+    FromDevice, OwnBit, RingConsumer::WRITE | RingConsumer::OWN, set_owned_ring,
+    |nic, _tail| nic.poke()
+);
+
+/// How a [`RingConsumer`], or more of them, are stopped.
+pub struct RingStopper<const N: usize>(pub [Arc<RingConsumer>; N]);
+
+// SAFETY: A device says that it has stopped only when it is not at work and stays so, unless the
+// script has it lie: then the bus reports what it does. One that starts again has forgotten its
+// ring. What was pulled from the bus doesn't come back. There is no bus mastering that the driver
+// could switch.
+unsafe impl<const N: usize> Quiesce for RingStopper<N> {
+    fn device(&self) -> &device::Device {
+        self.0[0].device()
+    }
+
+    fn forget(&mut self) -> Result {
+        self.0.iter().try_for_each(|nic| {
+            nic.stop();
+
+            if !nic.is_stopped()? {
+                return Err(ETIMEDOUT);
+            }
+
+            nic.restart()
+        })
+    }
+
+    fn stop(&self) -> Outcome {
+        let mut outcome = Outcome::Stopped;
+
+        for nic in &self.0 {
+            nic.stop();
+
+            match (nic.is_stopped(), outcome) {
+                (Ok(true), _) => {}
+                (Ok(false), _) => outcome = Outcome::Unproven,
+                (Err(_), Outcome::Stopped) => outcome = Outcome::Gone,
+                (Err(_), _) => {}
+            }
+        }
+
+        outcome
+    }
+}

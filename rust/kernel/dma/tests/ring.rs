@@ -1,0 +1,1277 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of rings, on a device that works them off as its script says.
+
+use super::ensure;
+use crate::{
+    device::Core,
+    dma::{
+        fixture,
+        leaked,
+        quarantined,
+        ring::{
+            Consumer,
+            Descriptor,
+            Queue,
+            ReceiveDescriptor,
+            Ring, //
+        },
+        sim::{
+            self,
+            Fate,
+            Model,
+            OwnedReceiver,
+            OwnedSender,
+            Receiver,
+            RingConsumer,
+            RingStopper,
+            Script,
+            Sender,
+            Sim, //
+        },
+        Configured,
+        Enclosure,
+        FromDevice,
+        Outcome,
+        ToDevice, //
+    },
+    platform,
+    prelude::*,
+    sync::Arc,
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+/// The size of a buffer to receive into.
+const BUF: usize = 256;
+
+/// Descriptors of a ring.
+const LEN: u32 = 8;
+
+type RxBuf = KBox<[u8; BUF]>;
+
+/// How the device learns of descriptors.
+trait Kind {
+    type Tx: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>;
+    type Rx: Queue<
+        Direction = FromDevice,
+        Descriptor: ReceiveDescriptor + Descriptor<Options = ()>,
+    >;
+
+    const NAME: &'static str;
+
+    fn sender(nic: Arc<RingConsumer>) -> Self::Tx;
+    fn receiver(nic: Arc<RingConsumer>) -> Self::Rx;
+}
+
+struct ByTail;
+struct ByOwnBit;
+
+impl Kind for ByTail {
+    type Tx = Sender;
+    type Rx = Receiver;
+
+    const NAME: &'static str = "tail";
+
+    fn sender(nic: Arc<RingConsumer>) -> Sender {
+        Sender(nic)
+    }
+
+    fn receiver(nic: Arc<RingConsumer>) -> Receiver {
+        Receiver(nic)
+    }
+}
+
+impl Kind for ByOwnBit {
+    type Tx = OwnedSender;
+    type Rx = OwnedReceiver;
+
+    const NAME: &'static str = "own bit";
+
+    fn sender(nic: Arc<RingConsumer>) -> OwnedSender {
+        OwnedSender(nic)
+    }
+
+    fn receiver(nic: Arc<RingConsumer>) -> OwnedReceiver {
+        OwnedReceiver(nic)
+    }
+}
+
+/// Two rings, and the devices that work them off.
+struct Rig<'r, 'a, K: Kind> {
+    sim: &'r Arc<Sim>,
+    enclosure: &'r Enclosure<'a, ()>,
+    /// Sends.
+    out: Arc<RingConsumer>,
+    /// Receives.
+    into: Arc<RingConsumer>,
+    tx: Ring<'a, K::Tx, KVec<u8>>,
+    rx: Ring<'a, K::Rx, RxBuf>,
+}
+
+fn rx_buf() -> Result<RxBuf> {
+    Ok(KBox::new([0; BUF], GFP_KERNEL)?)
+}
+
+impl<K: Kind> Rig<'_, '_, K> {
+    fn start(&mut self, cancelled: impl FnMut(KVec<u8>)) -> Result {
+        self.tx.start(cancelled)?;
+        self.rx.start(drop)?;
+        self.fill()
+    }
+
+    fn fill(&mut self) -> Result {
+        self.rx.producer.refill((), rx_buf)?;
+        self.rx.producer.kick()
+    }
+
+    fn post(&mut self, frame: &[u8]) -> Result {
+        Ok(self.tx.producer.post(bytes(frame)?, ())?)
+    }
+
+    /// Time passes for the devices.
+    fn wait(&self, ticks: u32) {
+        self.sim.advance(ticks);
+    }
+
+    /// Takes back the pieces of the next frame, put together.
+    fn reap(&mut self) -> Result<Option<KVec<u8>>> {
+        let Some(pieces) = self.tx.consumer.reap() else {
+            return Ok(None);
+        };
+        let mut all = KVec::new();
+
+        for piece in pieces {
+            all.extend_from_slice(&piece, GFP_KERNEL)?;
+        }
+
+        Ok(Some(all))
+    }
+
+    /// Returns the bytes of the next frame that was received.
+    fn receive(&mut self) -> Result<Option<KVec<u8>>> {
+        let Some(frame) = self.rx.consumer.receive() else {
+            return Ok(None);
+        };
+        let mut all = KVec::new();
+
+        for piece in frame.pieces() {
+            all.extend_from_slice(piece, GFP_KERNEL)?;
+        }
+
+        ensure!(frame.len() == all.len());
+        ensure!(frame.count() != 1 || frame.bytes() == Some(&all[..]));
+        frame.recycle();
+        Ok(Some(all))
+    }
+}
+
+/// Runs a test with two rings of `len` descriptors on one bus; the devices are stopped afterwards.
+fn with_rig<K: Kind>(
+    script: Script,
+    len: u32,
+    mut body: impl FnMut(&mut Rig<'_, '_, K>) -> Result,
+) -> Result {
+    sim::run(script, |pdev, sim| on_bus::<K>(pdev, sim, len, &mut body))
+}
+
+fn on_bus<'a, K: Kind>(
+    pdev: &platform::Device<Core<'a>>,
+    sim: &Arc<Sim>,
+    len: u32,
+    body: &mut dyn FnMut(&mut Rig<'_, 'a, K>) -> Result,
+) -> Result {
+    let dma = Configured::get(pdev.as_ref().bound())?;
+    let out = RingConsumer::new(sim)?;
+    let into = RingConsumer::new(sim)?;
+    let stopper = RingStopper([out.clone(), into.clone()]);
+    let enclosure = Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
+
+    let mut rig = Rig::<K> {
+        sim,
+        enclosure: &enclosure,
+        tx: Ring::new(dma, K::sender(out.clone()), len)?,
+        rx: Ring::new(dma, K::receiver(into.clone()), len)?,
+        out,
+        into,
+    };
+
+    enclosure.start()?;
+    rig.start(drop)?;
+
+    let outcome = body(&mut rig);
+
+    // Before the rings go.
+    let stopped = enclosure.stop();
+
+    outcome?;
+    ensure!(stopped == Outcome::Stopped);
+    Ok(())
+}
+
+/// Runs a test on each model, with both kinds of rings.
+macro_rules! on_each {
+    ($fate:expr, |$rig:ident| $body:block) => {
+        for model in Model::ALL {
+            with_rig::<ByTail>(Script::new(model).fate($fate), LEN, |$rig| $body)?;
+            with_rig::<ByOwnBit>(Script::new(model).fate($fate), LEN, |$rig| $body)?;
+        }
+    };
+}
+
+fn bytes(from: &[u8]) -> Result<KVec<u8>> {
+    // So that a buffer is alone in its cache lines.
+    let mut vec = KVec::with_capacity(from.len().max(BUF), GFP_KERNEL)?;
+
+    vec.extend_from_slice(from, GFP_KERNEL)?;
+    Ok(vec)
+}
+
+/// Bytes that tell one frame from others.
+fn pattern(seed: usize, len: usize) -> Result<KVec<u8>> {
+    let mut vec = KVec::with_capacity(len.max(BUF), GFP_KERNEL)?;
+
+    for i in 0..len {
+        // CAST: Cut on purpose.
+        vec.push((seed * 31 + i * 7 + i / 200 + 1) as u8, GFP_KERNEL)?;
+    }
+
+    Ok(vec)
+}
+
+#[kunit_tests(rust_dma_ring)]
+mod cases {
+    use super::*;
+    use core::mem::forget;
+
+    /// What is posted is sent, in order, and comes back; at once or late.
+    #[test]
+    fn sends() -> Result {
+        for fate in [Fate::after(0), Fate::after(3)] {
+            on_each!(fate, |rig| {
+                for seed in 0..4 {
+                    rig.post(&pattern(seed, 60 + seed)?)?;
+                }
+                rig.tx.producer.kick()?;
+                rig.wait(20);
+
+                for seed in 0..4 {
+                    ensure!(rig.out.next_sent() == Some(pattern(seed, 60 + seed)?));
+                    ensure!(rig.reap()? == Some(pattern(seed, 60 + seed)?));
+                }
+
+                ensure!(rig.reap()?.is_none());
+                Ok(())
+            });
+        }
+
+        Ok(())
+    }
+
+    /// What arrives is received, and the buffers are used again: for ten turns of the ring nothing
+    /// is mapped or unmapped.
+    #[test]
+    fn receives() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            let mut before = rig.sim.counters();
+
+            for seed in 0..11 * LEN as usize {
+                // In the first turn the slot that was left free gets its buffer.
+                if seed == LEN as usize {
+                    before = rig.sim.counters();
+                }
+
+                rig.into.receive(&pattern(seed, 1 + seed)?)?;
+                rig.wait(2);
+                ensure!(rig.receive()? == Some(pattern(seed, 1 + seed)?));
+                rig.fill()?;
+            }
+
+            let after = rig.sim.counters();
+
+            ensure!(after.maps == before.maps && after.unmaps == before.unmaps);
+            ensure!(rig.receive()?.is_none());
+            ensure!(rig.rx.consumer.malformed() == 0);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// One less than all descriptors can be used; what is too much comes back, and has its place
+    /// when there is room.
+    #[test]
+    fn full_and_empty() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            for turn in 0..10 {
+                for i in 0..LEN as usize - 1 {
+                    ensure!(rig.tx.producer.refresh() == LEN - 1 - i as u32);
+                    rig.post(&pattern(turn + i, 80)?)?;
+                }
+
+                ensure!(rig.tx.producer.refresh() == 0);
+
+                let refused = rig.tx.producer.post(pattern(99, 33)?, ());
+                ensure!(matches!(&refused, Err(e) if e.error == EBUSY));
+                ensure!(refused.err().map(|e| e.value) == Some(pattern(99, 33)?));
+
+                rig.tx.producer.kick()?;
+                rig.wait(20);
+
+                for i in 0..LEN as usize - 1 {
+                    ensure!(rig.reap()? == Some(pattern(turn + i, 80)?));
+                }
+                ensure!(rig.reap()?.is_none());
+                ensure!(rig.tx.producer.refresh() == LEN - 1);
+            }
+
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// A batch costs one doorbell; without one the device knows nothing, and nothing is reaped.
+    #[test]
+    fn one_doorbell() -> Result {
+        for model in Model::ALL {
+            with_rig::<ByTail>(Script::new(model), LEN, |rig| {
+                let before = rig.tx.producer.doorbells();
+
+                for seed in 0..5 {
+                    rig.post(&pattern(seed, 64)?)?;
+                }
+                rig.wait(20);
+                ensure!(rig.out.next_sent().is_none());
+                ensure!(rig.tx.consumer.posted() == 0);
+                ensure!(rig.reap()?.is_none());
+
+                rig.tx.producer.kick()?;
+                rig.tx.producer.kick()?;
+                rig.wait(20);
+                ensure!(rig.tx.producer.doorbells() == before + 1);
+                ensure!(rig.tx.consumer.posted() == 5);
+
+                for seed in 0..5 {
+                    ensure!(rig.reap()? == Some(pattern(seed, 64)?));
+                }
+
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// The pieces of a frame are sent as one, and come back together, not before all are done.
+    #[test]
+    fn chains() -> Result {
+        on_each!(Fate::after(2), |rig| {
+            for turn in 0..20_usize {
+                let count = 1 + turn % 4;
+                let mut chain = rig.tx.producer.chain();
+
+                for i in 0..count {
+                    chain.push(pattern(turn + i, 10 + i)?, ())?;
+                }
+                if turn % 3 == 0 {
+                    chain.push_context(())?;
+                }
+                ensure!(chain.len() as usize == count + usize::from(turn % 3 == 0));
+                chain.commit()?;
+                ensure!(rig.reap()?.is_none());
+                rig.tx.producer.kick()?;
+                ensure!(rig.reap()?.is_none());
+                rig.wait(20);
+
+                let mut all = KVec::new();
+                for i in 0..count {
+                    all.extend_from_slice(&pattern(turn + i, 10 + i)?, GFP_KERNEL)?;
+                }
+
+                ensure!(rig.out.next_sent() == Some(bytes(&all)?));
+                ensure!(rig.reap()? == Some(all));
+                ensure!(rig.tx.producer.refresh() == LEN - 1);
+            }
+
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// A chain that isn't committed leaves nothing: given back, dropped, forgotten, too long, or
+    /// with a piece that can't be mapped.
+    #[test]
+    fn chains_undone() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            let live = rig.sim.counters().live;
+            let mut back = KVec::new();
+            let mut chain = rig.tx.producer.chain();
+
+            chain.push(pattern(1, 40)?, ())?;
+            chain.push_context(())?;
+            chain.push(pattern(2, 41)?, ())?;
+            chain.rollback(|piece| back.push(piece, GFP_KERNEL).unwrap_or(()));
+            ensure!(back.len() == 2 && back[0] == pattern(1, 40)? && back[1] == pattern(2, 41)?);
+
+            let mut chain = rig.tx.producer.chain();
+
+            chain.push(pattern(3, 42)?, ())?;
+            drop(chain);
+            ensure!(rig.sim.counters().live == live);
+
+            let empty = rig.tx.producer.chain().commit();
+
+            ensure!(matches!(&empty, Err(e) if e.error == EINVAL));
+            drop(empty);
+
+            let mut chain = rig.tx.producer.chain();
+
+            for seed in 0..LEN as usize - 1 {
+                chain.push(pattern(seed, 42)?, ())?;
+            }
+
+            let refused = chain.push(pattern(50, 42)?, ());
+
+            ensure!(matches!(refused, Err(e) if e.error == EBUSY && e.value == pattern(50, 42)?));
+            ensure!(chain.push_context(()) == Err(EBUSY));
+            drop(chain);
+            ensure!(rig.sim.counters().live == live);
+
+            let mut chain = rig.tx.producer.chain();
+
+            chain.push(pattern(1, 40)?, ())?;
+            rig.sim.fail_map(1);
+
+            let refused = chain.push(pattern(2, 41)?, ());
+
+            ensure!(matches!(refused, Err(e) if e.error == ENOMEM && e.value == pattern(2, 41)?));
+            chain.push(pattern(3, 41)?, ())?;
+            forget(chain);
+
+            // What was forgotten goes when its place is taken, also by what needs no memory.
+            rig.post(&pattern(6, 44)?)?;
+            let mut chain = rig.tx.producer.chain();
+            chain.push_context(())?;
+            chain.push(pattern(7, 45)?, ())?;
+            chain.commit()?;
+            rig.tx.producer.kick()?;
+            rig.wait(20);
+            ensure!(rig.out.next_sent() == Some(pattern(6, 44)?));
+            ensure!(rig.out.next_sent() == Some(pattern(7, 45)?));
+            ensure!(rig.reap()? == Some(pattern(6, 44)?));
+            ensure!(rig.reap()? == Some(pattern(7, 45)?));
+            ensure!(rig.sim.counters().live == live);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// A frame that is longer than a buffer comes in several; it isn't there before its end is.
+    #[test]
+    fn long_frames() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            for turn in 0..24_usize {
+                let len = 1 + (turn * 97) % ((LEN as usize - 1) * BUF);
+
+                rig.into.receive(&pattern(turn, len)?)?;
+                rig.into.receive(&pattern(turn + 1, 5)?)?;
+                rig.wait(20);
+                ensure!(rig.receive()? == Some(pattern(turn, len)?));
+                rig.fill()?;
+                rig.wait(20);
+                ensure!(rig.receive()? == Some(pattern(turn + 1, 5)?));
+                rig.fill()?;
+            }
+
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// Buffers can be taken; others take their places.
+    #[test]
+    fn takes() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            for seed in 0..3 * LEN as usize {
+                rig.into.receive(&pattern(seed, 100)?)?;
+                rig.wait(2);
+
+                let frame = rig.rx.consumer.receive().ok_or(EIO)?;
+                let len = frame.len();
+                let buf = frame.take().next().ok_or(EIO)?;
+
+                ensure!(buf[..len] == pattern(seed, 100)?[..]);
+                rig.fill()?;
+            }
+
+            // Of a long one, some, and the rest is dropped.
+            rig.into.receive(&pattern(1, 3 * BUF)?)?;
+            rig.wait(8);
+            let live = rig.sim.counters().live;
+            ensure!(rig.rx.consumer.receive().ok_or(EIO)?.take().next().is_some());
+            ensure!(rig.sim.counters().live == live - 3);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// Whatever is forgotten, nothing is freed too early and nothing is handed out twice.
+    #[test]
+    fn forgets() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            rig.into.receive(&pattern(1, 10)?)?;
+            rig.into.receive(&pattern(2, 20)?)?;
+            rig.into.receive(&pattern(3, 2 * BUF)?)?;
+            rig.post(&pattern(4, 40)?)?;
+            rig.post(&pattern(5, 50)?)?;
+            rig.tx.producer.kick()?;
+            rig.wait(20);
+
+            // A frame that was forgotten is still there.
+            forget(rig.rx.consumer.receive());
+            ensure!(rig.receive()? == Some(pattern(1, 10)?));
+
+            // Of one that was being taken, what is left: nothing.
+            let mut taken = rig.rx.consumer.receive().ok_or(EIO)?.take();
+            ensure!(taken.next().is_some());
+            forget(taken);
+            ensure!(rig.receive()? == Some(pattern(3, 2 * BUF)?));
+            ensure!(rig.rx.consumer.malformed() == 1);
+            rig.fill()?;
+
+            forget(rig.tx.consumer.reap());
+            ensure!(rig.reap()? == Some(pattern(4, 40)?));
+            let mut taken = rig.tx.consumer.reap().ok_or(EIO)?;
+            ensure!(taken.next() == Some(pattern(5, 50)?));
+            forget(taken);
+            ensure!(rig.reap()? == Some(KVec::new()));
+            ensure!(rig.reap()?.is_none());
+            ensure!(rig.tx.producer.refresh() == LEN - 1);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// A stopped device gets nothing new; when it starts again it is given the ring anew, and what
+    /// it didn't send comes back.
+    #[test]
+    fn stops_and_starts() -> Result {
+        on_each!(Fate::after(5), |rig| {
+            rig.post(&pattern(1, 40)?)?;
+            rig.tx.producer.kick()?;
+
+            // The device may still access it.
+            ensure!(rig.tx.start(drop) == Err(EBUSY));
+            ensure!(rig.tx.drain(drop) == Err(EBUSY));
+            ensure!(rig.tx.resize(16, drop) == Err(EBUSY));
+            ensure!(rig.tx.producer.len() == LEN);
+
+            ensure!(rig.enclosure.stop() == Outcome::Stopped);
+
+            let posted = rig.tx.producer.post(pattern(2, 41)?, ());
+            match posted {
+                // By the tail: it is kept, but not shown.
+                Ok(()) => ensure!(rig.tx.producer.kick() == Err(ESHUTDOWN)),
+                Err(e) => ensure!(e.error == ESHUTDOWN && e.value == pattern(2, 41)?),
+            }
+            ensure!(rig.tx.start(drop) == Err(ESHUTDOWN));
+            rig.enclosure.start()?;
+
+            // It has forgotten the ring.
+            ensure!(rig.rx.producer.kick() == Ok(()) || true);
+            rig.post(&pattern(3, 42)?).ok();
+            ensure!(rig.tx.producer.kick() != Ok(()) || rig.tx.producer.refresh() == LEN - 1);
+
+            let mut back = 0;
+            rig.start(|_| back += 1)?;
+            ensure!(rig.out.next_sent().is_none());
+
+            for seed in 0..30 {
+                rig.post(&pattern(seed, 40)?)?;
+                rig.tx.producer.kick()?;
+                rig.into.receive(&pattern(seed, 41)?)?;
+                rig.wait(20);
+                ensure!(rig.out.next_sent() == Some(pattern(seed, 40)?));
+                ensure!(rig.reap()? == Some(pattern(seed, 40)?));
+                ensure!(rig.receive()? == Some(pattern(seed, 41)?));
+                rig.fill()?;
+            }
+
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// A ring changes its size when the device has stopped; what is in it comes back.
+    #[test]
+    fn resizes() -> Result {
+        on_each!(Fate::after(5), |rig| {
+            for len in [2, 64, 8] {
+                while rig.tx.producer.refresh() > 0 {
+                    rig.post(&pattern(1, 40)?)?;
+                }
+                rig.tx.producer.kick()?;
+                let posted = rig.tx.producer.len() - 1;
+
+                ensure!(rig.enclosure.stop() == Outcome::Stopped);
+                ensure!(rig.tx.resize(len + 1, drop) == Err(EINVAL));
+
+                let (mut sent, mut received) = (0, 0);
+                rig.tx.resize(len, |_| sent += 1)?;
+                rig.rx.resize(len, |_| received += 1)?;
+                ensure!(sent == posted && received == posted);
+                ensure!(rig.tx.producer.len() == len);
+
+                rig.enclosure.start()?;
+                rig.start(drop)?;
+                rig.post(&pattern(9, 40)?)?;
+                rig.tx.producer.kick()?;
+                rig.into.receive(&pattern(8, 41)?)?;
+                rig.wait(30);
+                ensure!(rig.out.next_sent() == Some(pattern(9, 40)?));
+                ensure!(rig.reap()? == Some(pattern(9, 40)?));
+                ensure!(rig.receive()? == Some(pattern(8, 41)?));
+                rig.fill()?;
+            }
+
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// A ring that is dropped while the device may access it is kept until the device has stopped.
+    #[test]
+    fn dropped_in_flight() -> Result {
+        for model in Model::ALL {
+            sim::run(Script::new(model).fate(Fate::after(9)), |pdev, sim| {
+                let dma = Configured::get(pdev.as_ref().bound())?;
+                let nic = RingConsumer::new(sim)?;
+                let enclosure = Enclosure::new(
+                    pdev.as_ref(),
+                    RingStopper([nic.clone()]),
+                    Ok::<_, Error>(()),
+                )?;
+                let live = sim.counters().live;
+                let (kept, lost) = (quarantined(), leaked());
+
+                // One that the device wasn't told of goes at once.
+                let mut tx = Ring::new(dma, Sender(nic.clone()), LEN)?;
+                tx.producer.post(pattern(1, 40)?, ())?;
+                drop(tx);
+                ensure!(sim.counters().live == live && quarantined() == kept);
+
+                enclosure.start()?;
+
+                let mut tx = Ring::new(dma, Sender(nic.clone()), LEN)?;
+                tx.start(drop)?;
+                tx.producer.post(pattern(1, 40)?, ())?;
+                tx.producer.kick()?;
+
+                let Ring { producer, consumer } = tx;
+
+                drop(consumer);
+                ensure!(quarantined() == kept);
+                fixture::expect("dropped while the device might access them");
+                drop(producer);
+                ensure!(quarantined() == kept + 1);
+                ensure!(sim.counters().live == live + 2);
+
+                // The device works on.
+                sim.advance(20);
+                ensure!(nic.next_sent() == Some(pattern(1, 40)?));
+                ensure!(sim.counters().live == live + 2);
+
+                ensure!(enclosure.stop() == Outcome::Stopped);
+                ensure!(sim.counters().live == live && leaked() == lost);
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Halves of different rings don't go together; and a ring has a power of two of descriptors.
+    #[test]
+    fn strangers() -> Result {
+        sim::run(Script::new(Model::Coherent), |pdev, sim| {
+            let dma = Configured::get(pdev.as_ref().bound())?;
+            let nic = RingConsumer::new(sim)?;
+            let mut one = Ring::<_, KVec<u8>>::new(dma, Sender(nic.clone()), LEN)?;
+            let mut other = Ring::<_, KVec<u8>>::new(dma, Sender(nic), LEN)?;
+
+            ensure!(one.producer.start(&mut other.consumer, drop) == Err(EINVAL));
+            ensure!(other.producer.resize(&mut one.consumer, 4, drop) == Err(EINVAL));
+            Ok(())
+        })?;
+
+        for len in [0, 1, 3, 12, 1 << 16, u32::MAX] {
+            sim::run(Script::new(Model::Coherent), |pdev, sim| {
+                let dma = Configured::get(pdev.as_ref().bound())?;
+                let ring = Ring::<_, KVec<u8>>::new(dma, Sender(RingConsumer::new(sim)?), len);
+
+                ensure!(matches!(ring, Err(e) if e == EINVAL));
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// What the device says of lengths and ends is checked; the buffers are used again.
+    #[test]
+    fn malformed() -> Result {
+        for model in Model::ALL {
+            with_rig::<ByTail>(Script::new(model), LEN, |rig| {
+                rig.into.then(Fate::after(0).reports(BUF + 1))?;
+                rig.into.then(Fate::after(0).reports(usize::MAX))?;
+                rig.into.then(Fate::after(0).reports(BUF))?;
+
+                for seed in 1..5 {
+                    rig.into.receive(&pattern(seed, 50)?)?;
+                }
+                rig.wait(20);
+                ensure!(rig.receive()?.ok_or(EIO)?.len() == BUF);
+                ensure!(rig.receive()? == Some(pattern(4, 50)?));
+                ensure!(rig.rx.consumer.malformed() == 2);
+                rig.fill()?;
+
+                // Frames without an end: when all descriptors are used up, they go.
+                for seed in 0..LEN as usize - 1 {
+                    rig.into.then(Fate::after(0).ends(false))?;
+                    rig.into.receive(&pattern(seed, 50)?)?;
+                }
+                rig.wait(20);
+                ensure!(rig.receive()?.is_none());
+                ensure!(rig.rx.consumer.malformed() == 3);
+                ensure!(rig.rx.producer.refresh() == LEN - 1);
+                rig.fill()?;
+
+                rig.into.receive(&pattern(7, 50)?)?;
+                rig.wait(20);
+                ensure!(rig.receive()? == Some(pattern(7, 50)?));
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Each allocation and each mapping that making and filling a ring takes fails once.
+    #[test]
+    fn failures() -> Result {
+        for model in Model::ALL {
+            for k in 1..40 {
+                with_rig::<ByTail>(Script::new(model), LEN, |rig| {
+                    ensure!(rig.enclosure.stop() == Outcome::Stopped);
+                    rig.sim.fail_alloc(k);
+
+                    let resized = rig.rx.resize(16, drop);
+
+                    rig.enclosure.start()?;
+                    rig.start(drop)?;
+                    ensure!(rig.rx.producer.len() == if resized.is_ok() { 16 } else { LEN });
+                    rig.sim.fail_alloc(0);
+
+                    // Make all go, and all but the k-th come back.
+                    ensure!(rig.enclosure.stop() == Outcome::Stopped);
+                    rig.rx.drain(drop)?;
+                    rig.enclosure.start()?;
+                    rig.rx.start(drop)?;
+                    rig.sim.fail_map(k);
+
+                    let filled = rig.rx.producer.refill((), rx_buf);
+                    let posted = rig.rx.producer.len() - 1 - rig.rx.producer.free();
+
+                    ensure!(match filled {
+                        Ok(()) => posted == rig.rx.producer.len() - 1,
+                        Err(e) => e == ENOMEM && posted == k - 1,
+                    });
+                    rig.sim.fail_map(0);
+                    rig.fill()?;
+                    ensure!(rig.rx.producer.free() == 0);
+                    rig.into.receive(&pattern(1, 50)?)?;
+                    rig.wait(20);
+                    ensure!(rig.receive()? == Some(pattern(1, 50)?));
+                    Ok(())
+                })?;
+
+                if k > 16 {
+                    break;
+                }
+            }
+        }
+
+        Ok(())
+    }
+
+    /// A slot is as small as the C driver's buffer info, and halves don't share cache lines.
+    #[test]
+    fn sizes() -> Result {
+        ensure!(Consumer::<'_, Receiver, RxBuf>::SLOT == 16);
+        ensure!(align_of::<Consumer<'_, Receiver, RxBuf>>() >= 64);
+        Ok(())
+    }
+
+    /// Random calls, against a queue that says what should come of them.
+    #[test]
+    fn model() -> Result {
+        // CAST: Cut on purpose.
+        let seed = Instant::<Monotonic>::now().as_nanos() as u64;
+
+        for (i, model) in Model::ALL.into_iter().enumerate() {
+            // CAST: Widening.
+            let seed = seed.wrapping_add(2 * i as u64);
+
+            Walk::<ByTail>::run(model, seed, MODEL_STEPS)?;
+            Walk::<ByOwnBit>::run(model, seed + 1, MODEL_STEPS)?;
+        }
+
+        Ok(())
+    }
+
+    /// A device that lies about lengths and ends, reports twice, elsewhere or not at all.
+    #[test]
+    fn lies() -> Result {
+        // CAST: Cut on purpose.
+        let seed = Instant::<Monotonic>::now().as_nanos() as u64;
+
+        for (i, model) in Model::ALL.into_iter().enumerate() {
+            // CAST: Widening.
+            let seed = seed.wrapping_add(2 * i as u64);
+
+            bear_lies::<ByTail>(model, seed)?;
+            bear_lies::<ByOwnBit>(model, seed + 1)?;
+        }
+
+        Ok(())
+    }
+}
+
+/// How many steps a walk has: there are six.
+const MODEL_STEPS: usize = 17_000;
+
+/// How many descriptors are worked off by a device that lies about each second one: six times.
+const LIES: usize = 34_000;
+
+/// Numbers that look random, and are the same for the same seed (xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+
+        // CAST: Cut on purpose; then less than `n`.
+        (self.0 >> 11) as usize % n
+    }
+}
+
+/// What is expected to come back, or out: frames by their pieces' lengths and the seed of their
+/// bytes.
+#[derive(Clone, Copy, Default)]
+struct Expected {
+    seed: usize,
+    pieces: [usize; 4],
+    count: usize,
+    /// A descriptor without memory is part of it.
+    context: bool,
+}
+
+impl Expected {
+    fn descriptors(&self) -> u32 {
+        // CAST: A few.
+        (self.count + usize::from(self.context)) as u32
+    }
+
+    fn piece(&self, i: usize) -> Result<KVec<u8>> {
+        pattern(self.seed + i, self.pieces[i])
+    }
+
+    /// Whether `bytes` are those of all pieces.
+    fn is(&self, bytes: &[u8]) -> Result<bool> {
+        let mut at = 0;
+
+        for i in 0..self.count {
+            let piece = self.piece(i)?;
+
+            if bytes.get(at..at + piece.len()) != Some(&piece[..]) {
+                return Ok(false);
+            }
+            at += piece.len();
+        }
+
+        Ok(at == bytes.len())
+    }
+}
+
+/// A first-in, first-out queue.
+struct Queued {
+    frames: KVec<Expected>,
+    first: usize,
+}
+
+impl Queued {
+    fn new() -> Self {
+        Self {
+            frames: KVec::new(),
+            first: 0,
+        }
+    }
+
+    fn left(&self) -> &[Expected] {
+        &self.frames[self.first..]
+    }
+
+    fn push(&mut self, frame: Expected) -> Result {
+        if self.first == self.frames.len() {
+            self.clear();
+        }
+
+        Ok(self.frames.push(frame, GFP_KERNEL)?)
+    }
+
+    fn pop(&mut self) -> Option<Expected> {
+        let frame = self.left().first().copied();
+
+        self.first += usize::from(frame.is_some());
+        frame
+    }
+
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.first = 0;
+    }
+}
+
+/// A random walk.
+struct Walk<'w, 'r, 'a, K: Kind> {
+    rig: &'w mut Rig<'r, 'a, K>,
+    random: Random,
+    seed: usize,
+    /// Posted, and not back.
+    posted: Queued,
+    /// Posted, and not out.
+    sent: Queued,
+    /// Arrived at the device, and not received.
+    arrived: Queued,
+}
+
+impl<K: Kind> Walk<'_, '_, '_, K> {
+    fn run(model: Model, seed: u64, steps: usize) -> Result {
+        let script = Script::new(model).fate(Fate::after(2)).seed(seed);
+
+        with_rig::<K>(script, 16, |rig| {
+            let mut walk = Walk {
+                rig,
+                random: Random(seed | 1),
+                seed: 0,
+                posted: Queued::new(),
+                sent: Queued::new(),
+                arrived: Queued::new(),
+            };
+
+            for step in 0..steps {
+                walk.step()
+                    .and_then(|()| walk.check())
+                    .inspect_err(|e| {
+                        pr_err!(
+                            "ring walk by {}, {model:?}, seed {seed}: step {step}: {e:?}\n",
+                            K::NAME
+                        )
+                    })?;
+            }
+
+            pr_info!("ring walk by {}, {model:?}, seed {seed}: {steps} steps\n", K::NAME);
+            Ok(())
+        })
+    }
+
+    fn step(&mut self) -> Result {
+        match self.random.below(100) {
+            0..28 => self.post(),
+            28..38 => {
+                self.rig.tx.producer.kick()?;
+                Ok(())
+            }
+            38..58 => {
+                // CAST: Less than four.
+                self.rig.wait(self.random.below(4) as u32);
+                self.look_at_wire()
+            }
+            58..70 => self.reap(),
+            70..80 => self.arrive(),
+            80..90 => self.receive(),
+            90..99 => self.rig.fill(),
+            _ => match self.random.below(4) {
+                0 => self.restart(true),
+                _ => self.restart(false),
+            },
+        }
+    }
+
+    /// owned + posted + free == N
+    fn check(&mut self) -> Result {
+        let posted: u32 = self.posted.left().iter().map(Expected::descriptors).sum();
+        let len = self.rig.tx.producer.len();
+
+        ensure!(posted + self.rig.tx.producer.refresh() + 1 == len);
+        ensure!(self.rig.tx.consumer.posted() <= posted);
+
+        let len = self.rig.rx.producer.len();
+
+        ensure!(self.rig.rx.consumer.posted() + self.rig.rx.producer.refresh() + 1 == len);
+        ensure!(self.rig.rx.consumer.malformed() == 0);
+
+        // All that is mapped is in a slot; and there is the memory of two rings.
+        let pieces: usize = self.posted.left().iter().map(|frame| frame.count).sum();
+        let live = self.rig.sim.counters().live;
+
+        // CAST: Widening.
+        ensure!((pieces + 2..=pieces + 2 + len as usize).contains(&live));
+        Ok(())
+    }
+
+    fn post(&mut self) -> Result {
+        let mut frame = Expected {
+            seed: self.seed,
+            count: 1 + self.random.below(8).saturating_sub(4),
+            context: self.random.below(8) == 0,
+            ..Expected::default()
+        };
+
+        for len in &mut frame.pieces {
+            *len = 1 + self.random.below(120);
+        }
+        self.seed += frame.count;
+
+        let single = frame.count == 1 && !frame.context;
+        let room = self.rig.tx.producer.refresh() >= frame.descriptors();
+
+        if single {
+            match self.rig.tx.producer.post(frame.piece(0)?, ()) {
+                Ok(()) => ensure!(room),
+                Err(e) => {
+                    ensure!(!room && e.error == EBUSY && e.value == frame.piece(0)?);
+                    return Ok(());
+                }
+            }
+        } else {
+            let mut chain = self.rig.tx.producer.chain();
+            let mut fits = true;
+
+            if frame.context {
+                fits = chain.push_context(()).is_ok();
+            }
+
+            for i in 0..frame.count {
+                match chain.push(frame.piece(i)?, ()) {
+                    Ok(()) => {}
+                    Err(e) => {
+                        ensure!(e.error == EBUSY && e.value == frame.piece(i)?);
+                        fits = false;
+                    }
+                }
+            }
+            ensure!(fits == room);
+
+            if !fits || self.random.below(4) == 0 {
+                let mut back = 0;
+
+                if self.random.below(2) == 0 {
+                    chain.rollback(|piece| back += usize::from(!piece.is_empty()));
+                    ensure!(!fits || back == frame.count);
+                }
+                return Ok(());
+            }
+
+            chain.commit()?;
+        }
+
+        self.posted.push(frame)?;
+        self.sent.push(frame)
+    }
+
+    /// What the device has sent is what was posted, in order.
+    fn look_at_wire(&mut self) -> Result {
+        while let Some(bytes) = self.rig.out.next_sent() {
+            ensure!(self.sent.pop().ok_or(EIO)?.is(&bytes)?);
+        }
+
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Result {
+        for _ in 0..self.random.below(6) {
+            let Some(bytes) = self.rig.reap()? else {
+                break;
+            };
+
+            // It was sent before it came back.
+            self.look_at_wire()?;
+            ensure!(self.posted.left().len() > self.sent.left().len());
+            ensure!(self.posted.pop().ok_or(EIO)?.is(&bytes)?);
+        }
+
+        Ok(())
+    }
+
+    fn arrive(&mut self) -> Result {
+        if self.arrived.left().len() >= 12 {
+            return Ok(());
+        }
+
+        let mut frame = Expected {
+            seed: self.seed,
+            count: 1,
+            ..Expected::default()
+        };
+
+        frame.pieces[0] = 1 + match self.random.below(4) {
+            0 => self.random.below(4 * BUF),
+            _ => self.random.below(100),
+        };
+        self.seed += 1;
+        self.rig.into.receive(&frame.piece(0)?)?;
+        self.arrived.push(frame)
+    }
+
+    fn receive(&mut self) -> Result {
+        for _ in 0..self.random.below(6) {
+            let take = self.random.below(4) == 0;
+            let Some(frame) = self.rig.rx.consumer.receive() else {
+                break;
+            };
+            let expected = self.arrived.pop().ok_or(EIO)?;
+            let len = frame.len();
+            let mut all = KVec::with_capacity(len.max(BUF), GFP_KERNEL)?;
+
+            if take {
+                for buf in frame.take() {
+                    let left = len - all.len();
+
+                    all.extend_from_slice(&buf[..left.min(BUF)], GFP_KERNEL)?;
+                }
+            } else {
+                for piece in frame.pieces() {
+                    all.extend_from_slice(piece, GFP_KERNEL)?;
+                }
+                frame.recycle();
+            }
+
+            ensure!(expected.is(&all)?);
+        }
+
+        Ok(())
+    }
+
+    /// Stops the devices and starts them again, with other rings if `resize` says so.
+    fn restart(&mut self, resize: bool) -> Result {
+        ensure!(self.rig.enclosure.stop() == Outcome::Stopped);
+        self.look_at_wire()?;
+
+        let mut back = KVec::new();
+        let mut keep = |piece: KVec<u8>| back.push(piece, GFP_KERNEL).unwrap_or(());
+
+        if resize {
+            // CAST: A few.
+            let len = 8 << self.random.below(4) as u32;
+
+            self.rig.tx.resize(len, &mut keep)?;
+            self.rig.rx.resize(len, drop)?;
+        }
+
+        self.rig.enclosure.start()?;
+        self.rig.start(keep)?;
+
+        // All that was posted came back, in order.
+        let mut back = back.iter();
+
+        while let Some(frame) = self.posted.pop() {
+            for i in 0..frame.count {
+                ensure!(back.next() == Some(&frame.piece(i)?));
+            }
+        }
+        ensure!(back.next().is_none());
+        self.sent.clear();
+
+        // What has not been received is lost.
+        self.rig.into.forget_received();
+        self.arrived.clear();
+        Ok(())
+    }
+}
+
+/// Whatever the device says, no buffer is lost and the rings go on.
+fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
+    let script = Script::new(model)
+        .fate(Fate::within(4).lies(2))
+        .seed(seed);
+
+    with_rig::<K>(script, 16, |rig| {
+        let mut random = Random(seed | 1);
+        let (mut sent, mut received, mut restarts) = (0, 0, 0);
+        let mut idle = 0;
+
+        while sent + received < LIES {
+            while rig.tx.producer.refresh() > 0 {
+                // CAST: Small.
+                rig.post(&pattern(sent, 1 + random.below(90))?)?;
+            }
+            rig.tx.producer.kick()?;
+            rig.into.receive(&pattern(received, 1 + random.below(2 * BUF))?)?;
+            // CAST: Small.
+            rig.wait(random.below(5) as u32);
+
+            let before = sent + received;
+
+            while rig.out.next_sent().is_some() {}
+            while rig.reap()?.is_some() {
+                sent += 1;
+            }
+            while let Some(bytes) = rig.receive()? {
+                // CAST: Widening.
+                ensure!(bytes.len() <= rig.rx.producer.len() as usize * BUF);
+                received += 1;
+            }
+            rig.fill()?;
+
+            ensure!(rig.tx.consumer.posted() + rig.tx.producer.refresh() < rig.tx.producer.len());
+            ensure!(rig.rx.consumer.posted() + rig.rx.producer.refresh() < rig.rx.producer.len());
+
+            // Of some it never says that it is done with them.
+            idle = if sent + received == before { idle + 1 } else { 0 };
+
+            if idle > 20 {
+                ensure!(rig.enclosure.stop() == Outcome::Stopped);
+                rig.enclosure.start()?;
+                rig.start(drop)?;
+                rig.into.forget_received();
+                idle = 0;
+                restarts += 1;
+            }
+        }
+
+        pr_info!(
+            "ring lies by {}, {model:?}, seed {seed}: {sent} sent, {received} received, \
+             {} malformed, {restarts} restarts\n",
+            K::NAME,
+            rig.rx.consumer.malformed()
+        );
+        ensure!(rig.rx.consumer.malformed() > 0);
+
+        // It accesses what it has said to be done with.
+        rig.sim.take_faults()?;
+        Ok(())
+    })
+}
