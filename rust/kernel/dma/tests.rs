@@ -7,6 +7,7 @@ mod configured;
 mod enclosure;
 mod managed;
 mod oneshot;
+mod pool;
 mod streaming;
 
 use super::fixture::{
