@@ -387,24 +387,22 @@ impl<'a, T> PoolBox<'a, T> {
         }
     }
 
+    /// Returns whose block it is.
+    #[inline]
+    pub(super) fn dma(&self) -> Configured<'a> {
+        self.block.pool.dma
+    }
+
     /// Returns where the device finds the block once it is submitted.
-    #[cfg_attr(
-        not(CONFIG_RUST_DMA_KUNIT_TEST),
-        expect(dead_code, reason = "for protocols")
-    )]
     #[inline]
     pub(super) fn raw_address(&self) -> DmaAddress {
         self.block.addr
     }
 
-    /// Returns how many bytes the device may access once it is submitted.
-    #[cfg_attr(
-        not(CONFIG_RUST_DMA_KUNIT_TEST),
-        expect(dead_code, reason = "for protocols")
-    )]
+    /// Returns where the CPU finds it, also while the device may access it.
     #[inline]
-    pub(super) const fn len(&self) -> usize {
-        size_of::<T>()
+    pub(super) fn as_ptr(&self) -> *mut T {
+        self.block.ptr.as_ptr().cast()
     }
 }
 

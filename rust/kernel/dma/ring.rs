@@ -151,7 +151,10 @@ pub use self::{
         Frame,
         Taken, //
     },
-    piece::Piece,
+    piece::{
+        Fragment,
+        Piece, //
+    },
     producer::{
         Chain,
         Producer, //

@@ -11,7 +11,8 @@ use super::{
     },
     memory::{
         Layout,
-        Memory, //
+        Memory,
+        Slot, //
     },
     piece::Held,
     Descriptor,
@@ -61,6 +62,10 @@ struct Partial {
 unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Send for Consumer<'a, Q, P> {}
 
 impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
+    /// How many bytes the ring needs for a descriptor, apart from the descriptor itself. (One that
+    /// sends needs two more, for the number of pieces.)
+    pub const SLOT_SIZE: usize = size_of::<Slot<P>>();
+
     pub(super) fn new(memory: Arc<Memory<'a, Q, P>>) -> Self {
         // INVARIANT: A new ring is empty.
         Self {

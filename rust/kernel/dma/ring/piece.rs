@@ -8,7 +8,8 @@ use super::super::{
     Configured,
     Direction,
     DmaAddress,
-    MapAttrs, //
+    MapAttrs,
+    PoolBox, //
 };
 use crate::prelude::*;
 
@@ -52,7 +53,7 @@ mod private {
 pub(super) use private::Held;
 
 /// What can be posted: a [`Buffer`], which is mapped when it is posted and unmapped when it is
-/// taken.
+/// taken, or a [`Fragment`].
 pub trait Piece<'a, D: Direction>: private::Held<'a, D> {}
 
 impl<'a, D: Direction, T: private::Held<'a, D>> Piece<'a, D> for T {}
@@ -93,5 +94,111 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     #[inline]
     fn as_ptr(&self) -> *const u8 {
         Buffer::as_ptr(self)
+    }
+}
+
+/// A buffer, or a block of a [`Pool`](super::super::Pool), which is never mapped: for frames whose
+/// heads are made by the driver.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{ring::{Descriptor, Producer, Queue}, ToDevice}, prelude::*};
+/// use kernel::dma::{ring::Fragment, Pool};
+///
+/// type Head = [u8; 16];
+///
+/// fn send<'a, Q>(
+///     tx: &mut Producer<'a, Q, Fragment<'a, KVec<u8>, Head>>,
+///     heads: &'a Pool<'a, Head>,
+///     body: KVec<u8>,
+/// ) -> Result
+/// where
+///     Q: Queue<Direction = ToDevice>,
+///     Q::Descriptor: Descriptor<Options = ()>,
+/// {
+///     let mut head = heads.alloc(GFP_KERNEL)?;
+///     let mut frame = tx.chain();
+///
+///     head[0] = 0x45;
+///     frame.push(Fragment::Block(head), ())?;
+///     frame.push(Fragment::Buffer(body), ())?;
+///     frame.commit()?;
+///     tx.kick()
+/// }
+/// ```
+pub enum Fragment<'a, B, T> {
+    /// A buffer.
+    Buffer(B),
+    /// A block.
+    Block(PoolBox<'a, T>),
+}
+
+// SAFETY: A block can be accessed by its device, in both directions, as long as it isn't freed; who
+// has the `PoolBox` decides about that. It is never empty. The rest is as for `B`.
+unsafe impl<'a, D, B, T> Held<'a, D> for Fragment<'a, B, T>
+where
+    D: Direction,
+    B: Buffer,
+    T: FromBytes + IntoBytes + Send + 'static,
+{
+    /// # Errors
+    ///
+    /// [`EINVAL`] for a block of another device.
+    #[inline]
+    fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress> {
+        match self {
+            Self::Buffer(buf) => Held::<D>::map(buf, dma),
+            Self::Block(block) => {
+                if !core::ptr::eq(block.dma().device().as_raw(), dma.device().as_raw()) {
+                    return Err(EINVAL);
+                }
+
+                streaming::hand_over(block.as_ptr().cast());
+                Ok(block.raw_address())
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress) {
+        match self {
+            // SAFETY: By the safety requirements.
+            Self::Buffer(buf) => unsafe { Held::<D>::unmap(buf, dma, addr) },
+            Self::Block(block) => streaming::hand_over(block.as_ptr().cast()),
+        }
+    }
+
+    #[inline]
+    unsafe fn sync_for_cpu(&mut self, dma: Configured<'a>, addr: DmaAddress, len: usize) {
+        match self {
+            // SAFETY: By the safety requirements.
+            Self::Buffer(buf) => unsafe { Held::<D>::sync_for_cpu(buf, dma, addr, len) },
+            Self::Block(block) => streaming::hand_over(block.as_ptr().cast()),
+        }
+    }
+
+    #[inline]
+    fn hand_over(&mut self) {
+        match self {
+            Self::Buffer(buf) => Held::<D>::hand_over(buf),
+            Self::Block(block) => streaming::hand_over(block.as_ptr().cast()),
+        }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Self::Buffer(buf) => Held::<D>::len(buf),
+            Self::Block(_) => size_of::<T>(),
+        }
+    }
+
+    #[inline]
+    fn as_ptr(&self) -> *const u8 {
+        match self {
+            Self::Buffer(buf) => Held::<D>::as_ptr(buf),
+            Self::Block(block) => block.as_ptr().cast(),
+        }
     }
 }

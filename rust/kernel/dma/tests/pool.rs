@@ -104,7 +104,7 @@ mod cases {
             let mut block = pool.alloc(GFP_KERNEL)?;
             let address = block.raw_address();
 
-            ensure!(*block == EMPTY && block.len() == 64);
+            ensure!(*block == EMPTY);
             *block = FULL;
             drop(block);
 

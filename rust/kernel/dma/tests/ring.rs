@@ -817,7 +817,7 @@ mod cases {
     /// A slot is as small as the C driver's buffer info, and halves don't share cache lines.
     #[test]
     fn sizes() -> Result {
-        ensure!(Consumer::<'_, Receiver, RxBuf>::SLOT == 16);
+        ensure!(Consumer::<'_, Receiver, RxBuf>::SLOT_SIZE == 16);
         ensure!(align_of::<Consumer<'_, Receiver, RxBuf>>() >= 64);
         Ok(())
     }
