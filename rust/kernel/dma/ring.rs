@@ -20,7 +20,7 @@
 //!   is quarantined as a whole (see [`Streaming`](super::Streaming)).
 //! - A ring has two halves, [`Producer`] and [`Consumer`], for two contexts without a lock between
 //!   them. What they share are two counters, each written by one of them.
-//! - A frame may have several pieces: [`Producer::chain`] posts all of them or none, and
+//! - A frame may have several pieces: [`Producer::new_chain`] posts all of them or none, and
 //!   [`Consumer::reap`] and [`Consumer::receive`] hand them out together.
 //! - Received frames stay mapped: the driver looks at the bytes, and then leaves the buffer in its
 //!   slot, from where [`Producer::refill`] posts it again, or takes it. So in steady state nothing is

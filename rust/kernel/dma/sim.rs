@@ -13,6 +13,8 @@
 //! - the k-th mapping or allocation fails, or the address space ends, where the test wants it;
 //! - a device ([`CopyEngine`], [`RingConsumer`]) does what its [`Script`] says: late, out of order,
 //!   twice, never, with lies about lengths and indexes; it may refuse to stop, or be gone;
+//! - loads and stores are reordered where no barrier keeps them from it, if the script says so
+//!   ([`Script::weak_order`]);
 //! - all calls and bytes are counted ([`Counters`]), and what is left mapped at the end is reported
 //!   with who mapped it.
 //!
@@ -28,12 +30,16 @@
 //! C header: [`include/linux/dma-map-ops.h`](srctree/include/linux/dma-map-ops.h)
 
 mod addresses;
+pub(super) mod barrier;
 mod bus;
 mod copy_engine;
 mod device;
 mod faults;
 mod ops;
+mod order;
+mod queue;
 mod ring_consumer;
+mod ring_queue;
 mod schedule;
 mod site;
 #[cfg(CONFIG_RUST_DMA_KUNIT_TEST)]
@@ -47,13 +53,25 @@ pub use self::{
     },
     faults::Fault,
     ring_consumer::RingConsumer,
+    ring_queue::{
+        OwnedReceiver,
+        OwnedReceiverDescriptor,
+        OwnedSendDescriptor,
+        OwnedSender,
+        Receiver,
+        ReceiverDescriptor,
+        RingStopper,
+        SendDescriptor,
+        Sender, //
+    },
     schedule::{
         Fate,
         Stop, //
     },
     views::{
         CPU_POISON,
-        DEVICE_POISON, //
+        DEVICE_POISON,
+        LATE_POISON, //
     },
 };
 
@@ -153,6 +171,7 @@ pub struct Script {
     stop: Stop,
     smallest_mask: DmaMask,
     address_space: usize,
+    weak_order: bool,
 }
 
 impl Script {
@@ -166,6 +185,7 @@ impl Script {
             stop: Stop::Works,
             smallest_mask: DmaMask::new::<24>(),
             address_space: 2 << 20,
+            weak_order: false,
         }
     }
 
@@ -175,7 +195,7 @@ impl Script {
         self
     }
 
-    /// What [`Fate::within`] draws from.
+    /// What [`Fate::within`] and [`Fate::lies`] draw from.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -203,6 +223,27 @@ impl Script {
     /// How many bytes can be mapped at the same time: 2 MiB if it isn't given.
     pub const fn address_space(mut self, bytes: usize) -> Self {
         self.address_space = bytes;
+        self
+    }
+
+    /// Whether loads and stores are reordered as far as no barrier keeps them from it. They aren't if
+    /// it isn't given.
+    ///
+    /// It is for descriptors of a [`RingConsumer`], and for what it writes to buffers:
+    ///
+    /// - When a descriptor is done, the CPU sees its flags at once, and only after its next
+    ///   `dma_rmb()` the length, and in memory that isn't synced the frame. Before, it sees
+    ///   [`LATE_POISON`], as a CPU that made these loads before that of the flags.
+    /// - The device sees descriptors as they were at the CPU's last `dma_wmb()`, or when it last wrote
+    ///   a register: as with stores that the CPU makes later than that of the flags. Flags with
+    ///   [`RingConsumer::OWN`] it sees at once.
+    ///
+    /// Registers are written as with `writel()`, hence are a write barrier, and are read as with
+    /// `readl_relaxed()`, hence are none. The barriers are those of `kernel::dma`; the bus doesn't
+    /// hear of others. That other code on the machine executes them, too, can hide a mistake, but
+    /// never makes one.
+    pub const fn weak_order(mut self, weak: bool) -> Self {
+        self.weak_order = weak;
         self
     }
 
@@ -501,6 +542,11 @@ impl Sim {
         self.bus.lock().access(addr, bytes, stopped)
     }
 
+    /// The driver writes a register: its stores before come before.
+    fn order_stores(&self) {
+        self.bus.lock().order_stores();
+    }
+
     /// Returns a seed for one more device: two of them don't draw the same delays.
     fn next_seed(&self) -> u64 {
         // CAST: Widening.
@@ -560,7 +606,13 @@ impl Sim {
     /// # Safety
     ///
     /// `dev` must be a valid device that is not bound, and must not be used after `self` is gone.
+    /// `self` must not go before [`finish()`](Self::finish).
     unsafe fn adopt(&self, dev: *mut bindings::device) {
+        if self.script.weak_order {
+            // SAFETY: By the safety requirements: `finish()` disconnects it.
+            unsafe { barrier::connect(self) };
+        }
+
         // SAFETY: By the safety requirements nobody else uses the device.
         unsafe {
             let this: &Device = Device::from_raw(dev);
@@ -577,6 +629,10 @@ impl Sim {
     ///
     /// `dev` must be a device that was put on the bus and is not bound any more.
     unsafe fn finish(self: &Arc<Self>, dev: *mut bindings::device) -> Result {
+        if self.script.weak_order {
+            barrier::disconnect();
+        }
+
         let mut clean = self.dismiss_devices();
 
         if self.disconnect() {
@@ -786,7 +842,7 @@ pub(super) fn run_set_up(
 
     fixture::on_platform_device(
         setup,
-        // SAFETY: The device is not bound yet, and goes before `sim` does.
+        // SAFETY: The device is not bound yet, and goes, as the call of `finish()`, before `sim` does.
         |dev| unsafe { sim.adopt(dev) },
         &mut |pdev| body(pdev, &sim),
         // SAFETY: The device is on the bus, and is not bound any more.

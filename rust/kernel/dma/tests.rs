@@ -8,6 +8,7 @@ mod enclosure;
 mod managed;
 mod oneshot;
 mod pool;
+mod ring;
 mod streaming;
 
 use super::fixture::{

@@ -118,7 +118,7 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
 ///     Q::Descriptor: Descriptor<Options = ()>,
 /// {
 ///     let mut head = heads.alloc(GFP_KERNEL)?;
-///     let mut frame = tx.chain();
+///     let mut frame = tx.new_chain();
 ///
 ///     head[0] = 0x45;
 ///     frame.push(Fragment::Block(head), ())?;

@@ -43,6 +43,7 @@ type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 ///   `&mut self`. `tail` and `head` are at most `usable()` apart.
 /// - If the device only reads, those slots are empty, but for pieces of a chain that isn't committed,
 ///   which begins at `tail`.
+/// - If the device looks at own bits, the status word at `tail` is zero.
 ///
 /// # Examples
 ///
@@ -284,6 +285,12 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     #[inline]
     unsafe fn post_slots(&mut self, end: u32, status: u32, _open: Option<Open>) {
         if matches!(Q::PUBLISH, Publish::OwnBit) {
+            // Where the device stops. What a chain that came to nothing has left there may look as if
+            // it were the device's.
+            //
+            // SAFETY: One descriptor is always free.
+            unsafe { self.layout.set_status(end, 0) };
+
             // Ordering 2: descriptor before own bit.
             dma_wmb();
 
@@ -345,7 +352,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
     ///     Q: Queue<Direction = ToDevice>,
     ///     Q::Descriptor: Descriptor<Options = ()>,
     /// {
-    ///     let mut frame = tx.chain();
+    ///     let mut frame = tx.new_chain();
     ///
     ///     // If one of them can't be posted, the other isn't either.
     ///     frame.push(head, ())?;
@@ -355,7 +362,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
     /// }
     /// ```
     #[inline]
-    pub fn chain(&mut self) -> Chain<'_, 'a, Q, P> {
+    pub fn new_chain(&mut self) -> Chain<'_, 'a, Q, P> {
         Chain {
             end: self.tail,
             status: 0,

@@ -8,6 +8,7 @@ use super::{
         Fault,
         Record, //
     },
+    order::Order,
     site::Site,
     views::{
         Kind,
@@ -116,6 +117,9 @@ pub(super) struct Bus {
     addresses: [Addresses; 2],
     live: KVec<Mapping>,
     graves: KVec<Grave>,
+    /// How many graves there were, also those that others have taken the place of.
+    buried: usize,
+    order: Order,
     faults: KVec<Record>,
     fault_count: usize,
     pub(super) counters: Counters,
@@ -135,6 +139,8 @@ impl Bus {
             addresses: [Addresses::new(), Addresses::new()],
             live: KVec::new(),
             graves: KVec::new(),
+            buried: 0,
+            order: Order::new(script.weak_order),
             faults: KVec::new(),
             fault_count: 0,
             counters: Counters::default(),
@@ -559,6 +565,11 @@ impl Bus {
     fn bury(&mut self, at: usize, take: bool) {
         let len = self.live[at].len;
 
+        // Of what is not mapped any more nothing comes late.
+        let range = self.live[at].range();
+
+        self.order.settle(&mut self.live, range);
+
         if take {
             self.take_back(at, 0..len);
         }
@@ -571,24 +582,31 @@ impl Bus {
 
         self.counters.live -= 1;
 
-        if self.graves.len() == GRAVES {
-            let _ = self.graves.remove(0);
+        let grave = Grave {
+            range: mapping.range(),
+            site: mapping.site,
+        };
+
+        // Instead of the oldest, if there are enough.
+        match self.graves.get_mut(self.buried % GRAVES) {
+            Some(oldest) => *oldest = grave,
+            None => {
+                let _ = self.graves.push(grave, GFP_ATOMIC);
+            }
         }
 
-        let _ = self.graves.push(
-            Grave {
-                range: mapping.range(),
-                site: mapping.site,
-            },
-            GFP_ATOMIC,
-        );
+        self.buried += 1;
     }
 
     /// Who mapped an address that is not mapped any more.
     fn past(&self, addr: u64) -> Option<Site> {
-        self.graves
-            .iter()
-            .rev()
+        let (newer, older) = self
+            .graves
+            .split_at(self.graves.len().min(self.buried % GRAVES));
+
+        let mut last_first = Iterator::chain(newer.iter().rev(), older.iter().rev());
+
+        last_first
             .find(|grave| grave.range.contains(&addr))
             .map(|grave| grave.site)
     }
@@ -694,6 +712,10 @@ impl Bus {
         let outcome = if stopped {
             Err(Fault::AfterStop)
         } else {
+            // A device sees what it wrote, and what it writes again doesn't come late.
+            // CAST: Widening.
+            self.order
+                .settle(&mut self.live, addr..addr.saturating_add(len as u64));
             self.access_mapped(addr, &mut bytes)
         };
 
@@ -709,7 +731,33 @@ impl Bus {
             });
         }
 
+        if outcome.is_ok() {
+            self.order.accessed(&mut self.live, addr, &mut bytes);
+        }
+
         outcome.is_ok()
+    }
+
+    /// From now on a device sees the CPU's stores to these bytes when barriers order them.
+    pub(super) fn hold_stores(&mut self, addr: u64, len: usize) -> Result {
+        self.order.hold_stores(addr, len)?;
+        self.order_stores();
+        Ok(())
+    }
+
+    /// Takes it back.
+    pub(super) fn release_stores(&mut self, addr: u64) {
+        self.order.release_stores(addr);
+    }
+
+    /// The CPU's stores so far come before those from now on.
+    pub(super) fn order_stores(&mut self) {
+        self.order.order_stores(&mut self.live);
+    }
+
+    /// The CPU's loads so far come before those from now on.
+    pub(super) fn order_loads(&mut self) {
+        self.order.order_loads(&mut self.live);
     }
 
     fn access_mapped(&mut self, addr: u64, bytes: &mut Access<'_>) -> Result<(), Fault> {
@@ -742,8 +790,10 @@ impl Bus {
             call = Some(mapping.call);
 
             match bytes {
-                Access::Read(to) => mapping.read(start, &mut to[part])?,
-                Access::Write(from) => mapping.write(start, &from[part])?,
+                Access::Read(to) | Access::ReadNow(to) => mapping.read(start, &mut to[part])?,
+                Access::Write(from) | Access::WriteLate(from) => {
+                    mapping.write(start, &from[part])?
+                }
             }
         }
 
@@ -754,19 +804,23 @@ impl Bus {
 /// An access of the device.
 pub(super) enum Access<'b> {
     Read(&'b mut [u8]),
+    /// Reads what the CPU has stored, whether a barrier orders it or not.
+    ReadNow(&'b mut [u8]),
     Write(&'b [u8]),
+    /// Writes what the CPU, where memory is weakly ordered, doesn't see before a barrier.
+    WriteLate(&'b [u8]),
 }
 
 impl Access<'_> {
     fn len(&self) -> usize {
         match self {
-            Self::Read(bytes) => bytes.len(),
-            Self::Write(bytes) => bytes.len(),
+            Self::Read(bytes) | Self::ReadNow(bytes) => bytes.len(),
+            Self::Write(bytes) | Self::WriteLate(bytes) => bytes.len(),
         }
     }
 
     fn writes(&self) -> bool {
-        matches!(self, Self::Write(_))
+        matches!(self, Self::Write(_) | Self::WriteLate(_))
     }
 }
 

@@ -135,9 +135,10 @@ impl CopyEngine {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for [`Fate::reports_at`]: there are no descriptors. [`ENOMEM`].
+    /// [`EINVAL`] for [`Fate::reports_at`], [`Fate::ends`] and [`Fate::unreported`]: there are no
+    /// descriptors. [`ENOMEM`].
     pub fn then(&self, fate: Fate) -> Result {
-        if fate.elsewhere.is_some() {
+        if fate.is_about_descriptors() {
             pr_err!("dma-sim: a copy engine has no descriptors to report in\n");
             return Err(EINVAL);
         }

@@ -71,6 +71,11 @@ impl<T: Copy> Worker<T> {
         self.stopped
     }
 
+    /// Whether the device goes on by itself, whatever it has said.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.gone && (!self.stopped || self.stop == Stop::Lies)
+    }
+
     /// Stops the device, in the way that the script has for it.
     pub(super) fn stop(&mut self) {
         match self.stop {

@@ -138,7 +138,8 @@ unsafe extern "C" fn alloc(
 
     // SAFETY: By the safety requirements.
     let (sim, limits) = unsafe { (sim(dev), limits(dev, true)) };
-    let mapped = sim.bus.lock().allocate(memory.cast(), len, &limits);
+    // What is left of the last page is not for the device.
+    let mapped = sim.bus.lock().allocate(memory.cast(), size, &limits);
 
     match mapped {
         Ok(addr) => {
@@ -168,7 +169,7 @@ unsafe extern "C" fn free(
     let len = size.checked_next_multiple_of(PAGE_SIZE).unwrap_or(size);
     // SAFETY: By the safety requirements.
     let sim = unsafe { sim(dev) };
-    let released = sim.bus.lock().release(memory.cast(), handle, len);
+    let released = sim.bus.lock().release(memory.cast(), handle, size);
 
     if released {
         // SAFETY: It was allocated by `alloc()` with this length.

@@ -8,13 +8,16 @@ use super::{
         Device,
         Worker, //
     },
+    queue::Queue,
     schedule::{
         Event,
-        Fate, //
+        Fate,
+        Place, //
     },
     Sim, //
 };
 use crate::{
+    device,
     dma::{
         DmaAddress,
         Untrusted, //
@@ -22,6 +25,7 @@ use crate::{
     new_spinlock_irq,
     prelude::*,
     sync::{
+        aref::ARef,
         Arc,
         SpinLockIrq, //
     }, //
@@ -29,6 +33,10 @@ use crate::{
 
 /// The size of a descriptor, in bytes.
 const DESCRIPTOR: usize = 16;
+
+/// Where in a descriptor its length is, and its flags.
+const LENGTH: usize = 8;
+const FLAGS: usize = 12;
 
 /// The longest frame, in bytes.
 const MAX_FRAME: usize = 64 << 10;
@@ -43,11 +51,25 @@ const MAX_FRAME: usize = 64 << 10;
 ///  12   4  flags
 /// ```
 ///
-/// The driver writes descriptors and then the tail, the index of the first one that is not ready.
-/// For each up to there the device reads a frame from the buffer and sends it, or
-/// ([`WRITE`](Self::WRITE)) writes the next received frame to it; in which order is up to the
-/// script. Then it writes the descriptor back, with [`DONE`](Self::DONE), and interrupts. What is
-/// sent is received again if [`loopback`](Self::loopback) says so.
+/// How the driver publishes descriptors is up to it. It writes the tail, the index of the first one
+/// that is not ready ([`set_ring`](Self::set_ring), [`doorbell`](Self::doorbell)). Or it sets
+/// [`OWN`](Self::OWN) in each that is ready ([`set_ring_owned`](Self::set_ring_owned)): the device
+/// looks at the next one at each tick, and when it is poked ([`poke`](Self::poke)).
+///
+/// The device gathers the bytes of a frame from the buffers of descriptors up to one with
+/// [`END`](Self::END), and sends it. To a descriptor with [`WRITE`](Self::WRITE) it writes the next
+/// received frame; one that is longer than the buffer goes on in the next such descriptor, and the
+/// one that has the last byte is marked with `END`. A descriptor with [`CONTEXT`](Self::CONTEXT)
+/// has no memory, and belongs to no frame. What is sent is received again if
+/// [`loopback`](Self::loopback) says so.
+///
+/// The device carries descriptors out one by one, when the script says so. Each that is carried out
+/// it writes back: the length, and `DONE` as its flags, with `END` if a frame ends there. Then it
+/// interrupts. Fates that let descriptors overtake each other mix up the parts of frames that are in
+/// several.
+///
+/// A descriptor that was reported isn't touched any more, also if that was a lie: from then on its
+/// buffer may be the driver's.
 ///
 /// What its methods do is what a driver's accesses to registers do, except for those that say that
 /// they are for the test.
@@ -72,6 +94,7 @@ const MAX_FRAME: usize = 64 << 10;
 #[pin_data]
 pub struct RingConsumer {
     sim: Arc<Sim>,
+    dev: ARef<device::Device>,
     #[pin]
     state: SpinLockIrq<State>,
 }
@@ -79,11 +102,28 @@ pub struct RingConsumer {
 struct State {
     base: DmaAddress,
     entries: usize,
+    /// The first descriptor that the driver has not published, as far as the device knows.
     tail: usize,
-    worker: Worker<usize>,
+    /// With `OWN`: whether the device has taken a descriptor. Else it is empty.
+    taken: KVec<bool>,
+    worker: Worker<Request>,
     loopback: bool,
-    received: KVec<KVec<u8>>,
-    sent: KVec<KVec<u8>>,
+    received: Queue<KVec<u8>>,
+    /// How many bytes of the first received frame are in memory already.
+    written: usize,
+    /// What is to become the next frame that is sent.
+    gathered: KVec<u8>,
+    sent: Queue<KVec<u8>>,
+}
+
+/// A descriptor that is to be carried out.
+#[derive(Clone, Copy)]
+struct Request {
+    index: usize,
+    /// If the device has read it already: what was in it.
+    read: Option<[u8; DESCRIPTOR]>,
+    /// When it was carried out: whether a frame ends there.
+    ends: bool,
 }
 
 /// Returns the `N` bytes from `at` on.
@@ -101,11 +141,46 @@ impl State {
         self.base
             .wrapping_add(index.wrapping_mul(DESCRIPTOR) as DmaAddress)
     }
+
+    /// A frame is there to be sent; where it goes is up to the test.
+    fn send(&mut self) -> Result {
+        let frame = core::mem::take(&mut self.gathered);
+
+        if self.loopback {
+            self.received.push(frame)
+        } else {
+            self.sent.push(frame)
+        }
+    }
+
+    /// Forgets the ring, and what is half done.
+    fn forget_ring(&mut self) {
+        self.base = 0;
+        self.entries = 0;
+        self.tail = 0;
+        self.taken = KVec::new();
+        self.gathered = KVec::new();
+
+        if core::mem::take(&mut self.written) > 0 {
+            self.received.pop();
+        }
+    }
 }
 
 impl RingConsumer {
     /// The driver asks the device to write the buffer.
     pub const WRITE: u32 = 1;
+
+    /// A frame ends with this buffer. Set by the driver where the device sends, and by the device
+    /// in what it writes back.
+    pub const END: u32 = 1 << 1;
+
+    /// There is no buffer: the device does nothing but say that it is done.
+    pub const CONTEXT: u32 = 1 << 2;
+
+    /// The descriptor is the device's, until it is done. Only for a ring that was made known by
+    /// [`set_ring_owned`](Self::set_ring_owned).
+    pub const OWN: u32 = 1 << 30;
 
     /// The device is done with the buffer.
     pub const DONE: u32 = 1 << 31;
@@ -122,12 +197,15 @@ impl RingConsumer {
             base: 0,
             entries: 0,
             tail: 0,
+            taken: KVec::new(),
             worker: Worker::new(sim),
             loopback: false,
-            received: KVec::new(),
-            sent: KVec::new(),
+            received: Queue::new(),
+            written: 0,
+            gathered: KVec::new(),
+            sent: Queue::new(),
         };
-        let this = Arc::pin_init(Self::init(sim.clone(), state), GFP_KERNEL)?;
+        let this = Arc::pin_init(Self::init(sim.clone(), sim.device()?, state), GFP_KERNEL)?;
 
         sim.attach(this.clone())?;
         Ok(this)
@@ -135,11 +213,17 @@ impl RingConsumer {
 
     // One place, hence one lockdep class.
     #[inline(never)]
-    fn init(sim: Arc<Sim>, state: State) -> impl PinInit<Self> {
+    fn init(sim: Arc<Sim>, dev: ARef<device::Device>, state: State) -> impl PinInit<Self> {
         pin_init!(Self {
             sim,
+            dev,
             state <- new_spinlock_irq!(state),
         })
+    }
+
+    /// Returns the device whose addresses it uses.
+    pub(super) fn device(&self) -> &device::Device {
+        &self.dev
     }
 
     /// Says what becomes of the next descriptor that has no fate yet. For the test.
@@ -175,17 +259,28 @@ impl RingConsumer {
         let mut copy = KVec::with_capacity(frame.len(), GFP_ATOMIC)?;
 
         copy.extend_from_slice(frame, GFP_ATOMIC)?;
-        Ok(self.state.lock().received.push(copy, GFP_ATOMIC)?)
+        self.state.lock().received.push(copy)
+    }
+
+    /// Throws away the frames that wait for a descriptor. For the test.
+    ///
+    /// Context: any.
+    pub fn forget_received(&self) {
+        let mut state = self.state.lock();
+
+        state.received = Queue::new();
+        state.written = 0;
     }
 
     /// Takes the first frame that the device has sent, and not looped back. For the test.
     ///
     /// Context: any.
     pub fn next_sent(&self) -> Option<KVec<u8>> {
-        self.state.lock().sent.remove(0).ok()
+        self.state.lock().sent.pop()
     }
 
-    /// Tells the device where its ring is, and how many descriptors it has.
+    /// Tells the device where its ring is, and how many descriptors it has. They are published by
+    /// [`doorbell`](Self::doorbell).
     ///
     /// Context: any.
     ///
@@ -193,24 +288,63 @@ impl RingConsumer {
     ///
     /// - [`EINVAL`] for less than two descriptors: a ring is never full;
     /// - [`EBUSY`] if the device is at work;
-    /// - [`ENODEV`] if it is gone, [`ESHUTDOWN`] if it has stopped.
+    /// - [`ENODEV`] if it is gone, [`ESHUTDOWN`] if it has stopped;
+    /// - [`ENOMEM`].
     pub fn set_ring(&self, base: DmaAddress, entries: usize) -> Result {
-        let mut state = self.state.lock();
-
-        state.worker.check()?;
-
         if entries < 2 {
             return Err(EINVAL);
         }
+
+        self.set(base, entries, KVec::new())
+    }
+
+    /// Tells the device where its ring is, and how many descriptors it has. They are published by
+    /// [`OWN`](Self::OWN).
+    ///
+    /// The device takes one that it owns only once: it must be done with it before. When it can't
+    /// access a buffer, that is never.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] for no descriptors;
+    /// - [`EBUSY`] if the device is at work;
+    /// - [`ENODEV`] if it is gone, [`ESHUTDOWN`] if it has stopped;
+    /// - [`ENOMEM`].
+    pub fn set_ring_owned(&self, base: DmaAddress, entries: usize) -> Result {
+        if entries == 0 {
+            return Err(EINVAL);
+        }
+
+        let taken = KVec::from_elem(false, entries, GFP_ATOMIC | __GFP_NOWARN)?;
+
+        self.set(base, entries, taken)
+    }
+
+    fn set(&self, base: DmaAddress, entries: usize, taken: KVec<bool>) -> Result {
+        let mut state = self.state.lock();
+
+        state.worker.check()?;
 
         if state.worker.schedule.pending() > 0 {
             return Err(EBUSY);
         }
 
+        self.forget_ring(&mut state);
+
+        let len = entries.checked_mul(DESCRIPTOR).ok_or(EINVAL)?;
+
+        self.sim.bus.lock().hold_stores(base, len)?;
         state.base = base;
         state.entries = entries;
-        state.tail = 0;
+        state.taken = taken;
         Ok(())
+    }
+
+    fn forget_ring(&self, state: &mut State) {
+        self.sim.bus.lock().release_stores(state.base);
+        state.forget_ring();
     }
 
     /// Tells the device that the descriptors before `tail` are ready.
@@ -219,17 +353,19 @@ impl RingConsumer {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if there is no such descriptor;
-    /// - [`ENODEV`] if it is gone, [`ESHUTDOWN`] if it has stopped;
+    /// - [`EINVAL`] if there is no such descriptor, or if they are published otherwise;
+    /// - [`ENODEV`] if the device is gone, [`ESHUTDOWN`] if it has stopped;
     /// - [`ENOMEM`]: the device takes no notice.
     pub fn doorbell(&self, tail: usize) -> Result {
         let mut state = self.state.lock();
 
         state.worker.check()?;
 
-        if tail >= state.entries {
+        if tail >= state.entries || !state.taken.is_empty() {
             return Err(EINVAL);
         }
+
+        self.sim.order_stores();
 
         let count = (tail + state.entries - state.tail) % state.entries;
 
@@ -238,12 +374,40 @@ impl RingConsumer {
         while state.tail != tail {
             let index = state.tail;
 
-            state.worker.schedule.ask(index)?;
+            state.worker.schedule.ask(Request {
+                index,
+                read: None,
+                ends: false,
+            })?;
             state.tail = (index + 1) % state.entries;
         }
 
         drop(state);
-        self.advance(0);
+        self.work();
+        Ok(())
+    }
+
+    /// Tells the device to look which descriptors it owns, without waiting for the next tick.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if there is no ring, or if its descriptors are published otherwise;
+    /// - [`ENODEV`] if the device is gone, [`ESHUTDOWN`] if it has stopped.
+    pub fn poke(&self) -> Result {
+        let mut state = self.state.lock();
+
+        state.worker.check()?;
+
+        if state.taken.is_empty() {
+            return Err(EINVAL);
+        }
+
+        self.sim.order_stores();
+        self.take_owned(&mut state);
+        drop(state);
+        self.work();
         Ok(())
     }
 
@@ -272,13 +436,25 @@ impl RingConsumer {
 
     /// Lets a device that has stopped take requests again.
     ///
+    /// It has forgotten its ring, and the parts of frames that it had written or gathered. Received
+    /// frames that were waiting still do.
+    ///
     /// Context: any.
     ///
     /// # Errors
     ///
     /// [`ENODEV`] if it is gone.
     pub fn restart(&self) -> Result {
-        self.state.lock().worker.restart()
+        let mut state = self.state.lock();
+        let had_stopped = state.worker.has_stopped();
+
+        state.worker.restart()?;
+
+        if had_stopped {
+            self.forget_ring(&mut state);
+        }
+
+        Ok(())
     }
 
     /// Returns whether the device has stopped. A tick passes.
@@ -293,101 +469,246 @@ impl RingConsumer {
         self.state.lock().worker.is_stopped()
     }
 
-    /// Carries out a descriptor; returns how many bytes were moved, or `None` if it has to wait.
-    fn carry_out(&self, state: &mut State, index: usize) -> Result<Option<usize>> {
-        let at = state.descriptor(index);
-        let mut descriptor = [0; DESCRIPTOR];
+    /// Takes the descriptors that the device owns, from the next one on.
+    fn take_owned(&self, state: &mut State) {
+        while state.worker.goes_on() && state.taken.get(state.tail) == Some(&false) {
+            let index = state.tail;
 
-        self.fetch(state, at, &mut descriptor)?;
-
-        let addr = u64::from_le_bytes(part(&descriptor, 0));
-        // CAST: Widening.
-        let len = u32::from_le_bytes(part(&descriptor, 8)) as usize;
-        let flags = u32::from_le_bytes(part(&descriptor, 12));
-
-        if flags & Self::WRITE != 0 {
-            let Ok(frame) = state.received.remove(0) else {
-                return Ok(None);
+            // Without room, or access, it looks again at the next tick.
+            let Ok(Some(descriptor)) = self.read_owned(state, index) else {
+                return;
             };
-            let moved = len.min(frame.len());
+            let asked = state.worker.schedule.ask(Request {
+                index,
+                read: Some(descriptor),
+                ends: false,
+            });
 
-            self.sim.access(
-                addr,
-                Access::Write(&frame[..moved]),
-                state.worker.has_stopped(),
-            );
-            return Ok(Some(moved));
+            if asked.is_err() {
+                return;
+            }
+
+            state.taken[index] = true;
+            state.tail = (index + 1) % state.entries;
         }
-
-        let mut frame = KVec::from_elem(0, len.min(MAX_FRAME), GFP_ATOMIC)?;
-
-        self.fetch(state, addr, &mut frame)?;
-
-        if state.loopback {
-            state.received.push(frame, GFP_ATOMIC)?;
-        } else {
-            state.sent.push(frame, GFP_ATOMIC)?;
-        }
-
-        Ok(Some(len))
     }
 
-    fn fetch(&self, state: &State, addr: DmaAddress, to: &mut [u8]) -> Result {
-        let stopped = state.worker.has_stopped();
+    /// Reads a descriptor if the device owns it.
+    fn read_owned(&self, state: &State, index: usize) -> Result<Option<[u8; DESCRIPTOR]>> {
+        let at = state.descriptor(index);
+        // CAST: Small.
+        let at_flags = at.wrapping_add(FLAGS as DmaAddress);
+        let mut descriptor = [0; DESCRIPTOR];
 
-        if self.sim.access(addr, Access::Read(to), stopped) {
+        // It is the store of the flags that publishes a descriptor.
+        self.fetch(state, at_flags, Access::ReadNow(&mut descriptor[FLAGS..]))?;
+
+        if u32::from_le_bytes(part(&descriptor, FLAGS)) & Self::OWN == 0 {
+            return Ok(None);
+        }
+
+        self.fetch(state, at, Access::Read(&mut descriptor[..FLAGS]))?;
+        Ok(Some(descriptor))
+    }
+
+    /// Carries out a descriptor; returns how many bytes were moved, and whether a frame ends there,
+    /// or `None` if it has to wait.
+    fn carry_out(&self, state: &mut State, request: &Request) -> Result<Option<(usize, bool)>> {
+        let descriptor = match request.read {
+            Some(descriptor) => descriptor,
+            None => {
+                let mut descriptor = [0; DESCRIPTOR];
+                let at = state.descriptor(request.index);
+
+                self.fetch(state, at, Access::Read(&mut descriptor))?;
+                descriptor
+            }
+        };
+        let addr = u64::from_le_bytes(part(&descriptor, 0));
+        // CAST: Widening.
+        let len = u32::from_le_bytes(part(&descriptor, LENGTH)) as usize;
+        let flags = u32::from_le_bytes(part(&descriptor, FLAGS));
+
+        if flags & Self::CONTEXT != 0 {
+            return Ok(Some((0, false)));
+        }
+
+        if flags & Self::WRITE != 0 {
+            return Ok(self.write_frame(state, addr, len));
+        }
+
+        self.gather(state, addr, len)?;
+
+        let ends = flags & Self::END != 0;
+
+        if ends {
+            state.send()?;
+        }
+
+        Ok(Some((len, ends)))
+    }
+
+    /// Writes what fits of the first received frame, if there is one.
+    fn write_frame(&self, state: &mut State, addr: u64, len: usize) -> Option<(usize, bool)> {
+        let frame = state.received.first()?;
+        let end = frame.len().min(state.written.saturating_add(len));
+        let moved = end - state.written;
+        let ends = end == frame.len();
+
+        // What becomes of it the device doesn't know.
+        self.sim.access(
+            addr,
+            Access::WriteLate(&frame[state.written..end]),
+            state.worker.has_stopped(),
+        );
+        state.written = end;
+
+        if ends {
+            state.received.pop();
+            state.written = 0;
+        }
+
+        Some((moved, ends))
+    }
+
+    /// Reads a part of a frame. What is too long is cut.
+    fn gather(&self, state: &mut State, addr: u64, len: usize) -> Result {
+        let start = state.gathered.len();
+        let end = MAX_FRAME.min(start.saturating_add(len));
+        let mut gathered = core::mem::take(&mut state.gathered);
+
+        gathered.resize(end, 0, GFP_ATOMIC)?;
+
+        let fetched = self.fetch(state, addr, Access::Read(&mut gathered[start..]));
+
+        if fetched.is_err() {
+            gathered.truncate(start);
+        }
+
+        state.gathered = gathered;
+        fetched
+    }
+
+    fn fetch(&self, state: &State, addr: DmaAddress, access: Access<'_>) -> Result {
+        if self.sim.access(addr, access, state.worker.has_stopped()) {
             Ok(())
         } else {
             Err(EFAULT)
         }
     }
 
-    /// Writes a descriptor back.
-    fn report(&self, state: &State, event: &Event<usize>, moved: usize) {
-        // What the device reports may be anything; more than fits is cut.
-        let moved = event.fate.reports.unwrap_or(moved) as u32;
-        let index = event.fate.elsewhere.unwrap_or(event.what);
-        let at = state.descriptor(index).wrapping_add(8);
-        let mut words = [0; 8];
+    /// Writes a descriptor back; returns whether the device does.
+    fn report(&self, state: &mut State, event: &Event<Request>, moved: usize) -> bool {
+        let Request {
+            index: own, ends, ..
+        } = event.what;
+        let fate = &event.fate;
 
-        words[..4].copy_from_slice(&moved.to_le_bytes());
-        words[4..].copy_from_slice(&Self::DONE.to_le_bytes());
-        self.sim
-            .access(at, Access::Write(&words), state.worker.has_stopped());
+        if fate.unreported {
+            return false;
+        }
+
+        // What the device reports may be anything; more than fits is cut. CAST: On purpose.
+        let moved = fate.reports.unwrap_or(moved) as u32;
+        let flags = match fate.ends.unwrap_or(ends) {
+            true => Self::DONE | Self::END,
+            false => Self::DONE,
+        };
+        let index = match fate.place {
+            Place::Own => own,
+            Place::At(index) => index,
+            // CAST: Less than the number of descriptors.
+            Place::Any(number) => (number % state.entries.max(1) as u64) as usize,
+        };
+        let stopped = state.worker.has_stopped();
+        // CAST: Small, here and below.
+        let at = state.descriptor(index).wrapping_add(LENGTH as DmaAddress);
+
+        if self.sim.script().weak_order {
+            let at_flags = state.descriptor(index).wrapping_add(FLAGS as DmaAddress);
+
+            self.sim
+                .access(at, Access::WriteLate(&moved.to_le_bytes()), stopped);
+            self.sim
+                .access(at_flags, Access::Write(&flags.to_le_bytes()), stopped);
+        } else {
+            let mut words = [0; 8];
+
+            words[..4].copy_from_slice(&moved.to_le_bytes());
+            words[4..].copy_from_slice(&flags.to_le_bytes());
+            self.sim.access(at, Access::Write(&words), stopped);
+        }
+
+        // The driver may take the buffer now.
+        if index != own || event.again.is_some() {
+            state
+                .worker
+                .schedule
+                .forget(|request| request.index == index);
+        }
+
+        if let Some(taken) = state.taken.get_mut(index) {
+            *taken = false;
+        }
+
+        true
+    }
+
+    /// Carries out what is due.
+    fn work(&self) {
+        loop {
+            let mut state = self.state.lock();
+            let waiting = match state.received.first() {
+                Some(_) => state.worker.schedule.resume(),
+                None => None,
+            };
+            let Some(mut event) = waiting.or_else(|| state.worker.schedule.due()) else {
+                return;
+            };
+
+            let reported = if let Some(moved) = event.again {
+                self.report(&mut state, &event, moved)
+            } else {
+                match self.carry_out(&mut state, &event.what) {
+                    Ok(Some((moved, ends))) => {
+                        event.what.ends = ends;
+
+                        let reported = self.report(&mut state, &event, moved);
+
+                        state.worker.schedule.done(event, moved);
+                        reported
+                    }
+                    Ok(None) => {
+                        state.worker.schedule.put_off(event);
+                        false
+                    }
+                    // A fault, or no bus mastering: nothing that it could tell the driver.
+                    Err(_) => false,
+                }
+            };
+
+            // The handler may look at the device.
+            drop(state);
+
+            if reported {
+                self.sim.interrupt();
+            }
+        }
     }
 }
 
 impl Device for RingConsumer {
     fn advance(&self, ticks: u32) {
-        self.state.lock().worker.schedule.tick(ticks);
+        let mut state = self.state.lock();
 
-        loop {
-            let mut state = self.state.lock();
-            let Some(event) = state.worker.schedule.due() else {
-                return;
-            };
+        state.worker.schedule.tick(ticks);
 
-            if let Some(moved) = event.again {
-                self.report(&state, &event, moved);
-            } else {
-                match self.carry_out(&mut state, event.what) {
-                    Ok(Some(moved)) => {
-                        self.report(&state, &event, moved);
-                        state.worker.schedule.done(event, moved);
-                    }
-                    Ok(None) => {
-                        state.worker.schedule.put_off(event);
-                        continue;
-                    }
-                    // A fault, or no bus mastering: nothing that it could tell the driver.
-                    Err(_) => continue,
-                }
-            }
-
-            // The handler may look at the device.
-            drop(state);
-            self.sim.interrupt();
+        if ticks > 0 {
+            self.take_owned(&mut state);
         }
+
+        drop(state);
+        self.work();
     }
 
     fn pending(&self) -> usize {

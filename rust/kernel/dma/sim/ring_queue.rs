@@ -155,7 +155,7 @@ queue!(
     OwnedSender,
     /// A descriptor of an [`OwnedSender`].
     OwnedSendDescriptor,
-    ToDevice, OwnBit, RingConsumer::OWN, set_owned_ring, |nic, _tail| nic.poke()
+    ToDevice, OwnBit, RingConsumer::OWN, set_ring_owned, |nic, _tail| nic.poke()
 );
 
 queue!(
@@ -163,7 +163,7 @@ queue!(
     OwnedReceiver,
     /// A descriptor of an [`OwnedReceiver`].
     OwnedReceiverDescriptor,
-    FromDevice, OwnBit, RingConsumer::WRITE | RingConsumer::OWN, set_owned_ring,
+    FromDevice, OwnBit, RingConsumer::WRITE | RingConsumer::OWN, set_ring_owned,
     |nic, _tail| nic.poke()
 );
 

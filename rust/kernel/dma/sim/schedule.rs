@@ -5,6 +5,7 @@
 //! Time is counted in ticks, which pass when the driver looks at the device, or when the test says
 //! so: a run depends on the script and its seed, and on nothing else.
 
+use super::queue::Queue;
 use crate::prelude::*;
 
 /// What becomes of a request to a simulated device.
@@ -19,14 +20,20 @@ use crate::prelude::*;
 ///
 /// // Is reported with more bytes than there are.
 /// let lie = Fate::after(3).reports(100_000);
-/// # let _ = (fate, lie);
+///
+/// // One in a hundred is a lie; the seed says which one, and what kind of lie it is.
+/// let hostile = Fate::within(10).lies(100);
+/// # let _ = (fate, lie, hostile);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Fate {
     delay: Delay,
     pub(super) reports: Option<usize>,
-    pub(super) elsewhere: Option<usize>,
-    twice: bool,
+    pub(super) place: Place,
+    pub(super) ends: Option<bool>,
+    pub(super) unreported: bool,
+    again: Option<u32>,
+    lies: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,13 +43,27 @@ enum Delay {
     Never,
 }
 
+/// Which descriptor a device reports in.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// The one that it carried out.
+    Own,
+    /// This one, in the ring or beyond it.
+    At(usize),
+    /// One that is in the ring; which one is up to this number.
+    Any(u64),
+}
+
 impl Fate {
     const fn new(delay: Delay) -> Self {
         Self {
             delay,
             reports: None,
-            elsewhere: None,
-            twice: false,
+            place: Place::Own,
+            ends: None,
+            unreported: false,
+            again: None,
+            lies: 0,
         }
     }
 
@@ -67,16 +88,72 @@ impl Fate {
         self
     }
 
-    /// The device reports it in another descriptor of the ring.
+    /// The device reports it in another descriptor, which may be beyond the ring.
     pub const fn reports_at(mut self, index: usize) -> Self {
-        self.elsewhere = Some(index);
+        self.place = Place::At(index);
+        self
+    }
+
+    /// The device claims that a frame ends there, or that none does.
+    pub const fn ends(mut self, ends: bool) -> Self {
+        self.ends = Some(ends);
+        self
+    }
+
+    /// It is carried out, but the device never says so.
+    pub const fn unreported(mut self) -> Self {
+        self.unreported = true;
         self
     }
 
     /// The device reports it once more, one tick later.
-    pub const fn twice(mut self) -> Self {
-        self.twice = true;
+    pub const fn twice(self) -> Self {
+        self.twice_after(1)
+    }
+
+    /// The device reports it once more, so many ticks later: in a descriptor that may have been
+    /// used again by then.
+    pub const fn twice_after(mut self, ticks: u32) -> Self {
+        self.again = Some(ticks);
         self
+    }
+
+    /// One in so many is a lie, as the seed has it: about the length, about the end of the frame,
+    /// in another descriptor of the ring, twice, or not reported at all. With 0 none is.
+    ///
+    /// These lies are such as a driver has to bear: in what the device writes, and nothing that is
+    /// a fault by itself. A device without descriptors only tells those about lengths, and twice.
+    pub const fn lies(mut self, one_in: u32) -> Self {
+        self.lies = one_in;
+        self
+    }
+
+    /// Whether it says something that only devices with descriptors can do.
+    pub(super) fn is_about_descriptors(&self) -> bool {
+        !matches!(self.place, Place::Own) || self.ends.is_some() || self.unreported
+    }
+
+    /// Makes it a lie if it is to be one.
+    fn draw(self, random: &mut Random) -> Self {
+        if self.lies == 0 || random.up_to(self.lies - 1) != 0 {
+            return self;
+        }
+
+        let number = random.next();
+
+        // CAST: Cut on purpose, here and below.
+        match random.up_to(6) {
+            0 => self.reports(number as u32 as usize),
+            1 => self.reports(number as u8 as usize),
+            2 => self.reports(0),
+            3 => self.ends(number % 2 == 0),
+            4 => Self {
+                place: Place::Any(number),
+                ..self
+            },
+            5 => self.twice_after((number % 16) as u32),
+            _ => self.unreported(),
+        }
     }
 }
 
@@ -117,16 +194,7 @@ impl Random {
     }
 }
 
-/// What a device was told and has not carried out yet.
-pub(super) struct Schedule<T> {
-    now: u64,
-    random: Random,
-    fates: KVec<Fate>,
-    usual: Fate,
-    events: KVec<Event<T>>,
-    asked: u64,
-}
-
+/// Something that a device was told.
 #[derive(Clone, Copy)]
 pub(super) struct Event<T> {
     pub(super) what: T,
@@ -137,26 +205,129 @@ pub(super) struct Event<T> {
     order: u64,
 }
 
+/// Events, of which the first can be had: a binary heap.
+struct Heap<T> {
+    key: fn(&Event<T>) -> (u64, u64),
+    events: KVec<Event<T>>,
+}
+
+impl<T: Copy> Heap<T> {
+    fn new(key: fn(&Event<T>) -> (u64, u64)) -> Self {
+        Self {
+            key,
+            events: KVec::new(),
+        }
+    }
+
+    fn is_before(&self, a: usize, b: usize) -> bool {
+        (self.key)(&self.events[a]) < (self.key)(&self.events[b])
+    }
+
+    fn push(&mut self, event: Event<T>) -> Result {
+        let mut at = self.events.len();
+
+        self.events.push(event, GFP_ATOMIC)?;
+
+        while at > 0 && self.is_before(at, (at - 1) / 2) {
+            self.events.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+
+        Ok(())
+    }
+
+    fn first(&self) -> Option<&Event<T>> {
+        self.events.first()
+    }
+
+    fn pop(&mut self) -> Option<Event<T>> {
+        let last = self.events.len().checked_sub(1)?;
+
+        self.events.swap(0, last);
+
+        let event = self.events.pop();
+
+        self.sink(0);
+        event
+    }
+
+    /// Moves an event behind those that come before it.
+    fn sink(&mut self, mut at: usize) {
+        loop {
+            let mut first = at;
+
+            for child in [2 * at + 1, 2 * at + 2] {
+                if child < self.events.len() && self.is_before(child, first) {
+                    first = child;
+                }
+            }
+
+            if first == at {
+                return;
+            }
+
+            self.events.swap(at, first);
+            at = first;
+        }
+    }
+
+    /// Drops some; returns how many.
+    fn remove(&mut self, mut is_meant: impl FnMut(&Event<T>) -> bool) -> usize {
+        let before = self.events.len();
+
+        self.events.retain(|event| !is_meant(event));
+
+        if self.events.len() < before {
+            for at in (0..self.events.len() / 2).rev() {
+                self.sink(at);
+            }
+        }
+
+        before - self.events.len()
+    }
+}
+
+/// What a device was told and has not carried out yet.
+pub(super) struct Schedule<T> {
+    now: u64,
+    random: Random,
+    fates: Queue<Fate>,
+    usual: Fate,
+    /// By the time at which they are due.
+    events: Heap<T>,
+    /// What was due and has to wait for something else than time, as the device was told of it.
+    waiting: Heap<T>,
+    /// How many of both are not carried out.
+    pending: usize,
+    asked: u64,
+}
+
 impl<T: Copy> Schedule<T> {
     pub(super) fn new(seed: u64, usual: Fate) -> Self {
         Self {
             now: 0,
             random: Random::new(seed),
-            fates: KVec::new(),
+            fates: Queue::new(),
             usual,
-            events: KVec::new(),
+            events: Heap::new(|event| (event.due, event.order)),
+            waiting: Heap::new(|event| (0, event.order)),
+            pending: 0,
             asked: 0,
         }
     }
 
     /// Says what becomes of the next request that has no fate yet.
     pub(super) fn then(&mut self, fate: Fate) -> Result {
-        Ok(self.fates.push(fate, GFP_ATOMIC)?)
+        self.fates.push(fate)
     }
 
-    /// Makes room for so many requests.
+    /// Makes room for so many requests, also if all have to wait.
     pub(super) fn reserve(&mut self, count: usize) -> Result {
-        Ok(self.events.reserve(count, GFP_ATOMIC)?)
+        self.events.events.reserve(count, GFP_ATOMIC)?;
+        Ok(self
+            .waiting
+            .events
+            .reserve(self.pending + count, GFP_ATOMIC)?)
     }
 
     /// Returns how many fates no request has had.
@@ -167,7 +338,8 @@ impl<T: Copy> Schedule<T> {
     pub(super) fn ask(&mut self, what: T) -> Result {
         self.reserve(1)?;
 
-        let fate = self.fates.remove(0).unwrap_or(self.usual);
+        let fate = self.fates.pop().unwrap_or(self.usual);
+        let fate = fate.draw(&mut self.random);
         let due = match fate.delay {
             Delay::After(ticks) => self.now + u64::from(ticks),
             Delay::Within(ticks) => self.now + self.random.up_to(ticks),
@@ -175,7 +347,8 @@ impl<T: Copy> Schedule<T> {
         };
 
         self.asked += 1;
-        self.push(Event {
+        self.pending += 1;
+        self.events.push(Event {
             what,
             fate,
             again: None,
@@ -184,53 +357,67 @@ impl<T: Copy> Schedule<T> {
         })
     }
 
-    fn push(&mut self, event: Event<T>) -> Result {
-        Ok(self.events.push(event, GFP_ATOMIC)?)
-    }
-
     pub(super) fn tick(&mut self, ticks: u32) {
         self.now += u64::from(ticks);
     }
 
     /// Takes the first event whose time has come.
     pub(super) fn due(&mut self) -> Option<Event<T>> {
-        let (at, _) = self
-            .events
-            .iter()
-            .enumerate()
-            .filter(|(_, event)| event.due <= self.now)
-            .min_by_key(|(_, event)| (event.due, event.order))?;
+        if self.events.first()?.due > self.now {
+            return None;
+        }
 
-        self.events.remove(at).ok()
+        let event = self.events.pop()?;
+
+        if event.again.is_none() {
+            self.pending -= 1;
+        }
+
+        Some(event)
     }
 
     /// An event was carried out; it may have to be reported again.
     pub(super) fn done(&mut self, event: Event<T>, moved: usize) {
-        if event.fate.twice && event.again.is_none() {
-            let _ = self.push(Event {
+        if let (Some(ticks), None) = (event.fate.again, event.again) {
+            let _ = self.events.push(Event {
                 again: Some(moved),
-                due: self.now + 1,
+                due: self.now + u64::from(ticks),
                 ..event
             });
         }
     }
 
-    /// Puts an event off that can't be carried out yet.
+    /// Puts an event off that can't be carried out yet, until [`resume()`](Self::resume).
     pub(super) fn put_off(&mut self, event: Event<T>) {
-        let _ = self.push(Event {
-            due: self.now + 1,
-            ..event
-        });
+        // There is room: it was reserved.
+        if self.waiting.push(event).is_ok() {
+            self.pending += 1;
+        }
+    }
+
+    /// Takes the first event that was put off.
+    pub(super) fn resume(&mut self) -> Option<Event<T>> {
+        let event = self.waiting.pop()?;
+
+        self.pending -= 1;
+        Some(event)
+    }
+
+    /// Drops what is not carried out yet and is meant.
+    pub(super) fn forget(&mut self, is_meant: impl Fn(&T) -> bool) {
+        let is_meant = |event: &Event<T>| event.again.is_none() && is_meant(&event.what);
+
+        self.pending -= self.events.remove(is_meant) + self.waiting.remove(is_meant);
     }
 
     /// Returns how many requests are not carried out.
     pub(super) fn pending(&self) -> usize {
-        let waiting = self.events.iter().filter(|event| event.again.is_none());
-
-        waiting.count()
+        self.pending
     }
 
     pub(super) fn clear(&mut self) {
-        self.events.clear();
+        self.events.events.clear();
+        self.waiting.events.clear();
+        self.pending = 0;
     }
 }

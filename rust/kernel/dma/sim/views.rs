@@ -20,6 +20,10 @@ use core::ops::Range;
 /// What the CPU sees in bytes that the device has, or may have, written since it was last synced.
 pub const CPU_POISON: u8 = 0xc9;
 
+/// What the CPU sees in bytes that a device has written, if it loads them without a barrier, where
+/// memory is weakly ordered.
+pub const LATE_POISON: u8 = 0xdd;
+
 /// What the device sees in bytes that it was never given.
 pub const DEVICE_POISON: u8 = 0xd9;
 
@@ -253,5 +257,31 @@ impl Mapping {
         }
 
         Ok(())
+    }
+
+    /// Hides from the CPU what the device has written, if the CPU would see it at once.
+    ///
+    /// Returns whether it did: what is to be synced isn't seen before, anyway.
+    pub(super) fn hide(&mut self, at: usize, len: usize) -> bool {
+        let shared = matches!(self.view, View::Shared);
+
+        if shared {
+            // SAFETY: By the type invariants; the caller keeps to the mapping.
+            unsafe { self.cpu.add(at).write_bytes(LATE_POISON, len) };
+        }
+
+        shared
+    }
+
+    /// Shows the CPU what was hidden, unless it wrote there since.
+    pub(super) fn show(&mut self, at: usize, bytes: &[u8]) {
+        // SAFETY: By the type invariants; the caller keeps to the mapping.
+        let hidden =
+            (at..at + bytes.len()).all(|i| unsafe { self.cpu.add(i).read() } == LATE_POISON);
+
+        if hidden {
+            // SAFETY: As above.
+            unsafe { self.cpu.add(at).copy_from(bytes.as_ptr(), bytes.len()) };
+        }
     }
 }

@@ -131,6 +131,17 @@ impl<K: Kind> Rig<'_, '_, K> {
         Ok(self.tx.producer.post(bytes(frame)?, ())?)
     }
 
+    /// Receives frames until the device has no descriptors.
+    fn use_up(&mut self) -> Result {
+        while self.rx.consumer.posted() > 0 {
+            self.into.receive(&[1])?;
+            self.wait(4);
+            ensure!(self.receive()?.is_some());
+        }
+
+        Ok(())
+    }
+
     /// Time passes for the devices.
     fn wait(&self, ticks: u32) {
         self.sim.advance(ticks);
@@ -187,7 +198,8 @@ fn on_bus<'a, K: Kind>(
     let out = RingConsumer::new(sim)?;
     let into = RingConsumer::new(sim)?;
     let stopper = RingStopper([out.clone(), into.clone()]);
-    let enclosure = Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
+    let enclosure: Enclosure<'a, ()> =
+        Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
 
     let mut rig = Rig::<K> {
         sim,
@@ -371,13 +383,13 @@ mod cases {
         on_each!(Fate::after(2), |rig| {
             for turn in 0..20_usize {
                 let count = 1 + turn % 4;
-                let mut chain = rig.tx.producer.chain();
+                let mut chain = rig.tx.producer.new_chain();
 
-                for i in 0..count {
-                    chain.push(pattern(turn + i, 10 + i)?, ())?;
-                }
                 if turn % 3 == 0 {
                     chain.push_context(())?;
+                }
+                for i in 0..count {
+                    chain.push(pattern(turn + i, 10 + i)?, ())?;
                 }
                 ensure!(chain.len() as usize == count + usize::from(turn % 3 == 0));
                 chain.commit()?;
@@ -409,7 +421,7 @@ mod cases {
         on_each!(Fate::after(0), |rig| {
             let live = rig.sim.counters().live;
             let mut back = KVec::new();
-            let mut chain = rig.tx.producer.chain();
+            let mut chain = rig.tx.producer.new_chain();
 
             chain.push(pattern(1, 40)?, ())?;
             chain.push_context(())?;
@@ -417,18 +429,18 @@ mod cases {
             chain.rollback(|piece| back.push(piece, GFP_KERNEL).unwrap_or(()));
             ensure!(back.len() == 2 && back[0] == pattern(1, 40)? && back[1] == pattern(2, 41)?);
 
-            let mut chain = rig.tx.producer.chain();
+            let mut chain = rig.tx.producer.new_chain();
 
             chain.push(pattern(3, 42)?, ())?;
             drop(chain);
             ensure!(rig.sim.counters().live == live);
 
-            let empty = rig.tx.producer.chain().commit();
+            let empty = rig.tx.producer.new_chain().commit();
 
             ensure!(matches!(&empty, Err(e) if e.error == EINVAL));
             drop(empty);
 
-            let mut chain = rig.tx.producer.chain();
+            let mut chain = rig.tx.producer.new_chain();
 
             for seed in 0..LEN as usize - 1 {
                 chain.push(pattern(seed, 42)?, ())?;
@@ -441,7 +453,7 @@ mod cases {
             drop(chain);
             ensure!(rig.sim.counters().live == live);
 
-            let mut chain = rig.tx.producer.chain();
+            let mut chain = rig.tx.producer.new_chain();
 
             chain.push(pattern(1, 40)?, ())?;
             rig.sim.fail_map(1);
@@ -454,7 +466,7 @@ mod cases {
 
             // What was forgotten goes when its place is taken, also by what needs no memory.
             rig.post(&pattern(6, 44)?)?;
-            let mut chain = rig.tx.producer.chain();
+            let mut chain = rig.tx.producer.new_chain();
             chain.push_context(())?;
             chain.push(pattern(7, 45)?, ())?;
             chain.commit()?;
@@ -628,7 +640,8 @@ mod cases {
                 let (mut sent, mut received) = (0, 0);
                 rig.tx.resize(len, |_| sent += 1)?;
                 rig.rx.resize(len, |_| received += 1)?;
-                ensure!(sent == posted && received == posted);
+                // One more if the free slot had its turn.
+                ensure!(sent == posted && (posted..=posted + 1).contains(&received));
                 ensure!(rig.tx.producer.len() == len);
 
                 rig.enclosure.start()?;
@@ -656,11 +669,9 @@ mod cases {
             sim::run(Script::new(model).fate(Fate::after(9)), |pdev, sim| {
                 let dma = Configured::get(pdev.as_ref().bound())?;
                 let nic = RingConsumer::new(sim)?;
-                let enclosure = Enclosure::new(
-                    pdev.as_ref(),
-                    RingStopper([nic.clone()]),
-                    Ok::<_, Error>(()),
-                )?;
+                let stopper = RingStopper([nic.clone()]);
+                let enclosure: Enclosure<'_, ()> =
+                    Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
                 let live = sim.counters().live;
                 let (kept, lost) = (quarantined(), leaked());
 
@@ -732,9 +743,12 @@ mod cases {
     fn malformed() -> Result {
         for model in Model::ALL {
             with_rig::<ByTail>(Script::new(model), LEN, |rig| {
+                // A descriptor has its fate when the device is told of it.
+                rig.use_up()?;
                 rig.into.then(Fate::after(0).reports(BUF + 1))?;
                 rig.into.then(Fate::after(0).reports(usize::MAX))?;
                 rig.into.then(Fate::after(0).reports(BUF))?;
+                rig.fill()?;
 
                 for seed in 1..5 {
                     rig.into.receive(&pattern(seed, 50)?)?;
@@ -746,8 +760,12 @@ mod cases {
                 rig.fill()?;
 
                 // Frames without an end: when all descriptors are used up, they go.
-                for seed in 0..LEN as usize - 1 {
+                rig.use_up()?;
+                for _ in 0..LEN - 1 {
                     rig.into.then(Fate::after(0).ends(false))?;
+                }
+                rig.fill()?;
+                for seed in 0..LEN as usize - 1 {
                     rig.into.receive(&pattern(seed, 50)?)?;
                 }
                 rig.wait(20);
@@ -857,11 +875,12 @@ mod cases {
     }
 }
 
-/// How many steps a walk has: there are six.
-const MODEL_STEPS: usize = 17_000;
+/// How many steps a walk has. There are six in each boot, with other seeds, and at least eight boots
+/// in a run of all tests.
+const MODEL_STEPS: usize = 2_200;
 
-/// How many descriptors are worked off by a device that lies about each second one: six times.
-const LIES: usize = 34_000;
+/// How many frames a device moves that lies about every other one. There are as many such devices.
+const LIES: usize = 5_000;
 
 /// Numbers that look random, and are the same for the same seed (xorshift64).
 struct Random(u64);
@@ -1067,7 +1086,7 @@ impl<K: Kind> Walk<'_, '_, '_, K> {
                 }
             }
         } else {
-            let mut chain = self.rig.tx.producer.chain();
+            let mut chain = self.rig.tx.producer.new_chain();
             let mut fits = true;
 
             if frame.context {
@@ -1239,9 +1258,13 @@ fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
             while rig.reap()?.is_some() {
                 sent += 1;
             }
-            while let Some(bytes) = rig.receive()? {
+            while let Some(frame) = rig.rx.consumer.receive() {
+                // What it said may have changed since.
+                let len: usize = frame.pieces().map(<[u8]>::len).sum();
+
                 // CAST: Widening.
-                ensure!(bytes.len() <= rig.rx.producer.len() as usize * BUF);
+                ensure!(len <= frame.len() && len <= frame.count() as usize * BUF);
+                drop(frame);
                 received += 1;
             }
             rig.fill()?;
