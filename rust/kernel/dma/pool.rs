@@ -181,7 +181,7 @@ unsafe impl Keep for Block<'_> {
 /// }
 ///
 /// fn probe<'a>(dev: &Device<Core<'a>>) -> Result<Data<'a>> {
-///     let lists = Pool::new(dev, c"lists")?;
+///     let lists = Pool::<List>::new(dev, c"lists")?;
 ///     let mut first = lists.alloc(GFP_KERNEL)?;
 ///
 ///     first.0[0] = 1;
