@@ -8,6 +8,7 @@ mod enclosure;
 mod managed;
 mod oneshot;
 mod pool;
+mod regs;
 mod ring;
 mod streaming;
 
