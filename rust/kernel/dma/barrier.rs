@@ -5,9 +5,6 @@
 //! These are the kernel's. In kernels with a simulated bus they also tell it, so that a missing one
 //! shows there: see `Documentation/rust/dma/testing.rst`.
 
-// Which protocols need them is a matter of the hardware.
-#![allow(dead_code)]
-
 use crate::sync::barrier::{
     dma_mb,
     Read,

@@ -102,6 +102,11 @@ use crate::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
         Arc,
         ArcBorrow,
         SetOnce,
@@ -226,17 +231,17 @@ impl Script {
         self
     }
 
-    /// Whether loads and stores are reordered as far as no barrier keeps them from it. They aren't if
-    /// it isn't given.
+    /// Whether loads and stores are reordered as far as no barrier keeps them from it. They aren't
+    /// if it isn't given.
     ///
     /// It is for descriptors of a [`RingConsumer`], and for what it writes to buffers:
     ///
     /// - When a descriptor is done, the CPU sees its flags at once, and only after its next
     ///   `dma_rmb()` the length, and in memory that isn't synced the frame. Before, it sees
     ///   [`LATE_POISON`], as a CPU that made these loads before that of the flags.
-    /// - The device sees descriptors as they were at the CPU's last `dma_wmb()`, or when it last wrote
-    ///   a register: as with stores that the CPU makes later than that of the flags. Flags with
-    ///   [`RingConsumer::OWN`] it sees at once.
+    /// - The device sees descriptors as they were at the CPU's last `dma_wmb()`, or when the driver
+    ///   last wrote a register: as with stores that the CPU makes later than that of the flags.
+    ///   Flags with [`RingConsumer::OWN`] it sees at once.
     ///
     /// Registers are written as with `writel()`, hence are a write barrier, and are read as with
     /// `readl_relaxed()`, hence are none. The barriers are those of `kernel::dma`; the bus doesn't
@@ -320,6 +325,8 @@ pub struct Sim {
     devices: SpinLockIrq<KVec<Arc<dyn SimDevice>>>,
     #[pin]
     line: SpinLockIrq<Line>,
+    /// Whether the line has a handler; without one, interrupts are lost.
+    connected: Atomic<u32>,
     #[pin]
     timer: HrTimer<Self>,
     /// Keeps the bus after the run, while something outlives it that is to be given back.
@@ -350,6 +357,7 @@ impl Sim {
                     waiting: 0,
                     running: false,
                 }),
+                connected: Atomic::new(0),
                 timer <- HrTimer::new(),
                 keeper <- new_spinlock_irq!(None),
             }),
@@ -464,6 +472,7 @@ impl Sim {
 
         line.handler = Some(handler);
         line.clock = clock;
+        self.connected.store(1, Release);
         drop(line);
 
         Ok(Connection {
@@ -500,12 +509,22 @@ impl Sim {
 
     /// Not under the lock: a device may interrupt.
     fn each_device(&self, mut f: impl FnMut(&dyn SimDevice)) {
-        for at in 0.. {
-            let Some(device) = self.devices.lock().get(at).cloned() else {
-                return;
-            };
+        let mut at = 0;
 
-            f(&*device);
+        loop {
+            let devices = self.devices.lock();
+            let (device, count) = (devices.get(at).cloned(), devices.len());
+
+            drop(devices);
+            at += 1;
+
+            if let Some(device) = device {
+                f(&*device);
+            }
+
+            if at >= count {
+                return;
+            }
         }
     }
 
@@ -544,7 +563,9 @@ impl Sim {
 
     /// The driver writes a register: its stores before come before.
     fn order_stores(&self) {
-        self.bus.lock().order_stores();
+        if self.script.weak_order {
+            self.bus.lock().order_stores();
+        }
     }
 
     /// Returns a seed for one more device: two of them don't draw the same delays.
@@ -558,8 +579,22 @@ impl Sim {
     /// A device raises its interrupt.
     fn interrupt(&self) {
         self.bus.lock().note_interrupt();
+        self.raise();
+    }
+
+    /// As [`interrupt()`](Self::interrupt), if the bus has noted it already.
+    fn raise(&self) {
+        if !self.is_connected() {
+            return;
+        }
+
         self.line.lock().waiting += 1;
         self.deliver();
+    }
+
+    /// Whether interrupts have a handler, or had one a moment ago.
+    fn is_connected(&self) -> bool {
+        self.connected.load(Acquire) != 0
     }
 
     /// Calls the handler for the interrupts that are waiting, unless it runs, or interrupts are off
@@ -570,6 +605,10 @@ impl Sim {
             let handler = unsafe { &*handler.cast::<Arc<dyn irq::Handler + Send + Sync>>() };
 
             handler.handle();
+        }
+
+        if !self.is_connected() {
+            return;
         }
 
         let mut line = self.line.lock();
@@ -714,6 +753,7 @@ impl Sim {
 
         line.clock = Clock::Looks;
         line.waiting = 0;
+        self.connected.store(0, Release);
         drop(line);
 
         handler.is_some()
@@ -842,7 +882,7 @@ pub(super) fn run_set_up(
 
     fixture::on_platform_device(
         setup,
-        // SAFETY: The device is not bound yet, and goes, as the call of `finish()`, before `sim` does.
+        // SAFETY: The device is not bound yet, and goes before `sim` does, after `finish()`.
         |dev| unsafe { sim.adopt(dev) },
         &mut |pdev| body(pdev, &sim),
         // SAFETY: The device is on the bus, and is not bound any more.

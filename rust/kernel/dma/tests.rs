@@ -9,6 +9,7 @@ mod managed;
 mod oneshot;
 mod pool;
 mod regs;
+#[cfg(CONFIG_RUST_DMA_SIM)]
 mod ring;
 mod streaming;
 

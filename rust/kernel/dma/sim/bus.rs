@@ -600,10 +600,8 @@ impl Bus {
 
     /// Who mapped an address that is not mapped any more.
     fn past(&self, addr: u64) -> Option<Site> {
-        let (newer, older) = self
-            .graves
-            .split_at(self.graves.len().min(self.buried % GRAVES));
-
+        let next = self.graves.len().min(self.buried % GRAVES);
+        let (newer, older) = self.graves.split_at(next);
         let mut last_first = Iterator::chain(newer.iter().rev(), older.iter().rev());
 
         last_first
@@ -745,6 +743,10 @@ impl Bus {
         Ok(())
     }
 
+    pub(super) fn is_weak(&self) -> bool {
+        self.order.is_weak()
+    }
+
     /// Takes it back.
     pub(super) fn release_stores(&mut self, addr: u64) {
         self.order.release_stores(addr);
@@ -824,7 +826,7 @@ impl Access<'_> {
     }
 }
 
-/// A running hash (FNV-1a) of all that happened.
+/// A running hash of all that happened (as FNV-1a, but by words).
 struct Journal(u64);
 
 impl Journal {
@@ -833,8 +835,9 @@ impl Journal {
     }
 
     fn note(&mut self, words: &[u64]) {
-        for byte in words.iter().flat_map(|word| word.to_le_bytes()) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        for word in words {
+            self.0 = (self.0 ^ word).wrapping_mul(0x100_0000_01b3);
+            self.0 ^= self.0 >> 32;
         }
     }
 }

@@ -68,6 +68,10 @@ impl Order {
         }
     }
 
+    pub(super) fn is_weak(&self) -> bool {
+        self.weak
+    }
+
     /// A device has accessed memory.
     pub(super) fn accessed(&mut self, live: &mut [Mapping], addr: u64, access: &mut Access<'_>) {
         match access {

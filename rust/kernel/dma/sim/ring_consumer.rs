@@ -3,7 +3,10 @@
 //! A device that works off a ring of descriptors, as network and storage controllers do.
 
 use super::{
-    bus::Access,
+    bus::{
+        Access,
+        Bus, //
+    },
     device::{
         Device,
         Worker, //
@@ -64,9 +67,9 @@ const MAX_FRAME: usize = 64 << 10;
 /// [`loopback`](Self::loopback) says so.
 ///
 /// The device carries descriptors out one by one, when the script says so. Each that is carried out
-/// it writes back: the length, and `DONE` as its flags, with `END` if a frame ends there. Then it
-/// interrupts. Fates that let descriptors overtake each other mix up the parts of frames that are in
-/// several.
+/// it writes back: the length, and [`DONE`](Self::DONE) as its flags, with `END` if a frame ends
+/// there. Then it interrupts. Fates that let descriptors overtake each other mix up the parts of
+/// frames that are in several.
 ///
 /// A descriptor that was reported isn't touched any more, also if that was a lie: from then on its
 /// buffer may be the driver's.
@@ -140,6 +143,175 @@ impl State {
         // CAST: Cut on purpose.
         self.base
             .wrapping_add(index.wrapping_mul(DESCRIPTOR) as DmaAddress)
+    }
+
+    /// Reads a descriptor if the device owns it.
+    fn read_owned(&self, bus: &mut Bus, index: usize) -> Result<Option<[u8; DESCRIPTOR]>> {
+        let at = self.descriptor(index);
+        // CAST: Small.
+        let at_flags = at.wrapping_add(FLAGS as DmaAddress);
+        let mut descriptor = [0; DESCRIPTOR];
+
+        // It is the store of the flags that publishes a descriptor.
+        self.fetch(bus, at_flags, Access::ReadNow(&mut descriptor[FLAGS..]))?;
+
+        if u32::from_le_bytes(part(&descriptor, FLAGS)) & RingConsumer::OWN == 0 {
+            return Ok(None);
+        }
+
+        self.fetch(bus, at, Access::Read(&mut descriptor[..FLAGS]))?;
+        Ok(Some(descriptor))
+    }
+
+    /// Carries out a descriptor; returns how many bytes were moved, and whether a frame ends there,
+    /// or `None` if it has to wait.
+    fn carry_out(&mut self, bus: &mut Bus, request: &Request) -> Result<Option<(usize, bool)>> {
+        let descriptor = match request.read {
+            Some(descriptor) => descriptor,
+            None => {
+                let mut descriptor = [0; DESCRIPTOR];
+                let at = self.descriptor(request.index);
+
+                self.fetch(bus, at, Access::Read(&mut descriptor))?;
+                descriptor
+            }
+        };
+        let addr = u64::from_le_bytes(part(&descriptor, 0));
+        // CAST: Widening.
+        let len = u32::from_le_bytes(part(&descriptor, LENGTH)) as usize;
+        let flags = u32::from_le_bytes(part(&descriptor, FLAGS));
+
+        if flags & RingConsumer::CONTEXT != 0 {
+            return Ok(Some((0, false)));
+        }
+
+        if flags & RingConsumer::WRITE != 0 {
+            return Ok(self.write_frame(bus, addr, len));
+        }
+
+        self.gather(bus, addr, len)?;
+
+        let ends = flags & RingConsumer::END != 0;
+
+        if ends {
+            self.send()?;
+        }
+
+        Ok(Some((len, ends)))
+    }
+
+    /// Writes what fits of the first received frame, if there is one.
+    fn write_frame(&mut self, bus: &mut Bus, addr: u64, len: usize) -> Option<(usize, bool)> {
+        let frame = self.received.first()?;
+        let end = frame.len().min(self.written.saturating_add(len));
+        let moved = end - self.written;
+        let ends = end == frame.len();
+
+        // What becomes of it the device doesn't know.
+        bus.access(
+            addr,
+            Access::WriteLate(&frame[self.written..end]),
+            self.worker.has_stopped(),
+        );
+        self.written = end;
+
+        if ends {
+            self.received.pop();
+            self.written = 0;
+        }
+
+        Some((moved, ends))
+    }
+
+    /// Reads a part of a frame. What is too long is cut.
+    fn gather(&mut self, bus: &mut Bus, addr: u64, len: usize) -> Result {
+        let start = self.gathered.len();
+        let end = MAX_FRAME.min(start.saturating_add(len));
+        let mut gathered = core::mem::take(&mut self.gathered);
+
+        gathered.resize(end, 0, GFP_ATOMIC)?;
+
+        let fetched = self.fetch(bus, addr, Access::Read(&mut gathered[start..]));
+
+        if fetched.is_err() {
+            gathered.truncate(start);
+        }
+
+        self.gathered = gathered;
+        fetched
+    }
+
+    fn fetch(&self, bus: &mut Bus, addr: DmaAddress, access: Access<'_>) -> Result {
+        if bus.access(addr, access, self.worker.has_stopped()) {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Writes a descriptor back; returns whether the device does.
+    fn report(&mut self, bus: &mut Bus, event: &Event<Request>, moved: usize) -> bool {
+        let Request {
+            index: own, ends, ..
+        } = event.what;
+        let fate = &event.fate;
+
+        if fate.unreported {
+            return false;
+        }
+
+        // What the device reports may be anything; more than fits is cut. CAST: On purpose.
+        let moved = fate.reports.unwrap_or(moved) as u32;
+        let flags = match fate.ends.unwrap_or(ends) {
+            true => RingConsumer::DONE | RingConsumer::END,
+            false => RingConsumer::DONE,
+        };
+        let index = match fate.place {
+            Place::Own => own,
+            Place::At(index) => index,
+            // CAST: Less than the number of descriptors.
+            Place::Any(number) => (number % self.entries.max(1) as u64) as usize,
+        };
+        let stopped = self.worker.has_stopped();
+        // CAST: Small, here and below.
+        let at = self.descriptor(index).wrapping_add(LENGTH as DmaAddress);
+
+        if bus.is_weak() {
+            let at_flags = self.descriptor(index).wrapping_add(FLAGS as DmaAddress);
+
+            bus.access(at, Access::WriteLate(&moved.to_le_bytes()), stopped);
+            bus.access(at_flags, Access::Write(&flags.to_le_bytes()), stopped);
+        } else {
+            let mut words = [0; 8];
+
+            words[..4].copy_from_slice(&moved.to_le_bytes());
+            words[4..].copy_from_slice(&flags.to_le_bytes());
+            bus.access(at, Access::Write(&words), stopped);
+        }
+
+        // The driver may take the buffer now.
+        if index != own || event.again.is_some() {
+            self.worker
+                .schedule
+                .forget(|request| request.index == index);
+        }
+
+        if let Some(taken) = self.taken.get_mut(index) {
+            *taken = false;
+        }
+
+        true
+    }
+
+    /// Takes what is to be carried out next: what was waiting for a frame, if there is one now.
+    fn next(&mut self) -> Option<Event<Request>> {
+        let resumed = self
+            .received
+            .first()
+            .is_some()
+            .then(|| self.worker.schedule.resume());
+
+        resumed.flatten().or_else(|| self.worker.schedule.due())
     }
 
     /// A frame is there to be sent; where it goes is up to the test.
@@ -357,34 +529,32 @@ impl RingConsumer {
     /// - [`ENODEV`] if the device is gone, [`ESHUTDOWN`] if it has stopped;
     /// - [`ENOMEM`]: the device takes no notice.
     pub fn doorbell(&self, tail: usize) -> Result {
-        let mut state = self.state.lock();
+        self.update(|state| {
+            state.worker.check()?;
 
-        state.worker.check()?;
+            if tail >= state.entries || !state.taken.is_empty() {
+                return Err(EINVAL);
+            }
 
-        if tail >= state.entries || !state.taken.is_empty() {
-            return Err(EINVAL);
-        }
+            self.sim.order_stores();
 
-        self.sim.order_stores();
+            let count = (tail + state.entries - state.tail) % state.entries;
 
-        let count = (tail + state.entries - state.tail) % state.entries;
+            state.worker.schedule.reserve(count)?;
 
-        state.worker.schedule.reserve(count)?;
+            while state.tail != tail {
+                let index = state.tail;
 
-        while state.tail != tail {
-            let index = state.tail;
+                state.worker.schedule.ask(Request {
+                    index,
+                    read: None,
+                    ends: false,
+                })?;
+                state.tail = (index + 1) % state.entries;
+            }
 
-            state.worker.schedule.ask(Request {
-                index,
-                read: None,
-                ends: false,
-            })?;
-            state.tail = (index + 1) % state.entries;
-        }
-
-        drop(state);
-        self.work();
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Tells the device to look which descriptors it owns, without waiting for the next tick.
@@ -396,19 +566,17 @@ impl RingConsumer {
     /// - [`EINVAL`] if there is no ring, or if its descriptors are published otherwise;
     /// - [`ENODEV`] if the device is gone, [`ESHUTDOWN`] if it has stopped.
     pub fn poke(&self) -> Result {
-        let mut state = self.state.lock();
+        self.update(|state| {
+            state.worker.check()?;
 
-        state.worker.check()?;
+            if state.taken.is_empty() {
+                return Err(EINVAL);
+            }
 
-        if state.taken.is_empty() {
-            return Err(EINVAL);
-        }
-
-        self.sim.order_stores();
-        self.take_owned(&mut state);
-        drop(state);
-        self.work();
-        Ok(())
+            self.sim.order_stores();
+            self.take_owned(state);
+            Ok(())
+        })
     }
 
     /// Returns how many descriptors the device has not carried out. A tick passes.
@@ -471,11 +639,17 @@ impl RingConsumer {
 
     /// Takes the descriptors that the device owns, from the next one on.
     fn take_owned(&self, state: &mut State) {
-        while state.worker.goes_on() && state.taken.get(state.tail) == Some(&false) {
+        if state.taken.is_empty() || !state.worker.goes_on() {
+            return;
+        }
+
+        let mut bus = self.sim.bus.lock();
+
+        while state.taken.get(state.tail) == Some(&false) {
             let index = state.tail;
 
             // Without room, or access, it looks again at the next tick.
-            let Ok(Some(descriptor)) = self.read_owned(state, index) else {
+            let Ok(Some(descriptor)) = state.read_owned(&mut bus, index) else {
                 return;
             };
             let asked = state.worker.schedule.ask(Request {
@@ -493,187 +667,35 @@ impl RingConsumer {
         }
     }
 
-    /// Reads a descriptor if the device owns it.
-    fn read_owned(&self, state: &State, index: usize) -> Result<Option<[u8; DESCRIPTOR]>> {
-        let at = state.descriptor(index);
-        // CAST: Small.
-        let at_flags = at.wrapping_add(FLAGS as DmaAddress);
-        let mut descriptor = [0; DESCRIPTOR];
+    /// Does something to the device, and carries out what is due then.
+    fn update(&self, f: impl FnOnce(&mut State) -> Result) -> Result {
+        let mut state = self.state.lock();
 
-        // It is the store of the flags that publishes a descriptor.
-        self.fetch(state, at_flags, Access::ReadNow(&mut descriptor[FLAGS..]))?;
+        f(&mut state)?;
 
-        if u32::from_le_bytes(part(&descriptor, FLAGS)) & Self::OWN == 0 {
-            return Ok(None);
+        while self.work(&mut state) {
+            // The handler may look at the device.
+            drop(state);
+            self.sim.raise();
+            state = self.state.lock();
         }
 
-        self.fetch(state, at, Access::Read(&mut descriptor[..FLAGS]))?;
-        Ok(Some(descriptor))
+        Ok(())
     }
 
-    /// Carries out a descriptor; returns how many bytes were moved, and whether a frame ends there,
-    /// or `None` if it has to wait.
-    fn carry_out(&self, state: &mut State, request: &Request) -> Result<Option<(usize, bool)>> {
-        let descriptor = match request.read {
-            Some(descriptor) => descriptor,
-            None => {
-                let mut descriptor = [0; DESCRIPTOR];
-                let at = state.descriptor(request.index);
-
-                self.fetch(state, at, Access::Read(&mut descriptor))?;
-                descriptor
-            }
-        };
-        let addr = u64::from_le_bytes(part(&descriptor, 0));
-        // CAST: Widening.
-        let len = u32::from_le_bytes(part(&descriptor, LENGTH)) as usize;
-        let flags = u32::from_le_bytes(part(&descriptor, FLAGS));
-
-        if flags & Self::CONTEXT != 0 {
-            return Ok(Some((0, false)));
-        }
-
-        if flags & Self::WRITE != 0 {
-            return Ok(self.write_frame(state, addr, len));
-        }
-
-        self.gather(state, addr, len)?;
-
-        let ends = flags & Self::END != 0;
-
-        if ends {
-            state.send()?;
-        }
-
-        Ok(Some((len, ends)))
-    }
-
-    /// Writes what fits of the first received frame, if there is one.
-    fn write_frame(&self, state: &mut State, addr: u64, len: usize) -> Option<(usize, bool)> {
-        let frame = state.received.first()?;
-        let end = frame.len().min(state.written.saturating_add(len));
-        let moved = end - state.written;
-        let ends = end == frame.len();
-
-        // What becomes of it the device doesn't know.
-        self.sim.access(
-            addr,
-            Access::WriteLate(&frame[state.written..end]),
-            state.worker.has_stopped(),
-        );
-        state.written = end;
-
-        if ends {
-            state.received.pop();
-            state.written = 0;
-        }
-
-        Some((moved, ends))
-    }
-
-    /// Reads a part of a frame. What is too long is cut.
-    fn gather(&self, state: &mut State, addr: u64, len: usize) -> Result {
-        let start = state.gathered.len();
-        let end = MAX_FRAME.min(start.saturating_add(len));
-        let mut gathered = core::mem::take(&mut state.gathered);
-
-        gathered.resize(end, 0, GFP_ATOMIC)?;
-
-        let fetched = self.fetch(state, addr, Access::Read(&mut gathered[start..]));
-
-        if fetched.is_err() {
-            gathered.truncate(start);
-        }
-
-        state.gathered = gathered;
-        fetched
-    }
-
-    fn fetch(&self, state: &State, addr: DmaAddress, access: Access<'_>) -> Result {
-        if self.sim.access(addr, access, state.worker.has_stopped()) {
-            Ok(())
-        } else {
-            Err(EFAULT)
-        }
-    }
-
-    /// Writes a descriptor back; returns whether the device does.
-    fn report(&self, state: &mut State, event: &Event<Request>, moved: usize) -> bool {
-        let Request {
-            index: own, ends, ..
-        } = event.what;
-        let fate = &event.fate;
-
-        if fate.unreported {
-            return false;
-        }
-
-        // What the device reports may be anything; more than fits is cut. CAST: On purpose.
-        let moved = fate.reports.unwrap_or(moved) as u32;
-        let flags = match fate.ends.unwrap_or(ends) {
-            true => Self::DONE | Self::END,
-            false => Self::DONE,
-        };
-        let index = match fate.place {
-            Place::Own => own,
-            Place::At(index) => index,
-            // CAST: Less than the number of descriptors.
-            Place::Any(number) => (number % state.entries.max(1) as u64) as usize,
-        };
-        let stopped = state.worker.has_stopped();
-        // CAST: Small, here and below.
-        let at = state.descriptor(index).wrapping_add(LENGTH as DmaAddress);
-
-        if self.sim.script().weak_order {
-            let at_flags = state.descriptor(index).wrapping_add(FLAGS as DmaAddress);
-
-            self.sim
-                .access(at, Access::WriteLate(&moved.to_le_bytes()), stopped);
-            self.sim
-                .access(at_flags, Access::Write(&flags.to_le_bytes()), stopped);
-        } else {
-            let mut words = [0; 8];
-
-            words[..4].copy_from_slice(&moved.to_le_bytes());
-            words[4..].copy_from_slice(&flags.to_le_bytes());
-            self.sim.access(at, Access::Write(&words), stopped);
-        }
-
-        // The driver may take the buffer now.
-        if index != own || event.again.is_some() {
-            state
-                .worker
-                .schedule
-                .forget(|request| request.index == index);
-        }
-
-        if let Some(taken) = state.taken.get_mut(index) {
-            *taken = false;
-        }
-
-        true
-    }
-
-    /// Carries out what is due.
-    fn work(&self) {
-        loop {
-            let mut state = self.state.lock();
-            let waiting = match state.received.first() {
-                Some(_) => state.worker.schedule.resume(),
-                None => None,
-            };
-            let Some(mut event) = waiting.or_else(|| state.worker.schedule.due()) else {
-                return;
-            };
+    /// Carries out what is due, up to where a handler is to be called; returns whether one is.
+    fn work(&self, state: &mut State) -> bool {
+        while let Some(mut event) = state.next() {
+            let mut bus = self.sim.bus.lock();
 
             let reported = if let Some(moved) = event.again {
-                self.report(&mut state, &event, moved)
+                state.report(&mut bus, &event, moved)
             } else {
-                match self.carry_out(&mut state, &event.what) {
+                match state.carry_out(&mut bus, &event.what) {
                     Ok(Some((moved, ends))) => {
                         event.what.ends = ends;
 
-                        let reported = self.report(&mut state, &event, moved);
+                        let reported = state.report(&mut bus, &event, moved);
 
                         state.worker.schedule.done(event, moved);
                         reported
@@ -687,28 +709,30 @@ impl RingConsumer {
                 }
             };
 
-            // The handler may look at the device.
-            drop(state);
-
             if reported {
-                self.sim.interrupt();
+                bus.note_interrupt();
+
+                if self.sim.is_connected() {
+                    return true;
+                }
             }
         }
+
+        false
     }
 }
 
 impl Device for RingConsumer {
     fn advance(&self, ticks: u32) {
-        let mut state = self.state.lock();
+        let _ = self.update(|state| {
+            state.worker.schedule.tick(ticks);
 
-        state.worker.schedule.tick(ticks);
+            if ticks > 0 {
+                self.take_owned(state);
+            }
 
-        if ticks > 0 {
-            self.take_owned(&mut state);
-        }
-
-        drop(state);
-        self.work();
+            Ok(())
+        });
     }
 
     fn pending(&self) -> usize {

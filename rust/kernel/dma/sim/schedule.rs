@@ -141,17 +141,19 @@ impl Fate {
 
         let number = random.next();
 
+        // The last two bring a ring to a standstill, so they are rare.
+        //
         // CAST: Cut on purpose, here and below.
-        match random.up_to(6) {
-            0 => self.reports(number as u32 as usize),
-            1 => self.reports(number as u8 as usize),
-            2 => self.reports(0),
-            3 => self.ends(number % 2 == 0),
-            4 => Self {
+        match random.up_to(31) {
+            0..8 => self.reports(number as u32 as usize),
+            8..14 => self.reports(number as u8 as usize),
+            14..18 => self.reports(0),
+            18..24 => self.ends(number % 2 == 0),
+            24..30 => self.twice_after((number % 16) as u32),
+            30 => Self {
                 place: Place::Any(number),
                 ..self
             },
-            5 => self.twice_after((number % 16) as u32),
             _ => self.unreported(),
         }
     }

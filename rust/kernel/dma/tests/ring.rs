@@ -55,10 +55,7 @@ type RxBuf = KBox<[u8; BUF]>;
 /// How the device learns of descriptors.
 trait Kind {
     type Tx: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>;
-    type Rx: Queue<
-        Direction = FromDevice,
-        Descriptor: ReceiveDescriptor + Descriptor<Options = ()>,
-    >;
+    type Rx: Queue<Direction = FromDevice, Descriptor: ReceiveDescriptor + Descriptor<Options = ()>>;
 
     const NAME: &'static str;
 
@@ -198,8 +195,7 @@ fn on_bus<'a, K: Kind>(
     let out = RingConsumer::new(sim)?;
     let into = RingConsumer::new(sim)?;
     let stopper = RingStopper([out.clone(), into.clone()]);
-    let enclosure: Enclosure<'a, ()> =
-        Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
+    let enclosure: Enclosure<'a, ()> = Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
 
     let mut rig = Rig::<K> {
         sim,
@@ -223,12 +219,14 @@ fn on_bus<'a, K: Kind>(
     Ok(())
 }
 
-/// Runs a test on each model, with both kinds of rings.
+/// Runs a test on each model, with both kinds of rings. Memory is as weakly ordered as can be.
 macro_rules! on_each {
     ($fate:expr, |$rig:ident| $body:block) => {
         for model in Model::ALL {
-            with_rig::<ByTail>(Script::new(model).fate($fate), LEN, |$rig| $body)?;
-            with_rig::<ByOwnBit>(Script::new(model).fate($fate), LEN, |$rig| $body)?;
+            let script = Script::new(model).fate($fate).weak_order(true);
+
+            with_rig::<ByTail>(script, LEN, |$rig| $body)?;
+            with_rig::<ByOwnBit>(script, LEN, |$rig| $body)?;
         }
     };
 }
@@ -526,7 +524,14 @@ mod cases {
             rig.into.receive(&pattern(1, 3 * BUF)?)?;
             rig.wait(8);
             let live = rig.sim.counters().live;
-            ensure!(rig.rx.consumer.receive().ok_or(EIO)?.take().next().is_some());
+            ensure!(rig
+                .rx
+                .consumer
+                .receive()
+                .ok_or(EIO)?
+                .take()
+                .next()
+                .is_some());
             ensure!(rig.sim.counters().live == live - 3);
             Ok(())
         });
@@ -880,7 +885,7 @@ mod cases {
 const MODEL_STEPS: usize = 2_200;
 
 /// How many frames a device moves that lies about every other one. There are as many such devices.
-const LIES: usize = 5_000;
+const LIES: usize = 4_500;
 
 /// Numbers that look random, and are the same for the same seed (xorshift64).
 struct Random(u64);
@@ -988,7 +993,10 @@ struct Walk<'w, 'r, 'a, K: Kind> {
 
 impl<K: Kind> Walk<'_, '_, '_, K> {
     fn run(model: Model, seed: u64, steps: usize) -> Result {
-        let script = Script::new(model).fate(Fate::after(2)).seed(seed);
+        let script = Script::new(model)
+            .fate(Fate::after(2))
+            .seed(seed)
+            .weak_order(seed / 2 % 2 == 0);
 
         with_rig::<K>(script, 16, |rig| {
             let mut walk = Walk {
@@ -1001,17 +1009,18 @@ impl<K: Kind> Walk<'_, '_, '_, K> {
             };
 
             for step in 0..steps {
-                walk.step()
-                    .and_then(|()| walk.check())
-                    .inspect_err(|e| {
-                        pr_err!(
-                            "ring walk by {}, {model:?}, seed {seed}: step {step}: {e:?}\n",
-                            K::NAME
-                        )
-                    })?;
+                walk.step().and_then(|()| walk.check()).inspect_err(|e| {
+                    pr_err!(
+                        "ring walk by {}, {model:?}, seed {seed}: step {step}: {e:?}\n",
+                        K::NAME
+                    )
+                })?;
             }
 
-            pr_info!("ring walk by {}, {model:?}, seed {seed}: {steps} steps\n", K::NAME);
+            pr_info!(
+                "ring walk by {}, {model:?}, seed {seed}: {steps} steps\n",
+                K::NAME
+            );
             Ok(())
         })
     }
@@ -1233,9 +1242,7 @@ impl<K: Kind> Walk<'_, '_, '_, K> {
 
 /// Whatever the device says, no buffer is lost and the rings go on.
 fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
-    let script = Script::new(model)
-        .fate(Fate::within(4).lies(2))
-        .seed(seed);
+    let script = Script::new(model).fate(Fate::within(4).lies(2)).seed(seed);
 
     with_rig::<K>(script, 16, |rig| {
         let mut random = Random(seed | 1);
@@ -1248,7 +1255,8 @@ fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
                 rig.post(&pattern(sent, 1 + random.below(90))?)?;
             }
             rig.tx.producer.kick()?;
-            rig.into.receive(&pattern(received, 1 + random.below(2 * BUF))?)?;
+            rig.into
+                .receive(&pattern(received, 1 + random.below(2 * BUF))?)?;
             // CAST: Small.
             rig.wait(random.below(5) as u32);
 
@@ -1273,7 +1281,11 @@ fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
             ensure!(rig.rx.consumer.posted() + rig.rx.producer.refresh() < rig.rx.producer.len());
 
             // Of some it never says that it is done with them.
-            idle = if sent + received == before { idle + 1 } else { 0 };
+            idle = if sent + received == before {
+                idle + 1
+            } else {
+                0
+            };
 
             if idle > 20 {
                 ensure!(rig.enclosure.stop() == Outcome::Stopped);
@@ -1292,9 +1304,6 @@ fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
             rig.rx.consumer.malformed()
         );
         ensure!(rig.rx.consumer.malformed() > 0);
-
-        // It accesses what it has said to be done with.
-        rig.sim.take_faults()?;
         Ok(())
     })
 }
