@@ -16,7 +16,9 @@ use crate::{
     time::{
         msecs_to_jiffies,
         Delta,
-        Jiffies, //
+        Instant,
+        Jiffies,
+        Monotonic, //
     },
     types::Opaque, //
 };
@@ -93,6 +95,43 @@ impl Waiters {
                 core::ptr::null_mut(),
             )
         };
+    }
+
+    /// Waits until `look` finds something, for `timeout` at most; looks at once, whenever it is
+    /// woken, and at the end.
+    ///
+    /// `look` should find that the device was stopped, too: nothing else comes then.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::Waiters, prelude::*, time::Delta};
+    /// fn wait_for_link(waiters: &Waiters, is_up: impl Fn() -> bool) -> Result {
+    ///     waiters
+    ///         .wait_until(Delta::from_secs(3), || is_up().then_some(()))
+    ///         .ok_or(ETIMEDOUT)
+    /// }
+    /// ```
+    pub fn wait_until<T>(&self, timeout: Delta, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let start = Instant::<Monotonic>::now();
+
+        loop {
+            let seen = self.wakes();
+
+            if let Some(found) = look() {
+                return Some(found);
+            }
+
+            let left = timeout - start.elapsed();
+
+            if left.is_negative() || left.is_zero() {
+                return None;
+            }
+
+            self.wait(seen, left);
+        }
     }
 
     /// Returns what [`wait`](Self::wait) takes, to be called before looking.

@@ -107,6 +107,14 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
         self.tail.wrapping_sub(self.head)
     }
 
+    /// Returns whether nothing more comes: the device was stopped, or not told of the ring yet.
+    ///
+    /// Frames with which it was done before may be there still. Context: any.
+    #[inline]
+    pub fn is_stopped(&self) -> bool {
+        self.memory.is_over()
+    }
+
     /// Returns how many frames were thrown away since what the device said of them was impossible.
     #[inline]
     pub fn malformed(&self) -> u64 {

@@ -384,6 +384,12 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
         told == UNTOLD || told != self.binding.epoch()
     }
 
+    /// Returns whether the device does nothing more with the ring, proven or not.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.is_quiet() || self.binding.is_over()
+    }
+
     /// Begins anew: all slots are the producer's, the descriptors are zero. The producer's and the
     /// consumer's counters must be zeroed, too. Gives what is in the slots to `give`, in order, if the
     /// device only reads, or `all` says so.
