@@ -565,8 +565,9 @@ mod cases {
         }))
     }
 
-    /// Starts a transfer that never ends, and waits for it, for a long time.
-    fn wait_for_ever(handle: &Handle, polling: bool) -> Result<Error> {
+    /// Starts a transfer that never ends, and waits for it, for a long time. `proven` is whether
+    /// the device is then known to have stopped.
+    fn wait_for_ever(handle: &Handle, polling: bool, proven: bool) -> Result<Error> {
         handle.with(|device| {
             let mut slot = device.enclosure.transfers.lock();
             let transfer = slot.start(outbound(device.dma)?, 0..256, ())?;
@@ -578,8 +579,8 @@ mod cases {
             } {
                 Ok(_) => Err(EINVAL),
                 Err(e) => {
-                    // It is over, so the buffer can be had.
-                    if slot.take::<ToDevice>()?.is_none() {
+                    // If it is over, the buffer can be had.
+                    if slot.take::<ToDevice>()?.is_none() == proven {
                         return Err(EINVAL);
                     }
 
@@ -609,9 +610,9 @@ mod cases {
 
                 let handle = share(pdev, &puppet)?;
 
-                if let Some(earlier) =
-                    waiter.replace(fixture::spawn(move || wait_for_ever(&handle, polling))?)
-                {
+                if let Some(earlier) = waiter.replace(fixture::spawn(move || {
+                    wait_for_ever(&handle, polling, true)
+                })?) {
                     ensure!(earlier.join(|r| matches!(r, Ok(e) if *e == ESHUTDOWN))?);
                 }
 
@@ -626,6 +627,77 @@ mod cases {
         }
 
         Ok(())
+    }
+
+    /// Without a proof there is nothing to wait for either.
+    #[test]
+    fn failed_stop_wakes_waiters() -> Result {
+        for polling in [false, true] {
+            on_each_bus(|pdev| {
+                let puppet = Puppet::new()?;
+                let start = Instant::<Monotonic>::now();
+
+                puppet.on_stop(Outcome::Unproven);
+
+                let handle = share(pdev, &puppet)?;
+                let theirs = handle.clone();
+                let waiter = fixture::spawn(move || wait_for_ever(&theirs, polling, false))?;
+
+                until_started(&puppet);
+                ensure!(handle.with(|device| device.enclosure.stop())? == Outcome::Unproven);
+                ensure!(waiter.join(|r| matches!(r, Ok(e) if *e == ESHUTDOWN))?);
+                ensure!(start.elapsed() < LONG);
+
+                puppet.on_stop(Outcome::Stopped);
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// While the device is stopped nothing is started.
+    #[test]
+    fn stop_closes() -> Result {
+        /// Tries to start something.
+        struct Intruder<'a>(Arc<Puppet>, Configured<'a>);
+
+        // SAFETY: It accesses no memory.
+        unsafe impl Quiesce for Intruder<'_> {
+            fn device(&self) -> &Device {
+                self.1.device()
+            }
+
+            fn forget(&mut self) -> Result {
+                Ok(())
+            }
+
+            fn stop(&self) -> Outcome {
+                self.0.stops.fetch_add(1, Relaxed);
+
+                if self
+                    .1
+                    .binding()
+                    .is_ok_and(|binding| binding.enter().is_ok())
+                {
+                    self.0.started.fetch_add(1, Relaxed);
+                }
+
+                Outcome::Stopped
+            }
+        }
+
+        on_each_bus(|pdev| {
+            let dev: &Device<Core<'_>> = pdev.as_ref();
+            let puppet = Puppet::new()?;
+            let intruder = Intruder(puppet.clone(), Configured::get(dev.bound())?);
+            let enclosure = Enclosure::<u32>::new(dev, intruder, Ok::<_, Error>(0))?;
+
+            enclosure.start()?;
+            ensure!(enclosure.stop() == Outcome::Stopped);
+            ensure!(puppet.stops.load(Relaxed) == 1 && puppet.started.load(Relaxed) == 0);
+            Ok(())
+        })
     }
 
     /// One thread stops and starts the device, another one uses it.
