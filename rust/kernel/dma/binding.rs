@@ -394,20 +394,26 @@ impl Binding {
     /// one. Context: any, if freeing it needs nothing else.
     #[cold]
     pub(super) fn put_away<K: Keep>(&self, dev: &Device<Bound>, what: K) {
-        if !self.state().is_proof() {
-            let Err(what) =
-                Quarantine::keep(&self.quarantine, dev, what, || !self.state().is_proof())
-            else {
-                return;
-            };
+        self.put_away_since(dev, self.epoch(), what);
+    }
 
-            // SAFETY: By the type invariants: meanwhile there is a proof.
-            unsafe { what.release() };
-            return;
-        }
+    /// As [`put_away`](Self::put_away), if the device was given it in that epoch.
+    #[cold]
+    pub(super) fn put_away_since<K: Keep>(&self, dev: &Device<Bound>, epoch: u64, what: K) {
+        let is_needed = || !self.state().is_proof() && epoch == self.epoch();
 
-        // SAFETY: By the type invariants. What was given to the device, was before it was dropped,
-        // so before we saw the proof.
+        let what = if is_needed() {
+            match Quarantine::keep(&self.quarantine, dev, what, is_needed) {
+                Ok(()) => return,
+                // Meanwhile there is a proof.
+                Err(what) => what,
+            }
+        } else {
+            what
+        };
+
+        // SAFETY: By the type invariants, and the contract of `epoch()`. What was given to the
+        // device, was before it was dropped, so before we saw the proof.
         unsafe { what.release() };
     }
 

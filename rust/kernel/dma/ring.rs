@@ -37,11 +37,12 @@
 //!    to a register, which the contract of [`Queue::doorbell`] wants to be one that is ordered after
 //!    all earlier writes to memory (`writel()`, `Io::write32()`). So a batch needs no other barrier.
 //! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time. The word
-//!    with the own bit of the first descriptor of a frame is written last, after a `dma_wmb()` that
-//!    orders it after all other words of the frame's descriptors. The device doesn't look at the
-//!    others before it owns the first.
+//!    with the own bit of a descriptor is written after all others, with a `dma_wmb()` between, and
+//!    not before the whole frame is described: what is never posted never looks as if it were. Of a
+//!    frame of several descriptors the first own bit comes last, after another `dma_wmb()`, so that
+//!    the device doesn't begin with half a frame.
 //! 3. *Done before the rest.* [`Consumer`] loads the word that says whether a descriptor is done
-//!    once. If so, a `dma_rmb()` orders that load before those of the descriptor's other words, and of
+//!    by itself. If so, a `dma_rmb()` orders that load before those of the descriptor's other words, and of
 //!    the payload. For buffers that the device only read, it orders the load before all that the
 //!    driver does with the buffer: writes are ordered by the branch alone, reads are not.
 //! 4. *Slot before tail.* The producer stores `tail` with release semantics, after it has filled slot
@@ -230,10 +231,10 @@ pub unsafe trait Descriptor: FromBytes + IntoBytes + Copy + Send {
     /// Where the status word is.
     const STATUS: usize;
 
-    /// Makes a descriptor.
+    /// Makes a descriptor. Must not sleep. Context: any.
     fn new(part: Part<'_, Self::Options>) -> Self;
 
-    /// Returns whether a status word says that the device is done.
+    /// Returns whether a status word says that the device is done. Context: any.
     fn is_done(status: u32) -> bool;
 }
 
@@ -295,7 +296,7 @@ pub struct Received {
 /// }
 /// ```
 pub trait ReceiveDescriptor: Descriptor {
-    /// Reads what the device wrote.
+    /// Reads what the device wrote. Context: any.
     fn received(&self) -> Received;
 }
 
@@ -369,7 +370,7 @@ pub unsafe trait Queue: Send {
 
     /// Tells the device that all descriptors before `tail` are ready.
     ///
-    /// Context: any.
+    /// Must not sleep: the device isn't stopped meanwhile. Context: any.
     fn doorbell(&mut self, tail: Tail);
 }
 
@@ -378,7 +379,7 @@ pub unsafe trait Queue: Send {
 /// For use in one context, or to be taken apart. They belong into the device's
 /// [`Enclosure`](super::Enclosure), which stops the device before they are dropped.
 ///
-/// Context of dropping the last half: process context.
+/// Context of dropping a half: process context.
 ///
 /// # Examples
 ///

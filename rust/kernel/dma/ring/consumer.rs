@@ -48,7 +48,13 @@ pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     partial: Partial,
     memory: Arc<Memory<'a, Q, P>>,
     malformed: u64,
+    /// How many bytes are in each piece of the frame that was received last, or has arrived in part,
+    /// as the device said when it was asked once.
+    lens: [u32; MAX_PIECES],
 }
+
+/// How many buffers a received frame may have. 16 KiB in buffers of 256 bytes.
+const MAX_PIECES: usize = 64;
 
 /// The part of a frame that has arrived.
 #[derive(Clone, Copy, Default)]
@@ -63,7 +69,7 @@ unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Send for Consumer<'a, Q, P
 
 impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
     /// How many bytes the ring needs for a descriptor, apart from the descriptor itself. (One that
-    /// sends needs two more, for the number of pieces.)
+    /// sends needs four more, for the number of pieces.)
     pub const SLOT_SIZE: usize = size_of::<Slot<P>>();
 
     pub(super) fn new(memory: Arc<Memory<'a, Q, P>>) -> Self {
@@ -75,6 +81,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
             partial: Partial::default(),
             memory,
             malformed: 0,
+            lens: [0; MAX_PIECES],
         }
     }
 
@@ -170,8 +177,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
         }
 
         // SAFETY: The slot is ours.
-        // CAST: Widening.
-        let count = u32::from(unsafe { *self.layout.span(head) });
+        let count = unsafe { *self.layout.note(head) };
 
         // The device works the pieces off in order.
         if !self.is_done(head.wrapping_add(count).wrapping_sub(1)) {
@@ -191,10 +197,12 @@ where
     /// Returns the next frame, if the device is done with it.
     ///
     /// Frames of which the device said what can't be are thrown away: [`malformed`](Self::malformed)
-    /// counts them. Context: any.
+    /// counts them. So are those that take more than 64 buffers. When it has thrown a ringful away,
+    /// this returns [`None`], whether there is more or not. Context: any.
     #[inline]
     pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
         let mut partial = self.partial;
+        let mut budget = self.layout.usable();
 
         loop {
             let at = self.head.wrapping_add(partial.count);
@@ -216,31 +224,40 @@ where
             let descriptor = unsafe { self.layout.read(at) };
             let received = descriptor.received();
 
+            // SAFETY: The slot is ours, and the device is done with it.
+            let len = unsafe { self.take_over(at, received.len) };
+
+            // CAST: Widening.
+            match (len, self.lens.get_mut(partial.count as usize)) {
+                (Ok(len), Some(place)) => {
+                    // CAST: Not more than a mapped buffer has.
+                    *place = len as u32;
+                    partial.len += len;
+                }
+                _ => partial.malformed = true,
+            }
+
             partial.count += 1;
 
-            // SAFETY: The slot is ours, and the device is done with it.
-            match unsafe { self.take_over(at, received.len) } {
-                Ok(len) => partial.len += len,
-                Err(_) => partial.malformed = true,
+            if received.last && !partial.malformed {
+                self.partial = Partial::default();
+
+                return Some(Frame {
+                    count: partial.count,
+                    len: partial.len,
+                    descriptor,
+                    consumer: self,
+                });
             }
 
-            if !received.last {
-                continue;
-            }
-
-            if partial.malformed {
+            if received.last || partial.count == self.layout.usable() {
+                budget = budget.saturating_sub(partial.count);
                 self.throw_away(&mut partial);
-                continue;
+
+                if budget == 0 {
+                    break;
+                }
             }
-
-            self.partial = Partial::default();
-
-            return Some(Frame {
-                count: partial.count,
-                len: partial.len,
-                descriptor,
-                consumer: self,
-            });
         }
 
         self.partial = partial;
@@ -299,8 +316,7 @@ where
 ///             frame.pieces().for_each(&mut copy);
 ///             frame.recycle();
 ///         } else {
-///             let len = frame.len();
-///             frame.take().for_each(|buf| keep(buf, len));
+///             frame.take().for_each(|(buf, len)| keep(buf, len));
 ///         }
 ///     }
 /// }
@@ -362,44 +378,51 @@ where
     /// Returns the bytes, piece by piece.
     #[inline]
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let Consumer { head, layout, .. } = *self.consumer;
-        let mut left = self.len;
+        let Consumer {
+            head, layout, lens, ..
+        } = &*self.consumer;
 
-        (0..self.count).filter_map(move |i| {
-            let at = head.wrapping_add(i);
+        // CAST: Widening.
+        lens.iter()
+            .take(self.count as usize)
+            .zip(0..)
+            .filter_map(move |(len, i)| {
+                // SAFETY: The slot is ours.
+                let piece = unsafe { layout.slot(head.wrapping_add(i)) }
+                    .piece
+                    .as_ref()?;
 
-            // SAFETY: The slot is ours.
-            let piece = unsafe { layout.slot(at) }.piece.as_ref()?;
-
-            // The length was checked, and is read again: a device that writes after it was done may
-            // have changed it, but not to more than there is.
-            //
-            // SAFETY: The memory is ours.
-            let len = unsafe { layout.read(at) }
-                .received()
-                .len
-                .at_most(left.min(Held::<FromDevice>::len(piece)))
-                .ok()?;
-
-            left -= len;
-
-            // SAFETY: As in `bytes()`.
-            Some(unsafe { core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(piece), len) })
-        })
+                // CAST: Widening.
+                // SAFETY: As in `bytes()`.
+                Some(unsafe {
+                    core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(piece), *len as usize)
+                })
+            })
     }
 
     /// Leaves the buffers in their slots, where they stay mapped.
     #[inline]
     pub fn recycle(self) {}
 
-    /// Takes the buffers, which are unmapped.
+    /// Takes the buffers, which are unmapped, and how many bytes are in each.
+    ///
+    /// Context: as unmapping and dropping pieces.
     #[inline]
-    pub fn take(self) -> Taken<'c, 'a, Q, P> {
+    pub fn take(self) -> impl Iterator<Item = (P, usize)> + use<'c, 'a, Q, P> {
         let this = core::mem::ManuallyDrop::new(self);
         let count = this.count;
 
         // SAFETY: `this` is not dropped and not used afterwards.
-        Taken::new(unsafe { core::ptr::read(&this.consumer) }, count)
+        let mut taken = Taken::new(unsafe { core::ptr::read(&this.consumer) }, count);
+
+        core::iter::from_fn(move || {
+            // CAST: Widening.
+            let i = taken.next.wrapping_sub(taken.consumer.head) as usize;
+            let len = taken.consumer.lens.get(i).map_or(0, |len| *len as usize);
+
+            // SAFETY: The CPU sees that much of it.
+            Some((unsafe { taken.advance(len) }?, len))
+        })
     }
 }
 
@@ -441,11 +464,14 @@ impl<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'c, 'a, Q, P> {
     }
 }
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Iterator for Taken<'_, 'a, Q, P> {
-    type Item = P;
-
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
+    /// Takes the next piece.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must see the first `synced` bytes of it already.
     #[inline]
-    fn next(&mut self) -> Option<P> {
+    unsafe fn advance(&mut self, synced: usize) -> Option<P> {
         while self.left > 0 {
             // SAFETY: The slot is ours.
             let slot = unsafe { self.consumer.layout.slot(self.next) };
@@ -455,12 +481,22 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Iterator for Taken<'_, 'a, Q, P> 
 
             if let Some(mut piece) = slot.piece.take() {
                 // SAFETY: A piece in a slot is mapped, and the device is done with it.
-                unsafe { piece.unmap(self.consumer.memory.dma(), slot.addr) };
+                unsafe { piece.unmap(self.consumer.memory.dma(), slot.addr, synced) };
                 return Some(piece);
             }
         }
 
         None
+    }
+}
+
+impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Iterator for Taken<'_, 'a, Q, P> {
+    type Item = P;
+
+    #[inline]
+    fn next(&mut self) -> Option<P> {
+        // SAFETY: Nothing needs to be seen.
+        unsafe { self.advance(0) }
     }
 }
 

@@ -58,13 +58,14 @@ pub(super) struct Slot<P> {
 ///
 /// # Invariants
 ///
-/// There are `mask + 1`, a power of two, descriptors and slots, and as many spans if there are any.
+/// There are `mask + 1`, a power of two, descriptors and slots, and as many notes if there are any.
 pub(super) struct Layout<T, P> {
     descriptors: NonNull<T>,
     slots: NonNull<Slot<P>>,
-    /// For each frame that is posted, at its first slot, how many descriptors it has. Not for
-    /// rings that receive, where the device decides.
-    spans: NonNull<u16>,
+    /// Not for rings that receive, where the device says where frames end: for each frame that is
+    /// posted, at its first slot, how many descriptors it has; before it is posted, if the device
+    /// looks at own bits, at each slot the status word that is to be written.
+    notes: NonNull<u32>,
     mask: u32,
 }
 
@@ -110,16 +111,16 @@ impl<T: Descriptor, P> Layout<T, P> {
     ///
     /// As [`slot`](Self::slot), in a ring whose device only reads.
     #[inline]
-    pub(super) unsafe fn span<'s>(&self, counter: u32) -> &'s mut u16 {
+    pub(super) unsafe fn note<'s>(&self, counter: u32) -> &'s mut u32 {
         // CAST: Widening.
         // SAFETY: By the type invariants and the safety requirements.
-        unsafe { self.spans.add(self.index(counter) as usize).as_mut() }
+        unsafe { self.notes.add(self.index(counter) as usize).as_mut() }
     }
 
     /// Returns where the status word of a descriptor is.
     #[inline]
     fn status_word(&self, counter: u32) -> *mut u32 {
-        // SAFETY: The word is inside the descriptor: see `Memory::new()`.
+        // SAFETY: The word is inside the descriptor: see `Owned::new()`.
         unsafe {
             self.descriptor(counter)
                 .as_ptr()
@@ -159,12 +160,13 @@ impl<T: Descriptor, P> Layout<T, P> {
         let mut copy = MaybeUninit::<T>::uninit();
 
         for i in 0..size_of::<T>() / size_of::<u64>() {
-            // SAFETY: Inside of the descriptor, whose size and alignment suit: see `Memory::new()`.
+            // SAFETY: Inside of the descriptor, whose size suits: see `Owned::new()`. The memory of
+            // the ring is aligned; the copy may not be.
             unsafe {
                 copy.as_mut_ptr()
                     .cast::<u64>()
                     .add(i)
-                    .write(from.add(i).read_volatile())
+                    .write_unaligned(from.add(i).read_volatile())
             };
         }
 
@@ -182,23 +184,24 @@ impl<T: Descriptor, P> Layout<T, P> {
         let from = (&raw const descriptor).cast::<u32>();
         let to = self.descriptor(counter).as_ptr().cast::<u32>();
 
-        // SAFETY: Inside of the descriptors, whose size and alignment suit: see `Memory::new()`.
+        // SAFETY: Inside of the descriptors, whose size suits: see `Owned::new()`. The memory of the
+        // ring is aligned; what we copy may not be.
         unsafe {
             if hold {
                 for i in (0..size_of::<T>() / size_of::<u32>())
                     .filter(|i| *i != T::STATUS / size_of::<u32>())
                 {
-                    to.add(i).write_volatile(from.add(i).read());
+                    to.add(i).write_volatile(from.add(i).read_unaligned());
                 }
             } else {
                 for i in 0..size_of::<T>() / size_of::<u64>() {
                     to.cast::<u64>()
                         .add(i)
-                        .write_volatile(from.cast::<u64>().add(i).read());
+                        .write_volatile(from.cast::<u64>().add(i).read_unaligned());
                 }
             }
 
-            u32::from_le(from.byte_add(T::STATUS).read())
+            u32::from_le(from.byte_add(T::STATUS).read_unaligned())
         }
     }
 }
@@ -208,16 +211,25 @@ struct Owned<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> {
     dma: Configured<'a>,
     descriptors: Coherent<[u64]>,
     slots: KVVec<UnsafeCell<Slot<P>>>,
-    spans: KVVec<UnsafeCell<u16>>,
+    notes: KVVec<UnsafeCell<u32>>,
     _descriptors: PhantomData<(T, fn(D))>,
 }
 
 impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
     fn new(dma: Configured<'a>, len: u32) -> Result<Self> {
         const {
-            assert!(size_of::<T>() % size_of::<u64>() == 0, "a descriptor has 64-bit words");
-            assert!(T::STATUS % size_of::<u32>() == 0, "the status word is aligned");
-            assert!(T::STATUS < size_of::<T>(), "the status word is in the descriptor");
+            assert!(
+                size_of::<T>() % size_of::<u64>() == 0,
+                "a descriptor has 64-bit words"
+            );
+            assert!(
+                T::STATUS % size_of::<u32>() == 0,
+                "the status word is aligned"
+            );
+            assert!(
+                T::STATUS < size_of::<T>(),
+                "the status word is in the descriptor"
+            );
         }
 
         if !len.is_power_of_two() || !(MIN_LEN..=MAX_LEN).contains(&len) {
@@ -228,7 +240,11 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
         let len = len as usize;
         let words = size_of::<T>() / size_of::<u64>();
         let mut slots = KVVec::with_capacity(len, GFP_KERNEL)?;
-        let mut spans = KVVec::new();
+        let mut notes = KVVec::new();
+
+        if !D::DEVICE_WRITES {
+            notes.reserve(len, GFP_KERNEL)?;
+        }
 
         for _ in 0..len {
             let empty = Slot {
@@ -239,7 +255,7 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
             slots.push(UnsafeCell::new(empty), GFP_KERNEL)?;
 
             if !D::DEVICE_WRITES {
-                spans.push(UnsafeCell::new(0), GFP_KERNEL)?;
+                notes.push(UnsafeCell::new(0), GFP_KERNEL)?;
             }
         }
 
@@ -247,7 +263,7 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
             dma,
             descriptors: Coherent::zeroed_slice(dma.device(), words * len, GFP_KERNEL)?,
             slots,
-            spans,
+            notes,
             _descriptors: PhantomData,
         })
     }
@@ -264,7 +280,7 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Drop for Owned<'a, T, P, 
         for slot in self.slots.iter_mut().map(UnsafeCell::get_mut) {
             if let Some(piece) = &mut slot.piece {
                 // SAFETY: A piece in a slot is mapped; see above.
-                unsafe { piece.unmap(self.dma, slot.addr) };
+                unsafe { piece.unmap(self.dma, slot.addr, 0) };
             }
         }
     }
@@ -281,7 +297,7 @@ const UNTOLD: u64 = u64::MAX;
 ///
 /// # Invariants
 ///
-/// - Slots, spans and descriptors in `head..tail` belong to the consumer, others to the producer. A
+/// - Slots, notes and descriptors in `head..tail` belong to the consumer, others to the producer. A
 ///   half that finds that it got one has loaded the counter with acquire semantics.
 /// - Unless `told` is [`UNTOLD`], or another number than the binding's epoch, the device may access
 ///   the descriptors, and what is in the slots.
@@ -327,7 +343,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
                 NonNull::new_unchecked(self.owned.descriptors.as_mut_ptr().cast())
             },
             slots: NonNull::from(slots.as_slice()).cast(),
-            spans: NonNull::from(self.owned.spans.as_slice()).cast(),
+            notes: NonNull::from(self.owned.notes.as_slice()).cast(),
             // CAST: It was made from a `u32`.
             mask: slots.len() as u32 - 1,
         }
@@ -384,6 +400,11 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
         told == UNTOLD || told != self.binding.epoch()
     }
 
+    /// Returns whether the device can be told of the ring.
+    pub(super) fn is_open(&self) -> bool {
+        self.binding.is_open()
+    }
+
     /// Returns whether the device does nothing more with the ring, proven or not.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
@@ -427,7 +448,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
 
                 if let Some(mut piece) = slot.piece.take() {
                     // SAFETY: It was in a slot, so it is mapped; the device is done with it.
-                    unsafe { piece.unmap(self.dma(), slot.addr) };
+                    unsafe { piece.unmap(self.dma(), slot.addr, 0) };
                     give(piece);
                 }
             }
@@ -468,7 +489,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
 
         let dev = owned.dma.device();
 
-        self.binding.put_away(dev, owned);
+        self.binding
+            .put_away_since(dev, self.told.load(Relaxed), owned);
     }
 }
 

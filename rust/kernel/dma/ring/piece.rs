@@ -28,12 +28,21 @@ mod private {
     pub unsafe trait Held<'a, D: Direction>: Send + Sized {
         /// Lets the device access the memory, which is its own from here on. What the CPU wrote, it
         /// sees.
-        fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress>;
-
+        ///
         /// # Safety
         ///
-        /// It must be mapped for `dma`, at `addr`, and the device be done with it.
-        unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress);
+        /// It must not be mapped. If this returns an address, it must be unmapped before it is
+        /// dropped, or accessed in other ways than by this trait; and the address must be shown to
+        /// the device of `dma` only.
+        unsafe fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress>;
+
+        /// Gives the memory back to the CPU, which sees the first `synced` bytes already.
+        ///
+        /// # Safety
+        ///
+        /// It must be mapped for `dma`, at `addr`, and the device be done with it. `synced` must not
+        /// be over `self.len()`.
+        unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize);
 
         /// Lets the CPU see what the device wrote to the first `len` bytes.
         ///
@@ -61,16 +70,23 @@ impl<'a, D: Direction, T: private::Held<'a, D>> Piece<'a, D> for T {}
 // SAFETY: By the contract of `Buffer`, and of mapping.
 unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     #[inline]
-    fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress> {
+    unsafe fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress> {
+        streaming::hand_over(Buffer::as_mut_ptr(self));
         streaming::map::<B, D>(dma, self, MapAttrs::NONE)
     }
 
     #[inline]
-    unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress) {
-        // Nobody wrote but the device, if that, so the CPU may be given its view of all of it.
+    unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize) {
+        let len = Buffer::len(self);
+
+        // What the CPU sees already isn't copied again.
         //
+        // CAST: An offset into a mapped buffer fits into a bus address.
         // SAFETY: By the safety requirements.
-        unsafe { streaming::unmap::<D>(dma, addr, Buffer::len(self), MapAttrs::NONE) };
+        unsafe {
+            streaming::sync_for_cpu::<D>(dma, addr + synced as DmaAddress, len - synced);
+            streaming::unmap::<D>(dma, addr, len, MapAttrs::NONE.skip_cpu_sync());
+        }
         streaming::hand_over(Buffer::as_mut_ptr(self));
     }
 
@@ -146,9 +162,10 @@ where
     ///
     /// [`EINVAL`] for a block of another device.
     #[inline]
-    fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress> {
+    unsafe fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress> {
         match self {
-            Self::Buffer(buf) => Held::<D>::map(buf, dma),
+            // SAFETY: By the safety requirements.
+            Self::Buffer(buf) => unsafe { Held::<D>::map(buf, dma) },
             Self::Block(block) => {
                 if !core::ptr::eq(block.dma().device().as_raw(), dma.device().as_raw()) {
                     return Err(EINVAL);
@@ -161,10 +178,10 @@ where
     }
 
     #[inline]
-    unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress) {
+    unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize) {
         match self {
             // SAFETY: By the safety requirements.
-            Self::Buffer(buf) => unsafe { Held::<D>::unmap(buf, dma, addr) },
+            Self::Buffer(buf) => unsafe { Held::<D>::unmap(buf, dma, addr, synced) },
             Self::Block(block) => streaming::hand_over(block.as_ptr().cast()),
         }
     }

@@ -43,7 +43,6 @@ type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 ///   `&mut self`. `tail` and `head` are at most `usable()` apart.
 /// - If the device only reads, those slots are empty, but for pieces of a chain that isn't committed,
 ///   which begins at `tail`.
-/// - If the device looks at own bits, the status word at `tail` is zero.
 ///
 /// # Examples
 ///
@@ -118,7 +117,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
 
     /// Tells the device of all that was posted since the last time: one barrier, one doorbell.
     ///
-    /// Does nothing if there is nothing new. Context: any.
+    /// Does nothing if there is nothing new, also when the device was stopped, which
+    /// [`Consumer::is_stopped`] tells. Context: any.
     ///
     /// # Errors
     ///
@@ -148,7 +148,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     /// where the ring is.
     ///
     /// What was posted and isn't reaped is given to `cancelled`, if the device only reads. Buffers
-    /// that it writes stay in their slots, for [`refill`](Self::refill).
+    /// that it writes stay in their slots, for [`refill`](Self::refill), and frames that nobody has
+    /// received are lost: `cancelled` isn't called.
     ///
     /// Context: as unmapping and dropping pieces; the rest any.
     ///
@@ -158,12 +159,13 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     /// - [`EBUSY`] if the device may still access the ring: stop it
     ///   ([`Enclosure::stop`](super::super::Enclosure::stop), `restart`);
     /// - [`ESHUTDOWN`] if the device is stopped: start it before;
-    /// - what [`Queue::start`] says.
-    pub fn start(
-        &mut self,
-        consumer: &mut Consumer<'a, Q, P>,
-        cancelled: impl FnMut(P),
-    ) -> Result {
+    /// - what [`Queue::start`] says, or [`ESHUTDOWN`] if the device was stopped meanwhile: what was
+    ///   posted was given to `cancelled`.
+    pub fn start(&mut self, consumer: &mut Consumer<'a, Q, P>, cancelled: impl FnMut(P)) -> Result {
+        if !self.memory.is_open() {
+            return Err(ESHUTDOWN);
+        }
+
         self.reset(consumer, cancelled, false)?;
         self.memory.tell(&mut self.queue)
     }
@@ -233,7 +235,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     }
 
     /// Writes the descriptor of a slot; returns its status word, which is not written yet if the
-    /// device looks at own bits and this is the first of a frame.
+    /// device looks at own bits.
     ///
     /// # Safety
     ///
@@ -258,7 +260,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         // SAFETY: By the safety requirements.
         unsafe {
             self.layout
-                .write(at, descriptor, first && matches!(Q::PUBLISH, Publish::OwnBit))
+                .write(at, descriptor, matches!(Q::PUBLISH, Publish::OwnBit))
         }
     }
 
@@ -276,21 +278,17 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         }
     }
 
-    /// Posts the slots from `tail` up to `end`: those of a frame.
+    /// Posts the slot at `tail`, which is a frame.
     ///
     /// # Safety
     ///
-    /// The slots must be ours, and described; `status` is what describing the first has returned,
-    /// and `_open` what [`enter`](Self::enter) has.
+    /// The slot must be ours, and described; `status` is what describing it has returned, and
+    /// `_open` what [`enter`](Self::enter) has.
     #[inline]
-    unsafe fn post_slots(&mut self, end: u32, status: u32, _open: Option<Open>) {
-        if matches!(Q::PUBLISH, Publish::OwnBit) {
-            // Where the device stops. What a chain that came to nothing has left there may look as if
-            // it were the device's.
-            //
-            // SAFETY: One descriptor is always free.
-            unsafe { self.layout.set_status(end, 0) };
+    unsafe fn post_slot(&mut self, status: u32, _open: Option<Open>) {
+        let end = self.tail.wrapping_add(1);
 
+        if matches!(Q::PUBLISH, Publish::OwnBit) {
             // Ordering 2: descriptor before own bit.
             dma_wmb();
 
@@ -320,18 +318,33 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
     #[inline]
     pub fn post(&mut self, piece: P, options: Options<Q>) -> Result<(), MapError<P>> {
         let tail = self.tail;
+
+        if !self.has_room(tail) {
+            return Err(MapError {
+                error: EBUSY,
+                value: piece,
+            });
+        }
+
         let open = match self.enter() {
             Ok(open) => open,
-            Err(error) => return Err(MapError { error, value: piece }),
+            Err(error) => {
+                return Err(MapError {
+                    error,
+                    value: piece,
+                })
+            }
         };
 
-        self.put(tail, piece)?;
+        // SAFETY: The slot is ours, and empty.
+        unsafe { self.put(tail, piece) }?;
 
-        // SAFETY: There was a free slot at `tail`, which is described here.
+        // SAFETY: The slot is ours, and is described here.
         unsafe {
-            *self.layout.span(tail) = 1;
             let status = self.describe(tail, options, true, true);
-            self.post_slots(tail.wrapping_add(1), status, open);
+
+            *self.layout.note(tail) = 1;
+            self.post_slot(status, open);
         }
 
         Ok(())
@@ -365,28 +378,31 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
     pub fn new_chain(&mut self) -> Chain<'_, 'a, Q, P> {
         Chain {
             end: self.tail,
-            status: 0,
             last: None,
             producer: self,
         }
     }
 
-    /// Maps a piece into a free slot.
+    /// Maps a piece into a slot.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours, and empty.
     #[inline]
-    fn put(&mut self, at: u32, mut piece: P) -> Result<(), MapError<P>> {
-        if !self.has_room(at) {
-            return Err(MapError {
-                error: EBUSY,
-                value: piece,
-            });
-        }
-
-        let addr = match piece.map(self.memory.dma()) {
+    unsafe fn put(&mut self, at: u32, mut piece: P) -> Result<(), MapError<P>> {
+        // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
+        // the address.
+        let addr = match unsafe { piece.map(self.memory.dma()) } {
             Ok(addr) => addr,
-            Err(error) => return Err(MapError { error, value: piece }),
+            Err(error) => {
+                return Err(MapError {
+                    error,
+                    value: piece,
+                })
+            }
         };
 
-        // SAFETY: The slot is ours, and empty, so there is nothing to be dropped.
+        // SAFETY: By the safety requirements; there is nothing to be dropped.
         unsafe {
             core::ptr::write(
                 self.layout.slot(at),
@@ -427,7 +443,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
 
         if let Some(mut piece) = slot.piece.take() {
             // SAFETY: It was in a slot, so it is mapped; the device wasn't told of it.
-            unsafe { piece.unmap(self.memory.dma(), slot.addr) };
+            unsafe { piece.unmap(self.memory.dma(), slot.addr, 0) };
         }
     }
 }
@@ -461,11 +477,7 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
     /// }
     /// ```
     #[inline]
-    pub fn refill(
-        &mut self,
-        options: Options<Q>,
-        mut alloc: impl FnMut() -> Result<P>,
-    ) -> Result {
+    pub fn refill(&mut self, options: Options<Q>, mut alloc: impl FnMut() -> Result<P>) -> Result {
         let mut room = self.refresh();
 
         while room > 0 {
@@ -480,7 +492,8 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
                 None => {
                     let mut piece = alloc()?;
 
-                    slot.addr = piece.map(self.memory.dma())?;
+                    // SAFETY: As in `put()`.
+                    slot.addr = unsafe { piece.map(self.memory.dma()) }?;
 
                     // SAFETY: There is nothing to be dropped.
                     unsafe { core::ptr::write(&mut slot.piece, Some(piece)) };
@@ -493,7 +506,7 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
             // SAFETY: The slot is ours, and is described here.
             unsafe {
                 let status = self.describe(tail, options, true, true);
-                self.post_slots(tail.wrapping_add(1), status, open);
+                self.post_slot(status, open);
             }
 
             room -= 1;
@@ -512,8 +525,6 @@ pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>>
     producer: &'p mut Producer<'a, Q, P>,
     /// After the last slot.
     end: u32,
-    /// The status word of the first descriptor.
-    status: u32,
     /// What was said for the last slot, which isn't described yet.
     last: Option<Options<Q>>,
 }
@@ -531,7 +542,15 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
     /// - what [`Streaming::map`](super::super::Streaming::map) says.
     #[inline]
     pub fn push(&mut self, piece: P, options: Options<Q>) -> Result<(), MapError<P>> {
-        self.producer.put(self.end, piece)?;
+        if !self.producer.has_room(self.end) {
+            return Err(MapError {
+                error: EBUSY,
+                value: piece,
+            });
+        }
+
+        // SAFETY: The slot is the producer's, and empty.
+        unsafe { self.producer.put(self.end, piece) }?;
         self.append(options);
         Ok(())
     }
@@ -570,16 +589,21 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
         let first = at == self.producer.tail;
 
         // SAFETY: The slots of a chain are the producer's.
-        let status = unsafe { self.producer.describe(at, options, first, last) };
+        unsafe {
+            let status = self.producer.describe(at, options, first, last);
 
-        if first {
-            self.status = status;
+            if matches!(Q::PUBLISH, Publish::OwnBit) {
+                *self.producer.layout.note(at) = status;
+            }
         }
     }
 
     /// Returns the number of descriptors so far.
     #[inline]
-    #[expect(clippy::len_without_is_empty, reason = "what is empty can't be committed")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "what is empty can't be committed"
+    )]
     pub fn len(&self) -> u32 {
         self.end.wrapping_sub(self.producer.tail)
     }
@@ -610,17 +634,48 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
 
         self.describe(true);
 
-        // CAST: A ring has no more descriptors.
-        let count = self.len() as u16;
-        let Self { end, status, .. } = self;
-
         // SAFETY: The slots of a chain are the producer's, and all of them are described.
-        unsafe {
-            *self.producer.layout.span(self.producer.tail) = count;
-            self.producer.post_slots(end, status, open);
+        unsafe { self.post(open) };
+        Ok(())
+    }
+
+    /// Posts the slots.
+    ///
+    /// # Safety
+    ///
+    /// They must be described, and `_open` be what [`Producer::enter`] has returned.
+    #[inline]
+    unsafe fn post(&mut self, _open: Option<Open>) {
+        let Self { producer, end, .. } = self;
+        let Producer { layout, tail, .. } = producer;
+        let (first, count) = (*tail, end.wrapping_sub(*tail));
+
+        if matches!(Q::PUBLISH, Publish::OwnBit) {
+            // Ordering 2: descriptors before own bits.
+            dma_wmb();
+
+            for i in 1..count {
+                let at = first.wrapping_add(i);
+
+                // SAFETY: By the safety requirements: there is the status word.
+                unsafe { layout.set_status(at, *layout.note(at)) };
+            }
+
+            // Ordering 2: all other own bits before the first.
+            dma_wmb();
+
+            // SAFETY: As above.
+            unsafe { layout.set_status(first, *layout.note(first)) };
         }
 
-        Ok(())
+        // SAFETY: The slot is the producer's.
+        unsafe { *layout.note(first) = count };
+        *tail = *end;
+
+        if matches!(Q::PUBLISH, Publish::OwnBit) {
+            // Ordering 4: slot before tail, and own bit before tail.
+            producer.memory.set_tail(*end);
+        }
     }
 
     /// Posts nothing, and gives the pieces back in the order in which they were added.
@@ -640,7 +695,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
 
             if let Some(mut piece) = slot.piece.take() {
                 // SAFETY: It was in a slot, so it is mapped; the device wasn't told of it.
-                unsafe { piece.unmap(self.producer.memory.dma(), slot.addr) };
+                unsafe { piece.unmap(self.producer.memory.dma(), slot.addr, 0) };
                 give(piece);
             }
             at = at.wrapping_add(1);

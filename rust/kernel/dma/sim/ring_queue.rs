@@ -37,7 +37,8 @@ macro_rules! queue {
         #[derive(Clone, Copy, FromBytes, IntoBytes)]
         #[repr(C)]
         pub struct $descriptor {
-            address: u64,
+            // Not aligned as the ring is.
+            address: [u32; 2],
             len: u32,
             flags: u32,
         }
@@ -53,15 +54,18 @@ macro_rules! queue {
             fn new(part: Part<'_, ()>) -> Self {
                 let Some(memory) = part.memory else {
                     return Self {
-                        address: 0,
+                        address: [0; 2],
                         len: 0,
                         flags: flags($flags, part.last, RingConsumer::CONTEXT),
                     };
                 };
 
+                // SAFETY: See above.
+                let address = unsafe { memory.to_bits() };
+
                 Self {
-                    // SAFETY: See above.
-                    address: unsafe { memory.to_bits() }.to_le(),
+                    // CAST: The lower half; the upper half.
+                    address: [address as u32, (address >> 32) as u32].map(u32::to_le),
                     // CAST: A buffer of the tests.
                     len: (memory.len() as u32).to_le(),
                     flags: flags($flags, part.last, 0),
