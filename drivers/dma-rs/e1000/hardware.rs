@@ -1,0 +1,679 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the hardware finds, works off and forgets its rings.
+//!
+//! The only file of the driver with `unsafe` code: here the device learns addresses, and here is
+//! claimed what it does with them. The registers that aim, size or start DMA can't be written from
+//! elsewhere; [`Control`] leads to the others.
+//!
+//! Sections refer to the Software Developer's Manual (see `regs.rs`).
+
+#![allow(unsafe_code)]
+
+use super::regs::{
+    self,
+    Registers, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Core,
+        Device, //
+    },
+    dma::{
+        ring::{
+            Area,
+            Descriptor,
+            Part,
+            Queue,
+            ReceiveDescriptor,
+            Received,
+            Tail, //
+        },
+        FromDevice,
+        Outcome,
+        Quiesce,
+        ToDevice,
+        Untrusted,
+        Waiters, //
+    },
+    io::{
+        register::{
+            Array,
+            FixedRegister,
+            FixedRegisterLoc,
+            Register, //
+        },
+        Io, //
+    },
+    irq,
+    pci,
+    prelude::*,
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// The size in bytes of a receive buffer, as [`regs::RCTL`] says it.
+pub(crate) const BUFFER_SIZE: usize = 2048;
+
+/// How many descriptors a ring may have: its length in bytes is a multiple of 128, and the members
+/// of the family have a maximum of 4096 in common.
+const RING_LENGTHS: core::ops::RangeInclusive<u32> = 8..=4096;
+
+/// How long a frame that is being moved may take: what Linux's driver waits, too.
+const LAST_FRAME: Delta = Delta::from_millis(10);
+
+/// The registers of a device, which its parts share.
+#[derive(Clone, Copy)]
+struct Hardware<'a> {
+    dev: &'a Device<Bound>,
+    registers: &'a Registers<'a>,
+}
+
+/// What there is of a device, once.
+pub(crate) struct Parts<'a> {
+    pub(crate) transmitter: TxQueue<'a>,
+    pub(crate) receiver: RxQueue<'a>,
+    pub(crate) stopper: Stopper<'a>,
+    pub(crate) interrupts: Interrupts<'a>,
+    pub(crate) control: Control<'a>,
+}
+
+/// Claims a device. It belongs to whoever had it before, until it has forgotten what it was told:
+/// see [`Quiesce::forget`].
+///
+/// Context: may sleep.
+///
+/// # Errors
+///
+/// [`EBUSY`] if it is claimed, [`ENODEV`] if it isn't there; [`ENOMEM`].
+pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
+    let dev: &Device<Core<'a>> = pdev.as_ref();
+    // The PCI core gives them to one only, until unbind.
+    let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_e1000")?;
+    let hardware = Hardware {
+        dev: dev.bound(),
+        registers: dev.manage(Ok::<_, Error>(registers))?,
+    };
+
+    if hardware.registers.read(regs::STATUS).into_raw() == u32::MAX {
+        return Err(ENODEV);
+    }
+
+    Ok(Parts {
+        transmitter: TxQueue(hardware),
+        receiver: RxQueue {
+            hardware,
+            promiscuous: false,
+        },
+        stopper: Stopper(hardware),
+        interrupts: Interrupts(hardware),
+        control: Control(hardware),
+    })
+}
+
+impl Hardware<'_> {
+    /// Returns whether the device is there: `VET` holds what `forget` wrote.
+    ///
+    /// A device that was unplugged reads as all ones, and in some machines as zeros.
+    fn is_there(&self) -> bool {
+        self.registers.read(regs::VET).into_raw() == u32::from(regs::VLAN)
+    }
+
+    /// Takes back the interrupts that were raised; returns whether there were any.
+    #[inline]
+    fn take_interrupts(&self) -> bool {
+        let causes = self.registers.read(regs::ICR).into_raw();
+
+        // All ones: there is no device any more.
+        causes != 0 && causes != u32::MAX
+    }
+
+    fn mask_interrupts(&self) {
+        self.registers.write_reg(regs::IMC::from(u32::MAX));
+    }
+
+    /// Switches receiver and transmitter off; returns whether they are, of a device that is there.
+    ///
+    /// Context: may sleep.
+    fn disable(&self) -> bool {
+        let registers = self.registers;
+
+        registers.write_reg(regs::RCTL::zeroed());
+        registers.write_reg(regs::TCTL::zeroed());
+        // What is on its way into the device or out of it goes on to the end of the frame.
+        registers.read(regs::STATUS);
+        fsleep(LAST_FRAME);
+
+        let receives = registers.read(regs::RCTL).en();
+        let transmits = registers.read(regs::TCTL).en();
+
+        // Only now: if the device went away before or meanwhile, this sees it.
+        self.is_there() && !receives && !transmits
+    }
+}
+
+/// A register that neither aims, sizes nor starts DMA.
+///
+/// # Safety
+///
+/// Whatever is written to it, the device accesses no other memory than without.
+pub(crate) unsafe trait Harmless: FixedRegister + Register<Storage = u32> {}
+
+macro_rules! harmless {
+    ($($register:ident,)*) => {
+        $(
+            // SAFETY: See the register's description in the manual.
+            unsafe impl Harmless for regs::$register {}
+        )*
+    };
+}
+
+// `VET` is one of them, but is how we know the device.
+harmless! {
+    CTRL, EERD, MDIC, ITR, IMS, IMC, TIPG, RDTR, RXCSUM, RAL0, RAH0,
+}
+
+/// All of the device that has nothing to do with memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Control<'a>(Hardware<'a>);
+
+impl Control<'_> {
+    /// Reads any register.
+    #[inline(always)]
+    pub(crate) fn read<T: FixedRegister + Register<Storage = u32>>(&self) -> T {
+        self.0.registers.read(FixedRegisterLoc::<T>::new())
+    }
+
+    /// Writes a register that can't reach memory.
+    #[inline(always)]
+    pub(crate) fn write<T: Harmless>(&self, value: T) {
+        self.0.registers.write_reg(value);
+    }
+
+    /// Clears the filter for multicast addresses.
+    pub(crate) fn clear_multicast(&self) {
+        for i in 0..128 {
+            if let Some(location) = regs::MTA::try_at(i) {
+                self.0.registers.write(location, regs::MTA::zeroed());
+            }
+        }
+    }
+
+    /// Lets the device interrupt.
+    #[inline]
+    pub(crate) fn unmask_interrupts(&self) {
+        self.write(
+            regs::IMS::zeroed()
+                .with_rxt0(true)
+                .with_rxo(true)
+                .with_rxdmt0(true)
+                .with_lsc(true)
+                .with_txdw(true),
+        );
+    }
+
+    /// Lets the device interrupt no more, and takes back what it raised.
+    pub(crate) fn silence(&self) {
+        self.0.mask_interrupts();
+        self.0.take_interrupts();
+    }
+}
+
+/// The interrupts of a device.
+pub(crate) struct Interrupts<'a>(Hardware<'a>);
+
+impl<'a> Interrupts<'a> {
+    /// Makes the handler.
+    pub(crate) fn wake(self, waiters: Arc<Waiters>) -> Waker<'a> {
+        Waker {
+            interrupts: self,
+            waiters,
+        }
+    }
+}
+
+/// The interrupt handler: it wakes whoever waits, who unmasks interrupts before the next wait.
+pub(crate) struct Waker<'a> {
+    interrupts: Interrupts<'a>,
+    waiters: Arc<Waiters>,
+}
+
+impl irq::Handler for Waker<'_> {
+    fn handle(&self) -> irq::IrqReturn {
+        let hardware = self.interrupts.0;
+
+        if !hardware.take_interrupts() {
+            // Another device on the line.
+            return irq::IrqReturn::None;
+        }
+
+        hardware.mask_interrupts();
+        self.waiters.wake();
+        irq::IrqReturn::Handled
+    }
+}
+
+/// How a device is stopped.
+pub(crate) struct Stopper<'a>(Hardware<'a>);
+
+// SAFETY:
+// - The receiver works only while `RCTL.EN` is set, the transmitter only while `TCTL.EN` is (13.4.22,
+//   13.4.33), and nothing but these registers, which only this file writes, sets them. `disable`
+//   clears both, gives the frame that is on its way time to end, and then reads that they are clear,
+//   from a device that is there. QEMU moves frames whole, and not while it carries out these writes.
+// - `forget` also empties both rings (head and tail are equal) and clears where they are, so that
+//   not even enabling them would make the device access memory. That a reset (`CTRL.RST`) would do,
+//   QEMU doesn't.
+// - `stop` says `Stopped` only after the same observation, `Gone` never. What the device wrote came
+//   before the answers to these reads, on the same bus.
+// - The device is a function of its own with one requester ID, and reaches memory through QEMU's
+//   `pci_dma_*()` functions only: with bus mastering off these move nothing, and it bears it.
+unsafe impl Quiesce for Stopper<'_> {
+    const BUS_MASTER_GATES_DMA: bool = true;
+
+    fn device(&self) -> &Device {
+        self.0.dev
+    }
+
+    fn forget(&mut self) -> Result {
+        let registers = self.0.registers;
+
+        self.0.mask_interrupts();
+        registers.write_reg(regs::VET::from(u32::from(regs::VLAN)));
+
+        if !self.0.disable() {
+            return Err(ENODEV);
+        }
+
+        registers.write_reg(regs::RDT::zeroed());
+        registers.write_reg(regs::RDH::zeroed());
+        registers.write_reg(regs::RDLEN::zeroed());
+        registers.write_reg(regs::RDBAL::zeroed());
+        registers.write_reg(regs::RDBAH::zeroed());
+        registers.write_reg(regs::TDT::zeroed());
+        registers.write_reg(regs::TDH::zeroed());
+        registers.write_reg(regs::TDLEN::zeroed());
+        registers.write_reg(regs::TDBAL::zeroed());
+        registers.write_reg(regs::TDBAH::zeroed());
+        self.0.take_interrupts();
+
+        // If the device went meanwhile, the above didn't reach it.
+        if !self.0.is_there() {
+            return Err(ENODEV);
+        }
+
+        Ok(())
+    }
+
+    fn stop(&self) -> Outcome {
+        if self.0.disable() {
+            Outcome::Stopped
+        } else {
+            Outcome::Unproven
+        }
+    }
+}
+
+/// Splits a ring's place into what the registers take.
+///
+/// # Errors
+///
+/// [`EINVAL`] if the device can't have such a ring.
+///
+/// # Safety
+///
+/// As [`DmaAddr::to_bits`](kernel::dma::DmaAddr::to_bits).
+unsafe fn place(ring: &Area<'_>) -> Result<(u32, u32, u32)> {
+    // SAFETY: By the safety requirements.
+    let base: u64 = unsafe { ring.memory.to_bits() };
+
+    if !RING_LENGTHS.contains(&ring.len) || base & 15 != 0 {
+        return Err(EINVAL);
+    }
+
+    // CAST: The lower half; the upper half; at most 64 KiB.
+    Ok((
+        base as u32,
+        (base >> 32) as u32,
+        ring.len * size_of::<TxDescriptor>() as u32,
+    ))
+}
+
+/// The transmitter.
+pub(crate) struct TxQueue<'a>(Hardware<'a>);
+
+// SAFETY:
+// - The device takes the ring to be `TDLEN` bytes at `TDBAL` and `TDBAH` (3.4), and works the
+//   descriptors from `TDH` on off in order, up to the one before `TDT`. Both are zero until the
+//   first `doorbell`, and `TCTL.EN` is written last.
+// - When it writes `DD` back, it has fetched all of the frame (see `TxDescriptor`); it looks at
+//   descriptors once, as `TDT` passes them.
+// - All that can fail in `start` does so before the first write.
+// - There is one for a device: only `claim` makes one, and it does so once.
+// - `write_reg()` is ordered after earlier writes to memory, as `writel()` is.
+unsafe impl Queue for TxQueue<'_> {
+    type Descriptor = TxDescriptor;
+    type Direction = ToDevice;
+
+    fn device(&self) -> &Device {
+        self.0.dev
+    }
+
+    fn start(&mut self, ring: Area<'_>) -> Result {
+        let registers = self.0.registers;
+        // SAFETY: The device accesses the ring until it is stopped, as it was when the ring began.
+        let (low, high, len) = unsafe { place(&ring) }?;
+
+        registers.write_reg(regs::TDBAL::from(low));
+        registers.write_reg(regs::TDBAH::from(high));
+        registers.write_reg(regs::TDLEN::from(len));
+        registers.write_reg(regs::TDH::zeroed());
+        registers.write_reg(regs::TDT::zeroed());
+        // Collision threshold and distance as 13.4.33 proposes for full duplex.
+        registers.write_reg(
+            regs::TCTL::zeroed()
+                .with_const_ct::<0x10>()
+                .with_const_cold::<0x40>()
+                .with_psp(true)
+                .with_en(true),
+        );
+        Ok(())
+    }
+
+    #[inline]
+    fn doorbell(&mut self, tail: Tail) {
+        self.0.registers.write_reg(regs::TDT::from(tail.index()));
+    }
+}
+
+/// The receiver.
+pub(crate) struct RxQueue<'a> {
+    hardware: Hardware<'a>,
+    /// Whether it takes frames for others, too, from the next start on.
+    pub(crate) promiscuous: bool,
+}
+
+// SAFETY:
+// - As for `TxQueue`: `RDLEN` bytes at `RDBAL` and `RDBAH` (3.2.6), from `RDH` up to `RDT`, both
+//   zero until the first `doorbell`; `RCTL` is written last.
+// - `RCTL` says that buffers have 2048 bytes, which is what `RxDescriptor` demands.
+// - A descriptor whose `DD` is set was worked off, and so were those before it.
+unsafe impl Queue for RxQueue<'_> {
+    type Descriptor = RxDescriptor;
+    type Direction = FromDevice;
+
+    fn device(&self) -> &Device {
+        self.hardware.dev
+    }
+
+    fn start(&mut self, ring: Area<'_>) -> Result {
+        let registers = self.hardware.registers;
+        // SAFETY: As in `TxQueue`.
+        let (low, high, len) = unsafe { place(&ring) }?;
+
+        registers.write_reg(regs::RDBAL::from(low));
+        registers.write_reg(regs::RDBAH::from(high));
+        registers.write_reg(regs::RDLEN::from(len));
+        registers.write_reg(regs::RDH::zeroed());
+        registers.write_reg(regs::RDT::zeroed());
+        // Buffers of 2048 bytes (`BSIZE` and `BSEX` are zero), frames without their checksum, long
+        // ones, broadcasts. Once: for a second after each write, QEMU receives nothing.
+        registers.write_reg(
+            regs::RCTL::zeroed()
+                .with_secrc(true)
+                .with_bam(true)
+                .with_lpe(true)
+                .with_upe(self.promiscuous)
+                .with_mpe(self.promiscuous)
+                .with_en(true),
+        );
+        Ok(())
+    }
+
+    #[inline]
+    fn doorbell(&mut self, tail: Tail) {
+        self.hardware
+            .registers
+            .write_reg(regs::RDT::from(tail.index()));
+    }
+}
+
+/// In the status byte of descriptors: the device is done.
+const DD: u32 = 1 << 0;
+
+/// A transmit descriptor: of the data (3.3.7), or of what is to be done to it (3.3.6).
+#[derive(Clone, Copy, FromBytes, IntoBytes)]
+#[repr(C)]
+pub(crate) struct TxDescriptor {
+    /// The address, or where checksums are.
+    buffer: u64,
+    /// `DTALEN`, `DTYP`, `DCMD`.
+    command: u32,
+    /// `STA`, `POPTS`, `SPECIAL`.
+    status: u32,
+}
+
+const DTYP_DATA: u32 = 1 << 20;
+const EOP: u32 = 1 << 24;
+const IFCS: u32 = 1 << 25;
+const RS: u32 = 1 << 27;
+const DEXT: u32 = 1 << 29;
+const VLE: u32 = 1 << 30;
+const IXSM: u32 = 1 << 8;
+const TXSM: u32 = 1 << 9;
+
+/// The most bytes that a transmit descriptor can name.
+const MAX_DTALEN: usize = (1 << 20) - 1;
+
+/// What is to be done with a frame, or a piece of it.
+#[derive(Clone, Copy)]
+pub(crate) enum TxOptions {
+    /// To be sent. All pieces of a frame say the same.
+    Data(Data),
+    /// Where checksums are in the frames that follow: without memory.
+    Context(Context),
+}
+
+/// What the device inserts into a frame.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Data {
+    /// Whether it inserts the checksums that the last context names.
+    pub(crate) ip_checksum: bool,
+    pub(crate) transport_checksum: bool,
+    /// A VLAN tag, if [`regs::CTRL`] allows.
+    pub(crate) vlan: Option<u16>,
+}
+
+/// Where checksums are.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Context {
+    pub(crate) ip: Checksum,
+    pub(crate) transport: Checksum,
+}
+
+/// A checksum over a part of a frame. Offsets in bytes, from the start of the frame.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Checksum {
+    /// Where it begins.
+    pub(crate) start: u8,
+    /// Where it goes.
+    pub(crate) offset: u8,
+    /// The last byte; zero is the end of the frame.
+    pub(crate) end: u16,
+}
+
+impl Checksum {
+    fn bits(self) -> u64 {
+        u64::from(self.start) | u64::from(self.offset) << 8 | u64::from(self.end) << 16
+    }
+}
+
+// SAFETY:
+// - A data descriptor names the buffer and its length, or less of it, and the device reads it.
+//   Without a buffer its length is zero, and there is nothing to read. A context descriptor names no
+//   memory.
+// - `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it writes
+//   `DD` to the last word of that descriptor (3.3.3), which is zero as made here. It works
+//   descriptors off in order.
+unsafe impl Descriptor for TxDescriptor {
+    type Options = TxOptions;
+    const STATUS: usize = 12;
+
+    #[inline]
+    fn new(part: Part<'_, TxOptions>) -> Self {
+        let last = if part.last { EOP | RS } else { 0 };
+
+        let (buffer, command, status) = match part.options {
+            TxOptions::Context(context) => {
+                let bits = context.ip.bits() | context.transport.bits() << 32;
+
+                // There is no `EOP` in it: the frame is the next one.
+                (bits, DEXT | (last & RS), 0)
+            }
+            TxOptions::Data(data) => {
+                // SAFETY: The device reads it once, before it writes `DD`.
+                let address = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
+                // CAST: Less than 2^20.
+                let len = part.memory.map_or(0, |memory| memory.len().min(MAX_DTALEN)) as u32;
+
+                let mut command = len | DTYP_DATA | DEXT | IFCS | last;
+                let mut status = 0;
+
+                if data.ip_checksum {
+                    status |= IXSM;
+                }
+                if data.transport_checksum {
+                    status |= TXSM;
+                }
+                if let Some(tag) = data.vlan {
+                    command |= VLE;
+                    status |= u32::from(tag) << 16;
+                }
+
+                (address, command, status)
+            }
+        };
+
+        Self {
+            buffer: buffer.to_le(),
+            command: command.to_le(),
+            status: status.to_le(),
+        }
+    }
+
+    #[inline]
+    fn is_done(status: u32) -> bool {
+        status & DD != 0
+    }
+}
+
+/// A receive descriptor (3.2.3).
+#[derive(Clone, Copy, FromBytes, IntoBytes)]
+#[repr(C)]
+pub(crate) struct RxDescriptor {
+    buffer: u64,
+    /// The length, and a checksum.
+    len: u32,
+    /// Status, errors, special.
+    status: u32,
+}
+
+const RX_EOP: u32 = 1 << 1;
+const RX_IXSM: u32 = 1 << 2;
+const RX_VP: u32 = 1 << 3;
+const RX_TCPCS: u32 = 1 << 5;
+const RX_IPCS: u32 = 1 << 6;
+/// All of the error byte but the two about checksums.
+const RX_ERRORS: u32 = 0x97 << 8;
+const RX_TCPE: u32 = 1 << 13;
+const RX_IPE: u32 = 1 << 14;
+
+/// What the device says of a checksum in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It didn't look.
+    Unknown,
+    Good,
+    Bad,
+}
+
+impl RxDescriptor {
+    fn status(&self) -> u32 {
+        u32::from_le(self.status)
+    }
+
+    /// Returns whether the frame is damaged.
+    #[inline]
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.status() & RX_ERRORS != 0
+    }
+
+    /// Returns the VLAN tag that the device took out of the frame.
+    #[inline]
+    pub(crate) fn vlan(&self) -> Option<u16> {
+        // CAST: The upper half.
+        (self.status() & RX_VP != 0).then_some((self.status() >> 16) as u16)
+    }
+
+    /// Returns what the device says of the checksums of IP, and of TCP or UDP.
+    pub(crate) fn checksums(&self) -> (Verdict, Verdict) {
+        let status = self.status();
+        let verdict = |checked: u32, wrong: u32| {
+            if status & RX_IXSM != 0 || status & checked == 0 {
+                Verdict::Unknown
+            } else if status & wrong != 0 {
+                Verdict::Bad
+            } else {
+                Verdict::Good
+            }
+        };
+
+        (verdict(RX_IPCS, RX_IPE), verdict(RX_TCPCS, RX_TCPE))
+    }
+}
+
+// SAFETY:
+// - The descriptor names the buffer only if it is as long as `RCTL` says that buffers are: then the
+//   device writes up to that many bytes there. Otherwise it names none (a null address), and the
+//   device skips it.
+// - The device sets `DD`, in the last word, when it has written the buffer (3.2.3.1); it is clear as
+//   made here.
+unsafe impl Descriptor for RxDescriptor {
+    type Options = ();
+    const STATUS: usize = 12;
+
+    #[inline]
+    fn new(part: Part<'_, ()>) -> Self {
+        let buffer = match part.memory {
+            // SAFETY: The device writes to it before it sets `DD`.
+            Some(memory) if memory.len() >= BUFFER_SIZE => unsafe { memory.to_bits() },
+            _ => 0,
+        };
+
+        Self {
+            buffer: buffer.to_le(),
+            len: 0,
+            status: 0,
+        }
+    }
+
+    #[inline]
+    fn is_done(status: u32) -> bool {
+        status & DD != 0
+    }
+}
+
+impl ReceiveDescriptor for RxDescriptor {
+    #[inline]
+    fn received(&self) -> Received {
+        Received {
+            // CAST: Widening, of the lower half.
+            len: Untrusted::new((u32::from_le(self.len) & 0xffff) as usize),
+            last: self.status() & RX_EOP != 0,
+        }
+    }
+}
