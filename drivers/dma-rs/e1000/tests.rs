@@ -1,0 +1,1107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests on real devices: the first 8254x of the machine, most of them in a loopback.
+//!
+//! Each start of the receiver takes a second, for which QEMU's is deaf: tests that receive nothing
+//! don't wait for it.
+
+use super::{
+    hardware::{
+        self,
+        Checksum,
+        Verdict, //
+    },
+    nic::{
+        Completion,
+        Handle,
+        Nic,
+        Settings, //
+    },
+    regs::Registers,
+    sender::{
+        Offload,
+        TxPiece,
+        MAX_FRAME,
+        MIN_FRAME, //
+    },
+    traffic,
+    DEVICES,
+    SETUP, //
+};
+use kernel::{
+    device::Core,
+    dma::{
+        fixture::{
+            self,
+            ensure, //
+        },
+        leaked,
+        quarantined,
+        MapError,
+        Outcome, //
+    },
+    io::Io,
+    kunit,
+    pci,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+const INTEL: u16 = 0x8086;
+const SOON: Delta = Delta::from_millis(500);
+const LONG: Delta = Delta::from_secs(20);
+const PLAIN: Offload = Offload {
+    ip: None,
+    transport: None,
+    vlan: None,
+};
+
+/// The device that the suite found.
+static DEVICE: Atomic<u32> = Atomic::new(0);
+
+/// Returns whether there is no device, and marks the test as skipped then.
+fn is_absent() -> bool {
+    let absent = DEVICE.load(Relaxed) == 0;
+
+    if absent {
+        kunit::skip("no 8254x device (QEMU: -device e1000)");
+    }
+
+    absent
+}
+
+const SETTINGS: Settings = Settings {
+    tx: 256,
+    rx: 256,
+    completion: Completion::Interrupt,
+    promiscuous: true,
+    itr: 0,
+};
+
+/// With short rings, and without an interrupt.
+const SMALL: Settings = Settings {
+    tx: 64,
+    rx: 64,
+    completion: Completion::Polling,
+    ..SETTINGS
+};
+
+/// Runs a test on a device that nobody else uses.
+fn with_device(body: impl FnMut(&pci::Device<Core<'_>>) -> Result) -> Result {
+    // CAST: It is an ID.
+    fixture::with_pci_device(INTEL, DEVICE.load(Relaxed) as u16, SETUP, body)
+}
+
+/// Runs a test on a device that was brought up, sends to itself, and hears.
+fn with_loopback(settings: Settings, mut body: impl FnMut(&Handle) -> Result) -> Result {
+    with_device(|pdev| {
+        let nic = Nic::bring_up(pdev, settings)?;
+
+        nic.with(|nic| {
+            nic.set_loopback(true)?;
+            nic.wait_for_receiver();
+            Ok::<_, Error>(())
+        })??;
+        body(&nic)
+    })
+}
+
+/// Where the bytes of frames come from.
+struct Source(KVec<u8>);
+
+impl Source {
+    const SEEDS: usize = 251;
+
+    fn new() -> Result<Self> {
+        let mut bytes = KVec::with_capacity(MAX_FRAME + Self::SEEDS, GFP_KERNEL)?;
+
+        for i in 0..MAX_FRAME + Self::SEEDS {
+            // CAST: Cut on purpose.
+            bytes.push((i * 13 + i / 251) as u8, GFP_KERNEL)?;
+        }
+
+        Ok(Self(bytes))
+    }
+
+    /// Bytes that differ from their neighbours and, by `seed`, from those of other frames.
+    fn bytes(&self, len: usize, seed: usize) -> &[u8] {
+        let start = seed % Self::SEEDS;
+
+        self.0.get(start..start + len).unwrap_or(&[])
+    }
+
+    fn frame(&self, len: usize, seed: usize) -> Result<TxPiece> {
+        copy(self.bytes(len, seed))
+    }
+}
+
+fn copy(bytes: &[u8]) -> Result<TxPiece> {
+    let mut copy = KVec::with_capacity(bytes.len(), GFP_KERNEL)?;
+
+    copy.extend_from_slice(bytes, GFP_KERNEL)?;
+    Ok(copy)
+}
+
+/// Sends frames of these lengths and seeds with one doorbell, and compares what arrives.
+fn exchange(
+    nic: &Nic<'_>,
+    source: &Source,
+    mut frames: impl Iterator<Item = (usize, usize)> + Clone,
+) -> Result {
+    // What came before isn't counted.
+    nic.reclaim(drop);
+
+    let mut sender = nic.sender();
+    let doorbells = sender.ring.doorbells();
+    let mut count = 0;
+
+    for (len, seed) in frames.clone() {
+        sender.post(source.frame(len, seed)?, PLAIN)?;
+        count += 1;
+    }
+
+    sender.flush()?;
+    ensure!(sender.ring.doorbells() == doorbells + 1);
+    drop(sender);
+
+    let mut arrived = 0;
+    let mut wrong = 0;
+
+    while arrived < count {
+        arrived += nic.wait(count - arrived, SOON, |frame| {
+            let is_right = frames.next().is_some_and(|(len, seed)| {
+                frame.is(source.bytes(len, seed))
+                    && frame.len() == len
+                    && frame.count() as usize == len.div_ceil(hardware::BUFFER_SIZE)
+            });
+
+            wrong += u32::from(!is_right);
+        })?;
+    }
+
+    ensure!(wrong == 0);
+    ensure!(nic.wait_sent(SOON, drop)? == count);
+    Ok(())
+}
+
+/// The sum of 16-bit words, as the Internet's checksums have it.
+fn sum(bytes: &[u8], start: u32) -> u16 {
+    let mut sum = bytes.chunks(2).fold(start, |sum, pair| {
+        let high = pair.first().copied().unwrap_or(0);
+        let low = pair.get(1).copied().unwrap_or(0);
+
+        sum + u32::from(u16::from_be_bytes([high, low]))
+    });
+
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+
+    // CAST: See above.
+    sum as u16
+}
+
+fn put(frame: &mut [u8], at: usize, value: u16) {
+    frame[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Makes an IPv4 frame with room for the checksums of IP, and of TCP or UDP; and the one that is to
+/// come of it.
+fn ip_frame(source: &Source, len: usize, seed: usize, udp: bool) -> Result<(TxPiece, TxPiece)> {
+    let mut frame = source.frame(len, seed)?;
+    let (protocol, at) = if udp { (17, 40) } else { (6, 50) };
+    // CAST: Not more than a frame has.
+    let (total, payload) = ((len - 14) as u16, (len - 34) as u32);
+
+    put(&mut frame, 12, 0x0800);
+    frame[14] = 0x45;
+    put(&mut frame, 16, total);
+    frame[23] = protocol;
+    put(&mut frame, 24, 0);
+
+    let pseudo = sum(&frame[26..34], u32::from(protocol) + payload);
+
+    put(&mut frame, at, pseudo);
+
+    let mut result = copy(&frame)?;
+    let ip = !sum(&frame[14..34], 0);
+    let transport = match !sum(&frame[34..], 0) {
+        0 => 0xffff,
+        sum => sum,
+    };
+
+    put(&mut result, 24, ip);
+    put(&mut result, at, transport);
+    Ok((frame, result))
+}
+
+/// Says where the checksums of [`ip_frame`] are.
+fn checksums(udp: bool) -> Offload {
+    Offload {
+        ip: Some(Checksum {
+            start: 14,
+            offset: 24,
+            end: 33,
+        }),
+        transport: Some(Checksum {
+            start: 34,
+            offset: if udp { 40 } else { 50 },
+            end: 0,
+        }),
+        vlan: None,
+    }
+}
+
+#[kunit_tests(dma_rs_e1000)]
+mod cases {
+    use super::*;
+
+    #[suite_init]
+    fn look_for_device() -> Result {
+        for device in DEVICES {
+            if fixture::has_pci_device(INTEL, device) {
+                DEVICE.store(device.into(), Relaxed);
+                break;
+            }
+        }
+
+        Ok(())
+    }
+
+    /// Frames of all lengths, one after the other, and long ones in several buffers.
+    #[test]
+    fn every_length() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_loopback(SETTINGS, |nic| {
+            nic.with(|nic| {
+                let before = nic.statistics();
+
+                for first in (MIN_FRAME..=1518).step_by(32) {
+                    let last = 1518.min(first + 31);
+
+                    exchange(nic, &source, (first..=last).map(|len| (len, len)))?;
+                }
+
+                let long = [
+                    1519, 2047, 2048, 2049, 4096, 4097, 9000, 12_289, 15_999, MAX_FRAME,
+                ];
+
+                exchange(nic, &source, long.into_iter().map(|len| (len, len)))?;
+
+                let after = nic.statistics();
+                let count = 1518 - MIN_FRAME as u64 + 1 + long.len() as u64;
+
+                ensure!(after.sent - before.sent == count);
+                ensure!(after.received - before.received == count);
+                ensure!(after.missed == 0 && after.no_buffers == 0 && after.oversized == 0);
+                ensure!(nic.receiver().ring.consumer.malformed() == 0);
+                ensure!(nic.receiver().errors == 0);
+                Ok(())
+            })?
+        })
+    }
+
+    /// Frames of several pieces, of odd lengths, that begin at odd addresses in the frame; short
+    /// ones are lengthened.
+    #[test]
+    fn pieces() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_loopback(SETTINGS, |nic| {
+            nic.with(|nic| {
+                for count in 2..=8 {
+                    for step in [1, 7, 63, 191, 1337] {
+                        let len = |i: usize| step + 2 * i;
+                        let total = (0..count).map(len).sum();
+                        let mut rest = source.bytes(total, count);
+                        let mut list = KVec::with_capacity(count, GFP_KERNEL)?;
+
+                        for i in 0..count {
+                            let (head, tail) = rest.split_at(len(i));
+
+                            list.push(copy(head)?, GFP_KERNEL)?;
+                            rest = tail;
+                        }
+
+                        nic.send_pieces(list, PLAIN, drop)?;
+
+                        let mut expected = source.frame(total, count)?;
+
+                        expected.resize(total.max(MIN_FRAME), 0, GFP_KERNEL)?;
+                        ensure!(nic.receive(SOON)? == Some(expected));
+
+                        let mut back = 0;
+
+                        ensure!(nic.wait_sent(SOON, |_| back += 1)? == 1);
+                        ensure!(back == count);
+                    }
+                }
+
+                for len in [1, 14, 59] {
+                    let mut expected = source.frame(len, len)?;
+
+                    nic.send(source.frame(len, len)?)?;
+                    expected.resize(MIN_FRAME, 0, GFP_KERNEL)?;
+                    ensure!(nic.receive(SOON)? == Some(expected));
+                }
+
+                Ok(())
+            })?
+        })
+    }
+
+    /// Checksums and VLAN tags that the device inserts, and takes out.
+    #[test]
+    fn offloads() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_loopback(SETTINGS, |nic| {
+            nic.with(|nic| {
+                for udp in [false, true] {
+                    for len in [60, 61, 99, 1000, 1514, 3001] {
+                        let (frame, expected) = ip_frame(&source, len, len, udp)?;
+
+                        nic.send_with(frame, checksums(udp))?;
+                        ensure!(nic.receive(SOON)? == Some(expected));
+                    }
+
+                    // Over several pieces, which the checksums don't care about.
+                    let (frame, expected) = ip_frame(&source, 777, 7, udp)?;
+                    let pieces = [
+                        copy(&frame[..41])?,
+                        copy(&frame[41..300])?,
+                        copy(&frame[300..])?,
+                    ];
+
+                    nic.send_pieces(pieces, checksums(udp), drop)?;
+                    ensure!(nic.receive(SOON)? == Some(expected));
+                }
+
+                // The next frame is none of their business.
+                exchange(nic, &source, [(100, 1)].into_iter())?;
+
+                let tag = 0x2005;
+                let tagged = Offload {
+                    vlan: Some(tag),
+                    ..PLAIN
+                };
+                let mut in_band = source.frame(204, 3)?;
+
+                put(&mut in_band, 12, 0x8100);
+                put(&mut in_band, 14, tag);
+
+                let mut stripped = copy(&in_band[..12])?;
+
+                stripped.extend_from_slice(&in_band[16..], GFP_KERNEL)?;
+
+                nic.set_vlan(true);
+                nic.send_with(source.frame(200, 2)?, tagged)?;
+                nic.send(copy(&in_band)?)?;
+
+                let mut seen = KVec::with_capacity(2, GFP_KERNEL)?;
+                let mut is_right = true;
+
+                nic.wait(2, SOON, |frame| {
+                    is_right &= frame.vlan() == Some(tag);
+                    is_right &= frame.checksums() == (Verdict::Unknown, Verdict::Unknown);
+                    is_right &= frame.bytes().is_some_and(|bytes| bytes.len() == 200);
+
+                    if let Ok(copy) = frame.to_vec() {
+                        let _ = seen.push_within_capacity(copy);
+                    }
+                })?;
+                ensure!(is_right);
+                ensure!(seen.pop() == Some(stripped));
+                ensure!(seen.pop() == Some(source.frame(200, 2)?));
+
+                // Without it, tags are payload.
+                nic.set_vlan(false);
+                nic.send(copy(&in_band)?)?;
+                nic.wait(1, SOON, |frame| {
+                    is_right &= frame.vlan().is_none() && frame.is(&in_band);
+                })?;
+                ensure!(is_right);
+                Ok(())
+            })?
+        })
+    }
+
+    /// Ten turns of both rings, with batches of several sizes.
+    #[test]
+    fn wrap_around() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_loopback(SMALL, |nic| {
+            nic.with(|nic| {
+                for batch in [1, 3, 8, 31, 63] {
+                    for first in (0..640).step_by(batch) {
+                        exchange(
+                            nic,
+                            &source,
+                            (first..first + batch).map(|i| (MIN_FRAME + i % 40, i)),
+                        )?;
+                    }
+                }
+
+                // Several descriptors a frame, so that frames lie across the end of the ring.
+                for i in 0..100 {
+                    exchange(nic, &source, [(5000 + i, i), (9000, i)].into_iter())?;
+                }
+
+                ensure!(nic.receiver().ring.consumer.malformed() == 0);
+                Ok(())
+            })?
+        })
+    }
+
+    /// A ring that is full gives the frame back, and goes on when there is room; one that is empty
+    /// has nothing to do.
+    #[test]
+    fn full_and_empty() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_device(|pdev| {
+            let nic = Nic::bring_up(pdev, SMALL)?;
+
+            nic.with(|nic| {
+                let mut sender = nic.sender();
+
+                sender.flush()?;
+                ensure!(sender.ring.doorbells() == 0);
+                ensure!(nic.reclaim(drop) == 0 && nic.poll(8, |_| {})? == 0);
+
+                for seed in 0..63 {
+                    sender.post(source.frame(80, seed)?, PLAIN)?;
+                }
+
+                ensure!(sender.free() == 0);
+
+                for flushed in [false, true] {
+                    match sender.post(source.frame(80, 99)?, PLAIN) {
+                        Err(MapError { error, value }) => {
+                            ensure!(error == EBUSY && value == source.frame(80, 99)?);
+                        }
+                        Ok(()) => return Err(EINVAL),
+                    }
+
+                    if !flushed {
+                        sender.flush()?;
+                    }
+                }
+
+                let mut seed = 0;
+                let mut is_right = true;
+
+                ensure!(
+                    nic.wait_sent(SOON, |frame| {
+                        is_right &= *frame == *source.bytes(80, seed);
+                        seed += 1;
+                    })? == 63
+                );
+                ensure!(is_right && seed == 63);
+
+                // Not all of a frame: none of it.
+                for seed in 0..60 {
+                    sender.post(source.frame(80, seed)?, PLAIN)?;
+                }
+
+                let list = |count: usize| {
+                    let mut list = KVec::with_capacity(count, GFP_KERNEL)?;
+
+                    for i in 0..count {
+                        list.push(source.frame(30, i)?, GFP_KERNEL)?;
+                    }
+
+                    Ok::<_, Error>(list)
+                };
+                let mut i = 0;
+                let refused = sender.post_pieces(list(5)?, PLAIN, |piece| {
+                    is_right &= *piece == *source.bytes(30, i);
+                    i += 1;
+                });
+
+                ensure!(refused == Err(EBUSY) && i == 5 && is_right);
+                ensure!(sender.free() == 3);
+
+                let mut i = 0;
+                let refused = sender.post_pieces(list(3)?, checksums(false), |_| i += 1);
+
+                ensure!(refused == Err(EBUSY) && i == 3 && sender.free() == 3);
+                sender.post_pieces(list(3)?, PLAIN, drop)?;
+                ensure!(sender.free() == 0);
+                sender.flush()?;
+                ensure!(nic.wait_sent(SOON, drop)? == 61);
+                ensure!(sender.full == 4);
+                Ok(())
+            })?
+        })
+    }
+
+    /// What can't be sent comes back, and changes nothing.
+    #[test]
+    fn refusals() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        for (tx, rx) in [(32, 64), (64, 8192), (100, 64), (64, 0)] {
+            with_device(|pdev| {
+                let refused = Nic::bring_up(pdev, Settings { tx, rx, ..SETTINGS }).map(drop);
+
+                ensure!(refused == Err(EINVAL));
+                Ok(())
+            })?;
+        }
+
+        with_device(|pdev| {
+            let nic = Nic::bring_up(pdev, SETTINGS)?;
+
+            nic.with(|nic| {
+                for (len, error) in [(0, EINVAL), (MAX_FRAME + 1, EMSGSIZE)] {
+                    match nic.send(source.frame(len, 1)?) {
+                        Err(refused) => {
+                            ensure!(refused.error == error);
+                            ensure!(refused.value == Some(source.frame(len, 1)?));
+                        }
+                        Ok(()) => return Err(EINVAL),
+                    }
+                }
+
+                let mut back = 0;
+                let halves = [source.frame(9000, 1)?, source.frame(9000, 2)?];
+
+                ensure!(nic.send_pieces(halves, PLAIN, |_| back += 1) == Err(EMSGSIZE));
+                ensure!(back == 2);
+                ensure!(nic.send_pieces([], PLAIN, drop) == Err(EINVAL));
+                ensure!(nic.send_pieces([], checksums(false), drop) == Err(EINVAL));
+
+                let pieces = [source.frame(100, 1)?, KVec::new(), source.frame(100, 1)?];
+
+                ensure!(nic.send_pieces(pieces, PLAIN, |_| back += 1) == Err(EINVAL));
+                ensure!(back == 5);
+                ensure!(nic.resize(64, 100, drop) == Err(EINVAL));
+                ensure!(traffic::run(nic, 1, MIN_FRAME - 1).map(drop) == Err(EINVAL));
+                ensure!(traffic::run(nic, 1, MAX_FRAME + 1).map(drop) == Err(EINVAL));
+
+                ensure!(nic.sender().free() == 255);
+                nic.send(source.frame(100, 1)?)?;
+                ensure!(nic.wait_sent(SOON, drop)? == 1);
+                Ok(())
+            })?
+        })
+    }
+
+    /// EEPROM, PHY and link.
+    #[test]
+    fn identity() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        with_device(|pdev| {
+            let nic = Nic::bring_up(pdev, SETTINGS)?;
+
+            nic.with(|nic| {
+                ensure!(nic.mac() != [0; 6] && nic.mac()[0] & 1 == 0);
+                ensure!(nic.link()?.up && nic.link()?.speed == 1000);
+
+                for on in [true, false] {
+                    nic.set_loopback(on)?;
+                    ensure!(nic.loopback() == on);
+                }
+
+                nic.set_itr(1000);
+                nic.set_itr(0);
+                Ok(())
+            })?
+        })
+    }
+
+    /// A frame that comes while somebody waits raises an interrupt, without which waiting would take
+    /// its whole time.
+    #[test]
+    fn interrupt_comes() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_loopback(SETTINGS, |nic| {
+            ensure!(nic.with(|nic| nic.interrupt().is_some())?);
+
+            for seed in 0..3 {
+                let theirs = nic.clone();
+                let start = Instant::<Monotonic>::now();
+                let waiter = fixture::spawn(move || theirs.with(|nic| nic.receive(LONG))?)?;
+
+                fsleep(Delta::from_millis(20));
+                nic.with(|nic| nic.send(source.frame(200, seed)?).map_err(Error::from))??;
+
+                ensure!(waiter.join(|got| {
+                    matches!(got, Ok(Some(frame)) if **frame == *source.bytes(200, seed))
+                })?);
+                ensure!(start.elapsed() < LONG);
+            }
+
+            Ok(())
+        })
+    }
+
+    /// The same without interrupts.
+    #[test]
+    fn polling() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_loopback(SMALL, |nic| {
+            ensure!(nic.with(|nic| nic.interrupt().is_none())?);
+
+            let theirs = nic.clone();
+            let waiter = fixture::spawn(move || theirs.with(|nic| nic.receive(LONG))?)?;
+
+            fsleep(Delta::from_millis(20));
+            nic.with(|nic| nic.send(source.frame(200, 1)?).map_err(Error::from))??;
+            ensure!(waiter.join(|got| {
+                matches!(got, Ok(Some(frame)) if **frame == *source.bytes(200, 1))
+            })?);
+            ensure!(nic
+                .with(|nic| nic.receive(Delta::from_millis(10)))??
+                .is_none());
+            Ok(())
+        })
+    }
+
+    /// Rings that grow and shrink while there is something in them.
+    #[test]
+    fn resize() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+        let (before, lost) = (quarantined(), leaked());
+
+        with_loopback(SETTINGS, |nic| {
+            nic.with(|nic| {
+                for (tx, rx) in [(64, 4096), (4096, 64), (256, 256)] {
+                    // Some that were sent, some that weren't.
+                    for seed in 0..20 {
+                        nic.send(source.frame(100, seed)?)?;
+                    }
+
+                    let mut sender = nic.sender();
+
+                    for seed in 20..30 {
+                        sender.post(source.frame(100, seed)?, PLAIN)?;
+                    }
+
+                    drop(sender);
+
+                    let mut seed = 0;
+                    let mut is_right = true;
+
+                    nic.resize(tx, rx, |frame| {
+                        is_right &= *frame == *source.bytes(100, seed);
+                        seed += 1;
+                    })?;
+                    ensure!(seed == 30 && is_right);
+                    let ring = &mut nic.sender().ring;
+
+                    ensure!(ring.len() == tx && ring.refresh() == tx - 1);
+
+                    let ring = &mut nic.receiver().ring;
+
+                    ensure!(ring.producer.len() == rx && ring.consumer.posted() == rx - 1);
+                }
+
+                nic.wait_for_receiver();
+
+                for seed in 0..20 {
+                    exchange(nic, &source, (seed..seed + 30).map(|i| (100 + i, i)))?;
+                }
+
+                Ok(())
+            })?
+        })?;
+
+        ensure!(quarantined() == before && leaked() == lost);
+        Ok(())
+    }
+
+    /// The extremes are good for traffic, too.
+    #[test]
+    fn long_and_short_rings() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+        let settings = Settings {
+            tx: 4096,
+            rx: 4096,
+            ..SETTINGS
+        };
+
+        with_loopback(settings, |nic| {
+            nic.with(|nic| {
+                for first in (0..4500).step_by(500) {
+                    exchange(nic, &source, (first..first + 500).map(|i| (60 + i % 9, i)))?;
+                }
+
+                Ok(())
+            })?
+        })
+    }
+
+    /// A stop in mid-traffic: nothing is taken any more, and all buffers come back at the start.
+    #[test]
+    fn stopped() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+        let (before, lost) = (quarantined(), leaked());
+
+        with_device(|pdev| {
+            let nic = Nic::bring_up(pdev, SETTINGS)?;
+
+            nic.with(|nic| {
+                for seed in 0..50 {
+                    nic.send(source.frame(100, seed)?)?;
+                }
+
+                let mut sender = nic.sender();
+
+                for seed in 50..150 {
+                    sender.post(source.frame(100, seed)?, PLAIN)?;
+                }
+
+                ensure!(nic.stop() == Outcome::Stopped);
+                ensure!(sender.flush() == Err(ESHUTDOWN));
+                drop(sender);
+
+                ensure!(nic.receive(LONG) == Err(ESHUTDOWN));
+                ensure!(nic.stop() == Outcome::Stopped);
+
+                let mut seed = 0;
+                let mut is_right = true;
+
+                nic.reset(|frame| {
+                    is_right &= *frame == *source.bytes(100, seed);
+                    seed += 1;
+                })?;
+                ensure!(seed == 150 && is_right);
+
+                nic.send(source.frame(100, 1)?)?;
+                ensure!(nic.wait_sent(SOON, drop)? == 1);
+                Ok(())
+            })?
+        })?;
+
+        ensure!(quarantined() == before && leaked() == lost);
+        Ok(())
+    }
+
+    /// Whoever waits for a frame when the device is unbound doesn't wait for long.
+    #[test]
+    fn waiting_at_unbind() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        for completion in [Completion::Interrupt, Completion::Polling] {
+            let mut waiter = None;
+            let start = Instant::<Monotonic>::now();
+
+            with_device(|pdev| {
+                let nic = Nic::bring_up(
+                    pdev,
+                    Settings {
+                        completion,
+                        ..SETTINGS
+                    },
+                )?;
+
+                waiter = Some(fixture::spawn(move || {
+                    nic.with(|nic| nic.receive(LONG))?
+                })?);
+                fsleep(Delta::from_millis(20));
+                Ok(())
+            })?;
+
+            ensure!(waiter
+                .ok_or(EIO)?
+                .join(|got| matches!(got, Err(e) if *e == ESHUTDOWN || *e == ENODEV))?);
+            ensure!(start.elapsed() < LONG);
+        }
+
+        Ok(())
+    }
+
+    /// One thread resets the device, another one uses it: what arrives is right, and each buffer
+    /// comes back once.
+    #[test]
+    fn reset_under_traffic() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let (before, lost) = (quarantined(), leaked());
+
+        with_loopback(SETTINGS, |nic| {
+            let theirs = nic.clone();
+            let user = fixture::spawn(move || -> Result<(u32, u32)> {
+                let source = Source::new()?;
+                let (mut posted, mut back) = (0, 0);
+                let mut is_right = true;
+
+                for _ in 0..60 {
+                    theirs.with(|nic| {
+                        let mut sender = nic.sender();
+
+                        for _ in 0..8 {
+                            match sender.post(source.frame(300, 5)?, PLAIN) {
+                                Ok(()) => posted += 1,
+                                Err(refused) => ensure!(refused.error == EBUSY),
+                            }
+                        }
+
+                        match sender.flush() {
+                            Ok(()) => {}
+                            Err(e) => ensure!(e == ESHUTDOWN),
+                        }
+
+                        drop(sender);
+
+                        match nic.poll(8, |frame| is_right &= frame.is(source.bytes(300, 5))) {
+                            Ok(_) => {}
+                            Err(e) => ensure!(e == ESHUTDOWN),
+                        }
+
+                        back += nic.reclaim(drop);
+                        Ok::<_, Error>(())
+                    })??;
+                    fsleep(Delta::from_millis(5));
+                }
+
+                ensure!(is_right);
+                Ok((posted, back))
+            })?;
+            let mut cancelled = 0;
+
+            for _ in 0..4 {
+                fsleep(Delta::from_millis(60));
+                nic.with(|nic| nic.reset(|_| cancelled += 1))??;
+            }
+
+            let done = user.join(|done| match done {
+                Ok(done) => Ok(*done),
+                Err(e) => Err(*e),
+            })?;
+            let (posted, back) = done?;
+
+            nic.with(|nic| nic.reset(|_| cancelled += 1))??;
+            ensure!(posted == back + cancelled);
+
+            let source = Source::new()?;
+
+            nic.with(|nic| {
+                nic.wait_for_receiver();
+                exchange(nic, &source, (0..30).map(|i| (100 + i, i)))
+            })?
+        })?;
+
+        ensure!(quarantined() == before && leaked() == lost);
+        Ok(())
+    }
+
+    /// Unbound with frames in all places: all is freed.
+    #[test]
+    fn unbound_in_each_phase() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+        let (before, lost) = (quarantined(), leaked());
+        let mut kept = None;
+
+        for phase in 0..4 {
+            with_device(|pdev| {
+                let nic = Nic::bring_up(pdev, SETTINGS)?;
+
+                nic.with(|nic| {
+                    let mut sender = nic.sender();
+
+                    if phase > 0 {
+                        for seed in 0..40 {
+                            sender.post(source.frame(900, seed)?, PLAIN)?;
+                        }
+                    }
+                    if phase > 1 {
+                        sender.flush()?;
+                    }
+
+                    drop(sender);
+
+                    if phase > 2 {
+                        ensure!(nic.stop() == Outcome::Stopped);
+                    }
+
+                    Ok::<_, Error>(())
+                })??;
+
+                kept = Some(nic);
+                Ok(())
+            })?;
+        }
+
+        ensure!(kept.is_some_and(|nic| matches!(nic.with(|_| ()), Err(e) if e == ENODEV)));
+        ensure!(quarantined() == before && leaked() == lost);
+        Ok(())
+    }
+
+    /// Registers that don't answer are no proof; that bus mastering is off is one.
+    #[test]
+    fn stop_without_registers() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        const COMMAND: usize = 4;
+        const MEMORY: u16 = 2;
+
+        let source = Source::new()?;
+        let (before, lost) = (quarantined(), leaked());
+
+        with_device(|pdev| {
+            let nic = Nic::bring_up(pdev, SETTINGS)?;
+            let config = pdev.config_space();
+            let command = config.read16(COMMAND);
+
+            nic.with(|nic| {
+                for seed in 0..5 {
+                    nic.send(source.frame(100, seed)?)?;
+                }
+
+                config.write16(command & !MEMORY, COMMAND);
+                let outcome = nic.stop();
+                let reset = nic.reset(drop);
+                let link = nic.link().map(drop);
+                config.write16(command, COMMAND);
+
+                ensure!(outcome == Outcome::Stopped);
+                ensure!(reset == Err(ENODEV));
+                ensure!(link == Err(EIO) || link == Err(ETIMEDOUT));
+
+                let mut back = 0;
+
+                nic.reset(|_| back += 1)?;
+                ensure!(back == 5);
+                nic.send(source.frame(100, 1)?)?;
+                ensure!(nic.wait_sent(SOON, drop)? == 1);
+                Ok(())
+            })?
+        })?;
+
+        ensure!(quarantined() == before && leaked() == lost);
+        Ok(())
+    }
+
+    /// What probing needs is taken: it fails, or makes do, and leaves nothing behind.
+    #[test]
+    fn taken_resources() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_device(|pdev| {
+            pdev.enable_device_mem()?;
+
+            let registers: Registers<'_> =
+                pdev.bound().iomap_region_sized(0, c"dma_rs_e1000_test")?;
+            let taken = Nic::bring_up(pdev, SETTINGS).map(drop);
+
+            ensure!(taken == Err(EBUSY));
+            drop(registers);
+
+            let nic = Nic::bring_up(pdev, SETTINGS)?;
+
+            nic.with(|nic| {
+                nic.send(source.frame(100, 1)?)?;
+                ensure!(nic.wait_sent(SOON, drop)? == 1);
+                Ok(())
+            })?
+        })
+    }
+
+    /// What debugfs offers for measuring.
+    #[test]
+    fn traffic_report() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        with_device(|pdev| {
+            let nic = Nic::bring_up(pdev, SETTINGS)?;
+
+            nic.with(|nic| {
+                for (frames, len) in [(200, 60), (200, 1514), (40, 9000), (20, MAX_FRAME)] {
+                    let report = traffic::run(nic, frames, len)?;
+
+                    ensure!(report.frames == u64::from(frames));
+                    ensure!(report.bytes == u64::from(frames) * len as u64);
+                    ensure!(report.mismatches == 0 && report.lost == 0);
+                    ensure!(report.nanoseconds > 0);
+
+                    if len <= hardware::BUFFER_SIZE {
+                        // A batch is one doorbell out, and one for the buffers.
+                        ensure!(report.doorbells == 2 * u64::from(frames.div_ceil(32)));
+                    }
+                }
+
+                ensure!(!nic.loopback());
+                Ok(())
+            })?
+        })
+    }
+}
