@@ -29,10 +29,10 @@ pub(crate) type MacAddress = [u8; 6];
 ///
 /// [`ETIMEDOUT`] if the device doesn't answer.
 fn read(control: &Control<'_>, word: u8) -> Result<u16> {
-    control.write(EERD::zeroed().with_addr(word).with_start(true));
+    control.write_reg(EERD::zeroed().with_addr(word).with_start(true));
 
     let answer = read_poll_timeout(
-        || Ok(control.read::<EERD>()),
+        || Ok(control.read(EERD)),
         |eerd| eerd.done(),
         Delta::from_micros(50),
         Delta::from_millis(20),

@@ -7,7 +7,11 @@ use super::{
         Handle,
         Nic, //
     },
-    sender::MAX_FRAME,
+    sender::{
+        Header,
+        MAX_FRAME,
+        MIN_FRAME, //
+    },
     traffic::{
         self,
         Report, //
@@ -143,7 +147,14 @@ impl BinaryReader for Outgoing {
             return Err(EMSGSIZE);
         }
 
-        let mut frame = KVec::zeroed(len, GFP_KERNEL)?;
+        // The header goes into a block of its own, unless the frame has to be lengthened.
+        let mut header = None;
+
+        if len >= MIN_FRAME {
+            reader.read_slice(header.insert(Header::default()).as_mut_bytes())?;
+        }
+
+        let mut frame = KVec::zeroed(reader.len(), GFP_KERNEL)?;
 
         reader.read_slice(&mut frame)?;
 
@@ -151,7 +162,12 @@ impl BinaryReader for Outgoing {
             nic.reclaim(drop);
 
             for _ in 0..TRIES {
-                frame = match nic.send(frame) {
+                let sent = match header {
+                    Some(header) => nic.send_payload(header, frame),
+                    None => nic.send(frame),
+                };
+
+                frame = match sent {
                     Ok(()) => return Ok(len),
                     Err(MapError {
                         error,

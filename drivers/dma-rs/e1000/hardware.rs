@@ -3,7 +3,7 @@
 //! How the hardware finds, works off and forgets its rings.
 //!
 //! The only file of the driver with `unsafe` code: here the device learns addresses, and here is
-//! claimed what it does with them. The registers that aim, size or start DMA can't be written from
+//! claimed what it does with them. The registers that aim, size or start DMA can't be reached from
 //! elsewhere; [`Control`] leads to the others.
 //!
 //! Sections refer to the Software Developer's Manual (see `regs.rs`).
@@ -12,7 +12,7 @@
 
 use super::regs::{
     self,
-    Registers, //
+    SIZE, //
 };
 use kernel::{
     device::{
@@ -30,21 +30,21 @@ use kernel::{
             Received,
             Tail, //
         },
+        DmaRegs,
         FromDevice,
         Outcome,
         Quiesce,
+        Regs,
         ToDevice,
         Untrusted,
-        Waiters, //
+        Waiters,
+        Windows, //
     },
     io::{
-        register::{
-            Array,
-            FixedRegister,
-            FixedRegisterLoc,
-            Register, //
-        },
-        Io, //
+        register::Array,
+        Io,
+        Mmio,
+        Region, //
     },
     irq,
     pci,
@@ -66,11 +66,29 @@ const RING_LENGTHS: core::ops::RangeInclusive<u32> = 8..=4096;
 /// How long a frame that is being moved may take: what Linux's driver waits, too.
 const LAST_FRAME: Delta = Delta::from_millis(10);
 
-/// The registers of a device, which its parts share.
+/// The registers that have to do with memory, by the manual.
+pub(crate) struct Aiming;
+
+// SAFETY: By the manual, the device finds descriptors by the base, length, head and tail registers of
+// the two rings, from 0x2800 and 0x3800 on, or at the places that these had in the first members of
+// the family (from 0x110 and 0x420 on), and moves data if `RCTL` and `TCTL` say so. Others that are
+// there set thresholds and delays. `VET` is not one of them, but is how we know the device.
+unsafe impl Windows for Aiming {
+    const RANGES: &'static [core::ops::Range<usize>] = &[
+        0x038..0x03c,
+        0x100..0x200,
+        0x400..0x410,
+        0x420..0x450,
+        0x2800..0x2820,
+        0x3800..0x3820,
+    ];
+}
+
+/// A device and all of its registers, which its parts share.
 #[derive(Clone, Copy)]
 struct Hardware<'a> {
     dev: &'a Device<Bound>,
-    registers: &'a Registers<'a>,
+    registers: Mmio<'a, Region<SIZE>>,
 }
 
 /// What there is of a device, once.
@@ -93,10 +111,15 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
     let dev: &Device<Core<'a>> = pdev.as_ref();
     // The PCI core gives them to one only, until unbind.
-    let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_e1000")?;
+    let bar = pdev.bound().iomap_region_sized(0, c"dma_rs_e1000")?;
+
+    // SAFETY: Only members of the family are probed; the registers are in their first BAR.
+    let (aiming, regs) = unsafe { DmaRegs::<Aiming, SIZE>::divide(pdev, bar) }?;
+
     let hardware = Hardware {
         dev: dev.bound(),
-        registers: dev.manage(Ok::<_, Error>(registers))?,
+        // SAFETY: It stays in this file, whose other safety comments say what is written.
+        registers: unsafe { aiming.io() },
     };
 
     if hardware.registers.read(regs::STATUS).into_raw() == u32::MAX {
@@ -111,7 +134,7 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
         },
         stopper: Stopper(hardware),
         interrupts: Interrupts(hardware),
-        control: Control(hardware),
+        control: Control { regs, hardware },
     })
 }
 
@@ -156,49 +179,48 @@ impl Hardware<'_> {
     }
 }
 
-/// A register that neither aims, sizes nor starts DMA.
-///
-/// # Safety
-///
-/// Whatever is written to it, the device accesses no other memory than without.
-pub(crate) unsafe trait Harmless: FixedRegister + Register<Storage = u32> {}
-
-macro_rules! harmless {
-    ($($register:ident,)*) => {
-        $(
-            // SAFETY: See the register's description in the manual.
-            unsafe impl Harmless for regs::$register {}
-        )*
-    };
-}
-
-// `VET` is one of them, but is how we know the device.
-harmless! {
-    CTRL, EERD, MDIC, ITR, IMS, IMC, TIPG, RDTR, RXCSUM, RAL0, RAH0,
-}
-
-/// All of the device that has nothing to do with memory.
+/// All of the device that has nothing to do with memory: its other registers, by way of [`Regs`].
 #[derive(Clone, Copy)]
-pub(crate) struct Control<'a>(Hardware<'a>);
+pub(crate) struct Control<'a> {
+    regs: Regs<'a, Aiming, SIZE>,
+    hardware: Hardware<'a>,
+}
+
+impl<'a> core::ops::Deref for Control<'a> {
+    type Target = Regs<'a, Aiming, SIZE>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.regs
+    }
+}
 
 impl Control<'_> {
-    /// Reads any register.
-    #[inline(always)]
-    pub(crate) fn read<T: FixedRegister + Register<Storage = u32>>(&self) -> T {
-        self.0.registers.read(FixedRegisterLoc::<T>::new())
+    /// Returns head and tail of the transmit ring, as the device has them.
+    pub(crate) fn tx_indexes(&self) -> (u32, u32) {
+        let registers = self.hardware.registers;
+
+        (
+            registers.read(regs::TDH).into_raw(),
+            registers.read(regs::TDT).into_raw(),
+        )
     }
 
-    /// Writes a register that can't reach memory.
-    #[inline(always)]
-    pub(crate) fn write<T: Harmless>(&self, value: T) {
-        self.0.registers.write_reg(value);
+    /// Returns head and tail of the receive ring, as the device has them.
+    pub(crate) fn rx_indexes(&self) -> (u32, u32) {
+        let registers = self.hardware.registers;
+
+        (
+            registers.read(regs::RDH).into_raw(),
+            registers.read(regs::RDT).into_raw(),
+        )
     }
 
     /// Clears the filter for multicast addresses.
     pub(crate) fn clear_multicast(&self) {
         for i in 0..128 {
             if let Some(location) = regs::MTA::try_at(i) {
-                self.0.registers.write(location, regs::MTA::zeroed());
+                self.write(location, regs::MTA::zeroed());
             }
         }
     }
@@ -206,7 +228,7 @@ impl Control<'_> {
     /// Lets the device interrupt.
     #[inline]
     pub(crate) fn unmask_interrupts(&self) {
-        self.write(
+        self.write_reg(
             regs::IMS::zeroed()
                 .with_rxt0(true)
                 .with_rxo(true)
@@ -218,8 +240,8 @@ impl Control<'_> {
 
     /// Lets the device interrupt no more, and takes back what it raised.
     pub(crate) fn silence(&self) {
-        self.0.mask_interrupts();
-        self.0.take_interrupts();
+        self.hardware.mask_interrupts();
+        self.hardware.take_interrupts();
     }
 }
 

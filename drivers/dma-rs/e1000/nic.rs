@@ -22,6 +22,8 @@ use super::{
     },
     regs,
     sender::{
+        self,
+        Header,
         Offload,
         Reclaimer,
         Sender,
@@ -43,6 +45,7 @@ use kernel::{
         Enclosure,
         MapError,
         Outcome,
+        Pool,
         Waiters, //
     },
     fmt,
@@ -181,13 +184,14 @@ impl<'a> Nic<'a> {
 
         receiver.promiscuous = settings.promiscuous;
 
+        let headers = Pool::new(device, c"dma_rs_e1000")?;
         let tx = Ring::new(dma, transmitter, settings.tx)?;
         let rx = Ring::new(dma, receiver, settings.rx)?;
         let enclosure = Enclosure::new(
             device,
             stopper,
             pin_init!(Rings {
-                sender <- new_mutex!(Sender::new(tx.producer)),
+                sender <- new_mutex!(Sender::new(tx.producer, headers)),
                 reclaimer <- new_mutex!(Reclaimer::new(tx.consumer)),
                 receiver <- new_mutex!(Receiver::new(rx)),
             }),
@@ -328,6 +332,32 @@ impl<'a> Nic<'a> {
         sent.inspect_err(|refused| {
             self.report(fmt!("sending {len} bytes"), refused.error);
         })
+    }
+
+    /// Sends a payload, with a header before it.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::post_payload`] and [`send`](Self::send).
+    pub(crate) fn send_payload(
+        &self,
+        header: Header,
+        payload: TxPiece,
+    ) -> Result<(), MapError<Option<TxPiece>>> {
+        let mut sender = self.sender();
+
+        match sender.post_payload(header, payload) {
+            Err(MapError { error, value }) => Err(MapError {
+                error,
+                value: Some(value),
+            }),
+            Ok(()) => sender
+                .flush()
+                .map_err(|error| MapError { error, value: None }),
+        }
+        .inspect_err(|refused| self.report(fmt!("sending a payload"), refused.error))
     }
 
     /// Sends a frame of several pieces.
@@ -506,7 +536,7 @@ impl<'a> Nic<'a> {
     pub(crate) fn set_itr(&self, interval: u16) {
         self.settings.lock().itr = interval;
         self.control
-            .write(regs::ITR::zeroed().with_interval(interval));
+            .write_reg(regs::ITR::zeroed().with_interval(interval));
     }
 
     /// Lets the device insert and strip VLAN tags, or leave frames as they are.
@@ -516,10 +546,10 @@ impl<'a> Nic<'a> {
     }
 
     fn write_control(&self, vlan: bool) {
-        let control = self.control.read::<regs::CTRL>();
+        let control = self.control.read(regs::CTRL);
 
         self.control
-            .write(control.with_slu(true).with_asde(true).with_vme(vlan));
+            .write_reg(control.with_slu(true).with_asde(true).with_vme(vlan));
     }
 
     /// Writes the registers that have nothing to do with memory.
@@ -529,18 +559,19 @@ impl<'a> Nic<'a> {
 
         self.write_control(vlan);
         self.control
-            .write(regs::RAL0::from(u32::from_le_bytes([a, b, c, d])));
-        self.control.write(
+            .write_reg(regs::RAL0::from(u32::from_le_bytes([a, b, c, d])));
+        self.control.write_reg(
             regs::RAH0::zeroed()
                 .with_address(u16::from_le_bytes([e, f]))
                 .with_av(true),
         );
         self.control.clear_multicast();
-        self.control.write(regs::RXCSUM::zeroed());
-        self.control.write(regs::RDTR::zeroed());
-        self.control.write(regs::ITR::zeroed().with_interval(itr));
+        self.control.write_reg(regs::RXCSUM::zeroed());
+        self.control.write_reg(regs::RDTR::zeroed());
+        self.control
+            .write_reg(regs::ITR::zeroed().with_interval(itr));
         // As section 13.4.34 of the manual proposes.
-        self.control.write(
+        self.control.write_reg(
             regs::TIPG::zeroed()
                 .with_const_ipgt::<10>()
                 .with_const_ipgr1::<8>()
@@ -561,11 +592,13 @@ impl<'a> Nic<'a> {
         self.begin(&mut self.all(), drop)
     }
 
-    fn begin(&self, all: &mut All<'_, 'a>, cancelled: impl FnMut(TxPiece)) -> Result {
+    fn begin(&self, all: &mut All<'_, 'a>, mut cancelled: impl FnMut(TxPiece)) -> Result {
         self.configure()?;
 
         if all.reclaimer.ring.is_stopped() {
-            all.sender.ring.start(&mut all.reclaimer.ring, cancelled)?;
+            all.sender.ring.start(&mut all.reclaimer.ring, |piece| {
+                sender::buffer(piece).into_iter().for_each(&mut cancelled)
+            })?;
         }
         if all.receiver.ring.consumer.is_stopped() {
             all.receiver.start()?;
@@ -609,7 +642,9 @@ impl<'a> Nic<'a> {
             Outcome::Stopped => all
                 .sender
                 .ring
-                .resize(&mut all.reclaimer.ring, tx, &mut cancelled)
+                .resize(&mut all.reclaimer.ring, tx, |piece| {
+                    sender::buffer(piece).into_iter().for_each(&mut cancelled)
+                })
                 .and_then(|()| all.receiver.ring.resize(rx, drop)),
             Outcome::Gone => Err(ENODEV),
             Outcome::Unproven => Err(EBUSY),
@@ -671,6 +706,8 @@ impl<'a> Nic<'a> {
             mut reclaimer,
             mut receiver,
         } = self.all();
+        let (tx_head, tx_tail) = self.control.tx_indexes();
+        let (rx_head, rx_tail) = self.control.rx_indexes();
 
         writeln!(
             f,
@@ -678,8 +715,8 @@ impl<'a> Nic<'a> {
             sender.ring.len(),
             sender.free(),
             reclaimer.ring.posted(),
-            self.control.read::<regs::TDH>().into_raw(),
-            self.control.read::<regs::TDT>().into_raw(),
+            tx_head,
+            tx_tail,
             sender.ring.doorbells(),
             reclaimer.ring.malformed()
         )?;
@@ -692,8 +729,8 @@ impl<'a> Nic<'a> {
             producer.len(),
             producer.refresh(),
             consumer.posted(),
-            self.control.read::<regs::RDH>().into_raw(),
-            self.control.read::<regs::RDT>().into_raw(),
+            rx_head,
+            rx_tail,
             producer.doorbells(),
             consumer.malformed()
         )

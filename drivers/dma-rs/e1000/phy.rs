@@ -66,10 +66,10 @@ impl<'a> Phy<'a> {
     ///
     /// [`ETIMEDOUT`] if the device doesn't answer, [`EIO`] if the PHY doesn't.
     fn access(&mut self, command: MDIC) -> Result<u16> {
-        self.control.write(command.with_phyadd(PHY));
+        self.control.write_reg(command.with_phyadd(PHY));
 
         let answer = read_poll_timeout(
-            || Ok(self.control.read::<MDIC>()),
+            || Ok(self.control.read(MDIC)),
             |mdic| mdic.r(),
             Delta::from_micros(50),
             Delta::from_millis(20),
@@ -132,7 +132,7 @@ impl<'a> Phy<'a> {
     /// As [`set_loopback`](Self::set_loopback).
     pub(crate) fn link(&mut self) -> Result<Link> {
         let negotiated = self.read(BMSR)? & BMSR_NEGOTIATED != 0;
-        let status = self.control.read::<STATUS>();
+        let status = self.control.read(STATUS);
         let speed = usize::from(u8::from(status.speed()));
 
         Ok(Link {

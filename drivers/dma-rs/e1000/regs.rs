@@ -3,10 +3,7 @@
 //! The registers, named as in Intel's "PCI/PCI-X Family of Gigabit Ethernet Controllers Software
 //! Developer's Manual" (317453), chapter 13.
 
-use kernel::{
-    io::register,
-    pci, //
-};
+use kernel::io::register;
 
 register! {
     /// Device Control.
@@ -217,5 +214,5 @@ register! {
 /// What [`VET`] holds from the first start on: the type of 802.1Q frames.
 pub(crate) const VLAN: u16 = 0x8100;
 
-/// The registers that the driver maps.
-pub(crate) type Registers<'a> = pci::Bar<'a, 0x6000>;
+/// How many bytes of the device's first BAR the registers take.
+pub(crate) const SIZE: usize = 0x6000;

@@ -1,27 +1,66 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The sending half of the transmit ring, and the half that gets the buffers back.
+//!
+//! What is sent lies in buffers of the caller. A header that is made here lies in a block of a pool:
+//! so the payload need not be copied to make room for it.
 
-use super::hardware::{
-    Checksum,
-    Context,
-    Data,
-    TxOptions,
-    TxQueue, //
+use super::{
+    eeprom::MacAddress,
+    hardware::{
+        Checksum,
+        Context,
+        Data,
+        TxOptions,
+        TxQueue, //
+    }, //
 };
 use kernel::{
     dma::{
         ring::{
             Consumer,
+            Fragment,
             Producer, //
         },
-        MapError, //
+        MapError,
+        Pool, //
     },
     prelude::*, //
 };
 
 /// What is sent.
 pub(crate) type TxPiece = KVec<u8>;
+
+/// The header of a frame.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) destination: MacAddress,
+    pub(crate) source: MacAddress,
+    /// Big endian.
+    pub(crate) ethertype: [u8; 2],
+}
+
+/// What is in the ring.
+pub(super) type Posted<'a> = Fragment<'a, TxPiece, Header>;
+
+/// Returns a refused buffer.
+#[cold]
+fn unwrap(refused: MapError<Posted<'_>>) -> MapError<TxPiece> {
+    MapError {
+        error: refused.error,
+        value: buffer(refused.value).unwrap_or_else(KVec::new),
+    }
+}
+
+/// Returns what belongs to the caller.
+#[inline]
+pub(super) fn buffer(posted: Posted<'_>) -> Option<TxPiece> {
+    match posted {
+        Fragment::Buffer(buf) => Some(buf),
+        Fragment::Block(_) => None,
+    }
+}
 
 /// The shortest frame on the wire, without its checksum.
 ///
@@ -69,7 +108,9 @@ impl Offload {
 
 /// Posts frames.
 pub(crate) struct Sender<'a> {
-    pub(super) ring: Producer<'a, TxQueue<'a>, TxPiece>,
+    pub(super) ring: Producer<'a, TxQueue<'a>, Posted<'a>>,
+    /// For headers.
+    headers: &'a Pool<'a, Header>,
     pub(super) frames: u64,
     pub(super) bytes: u64,
     /// How often there was no room.
@@ -77,9 +118,13 @@ pub(crate) struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    pub(super) fn new(ring: Producer<'a, TxQueue<'a>, TxPiece>) -> Self {
+    pub(super) fn new(
+        ring: Producer<'a, TxQueue<'a>, Posted<'a>>,
+        headers: &'a Pool<'a, Header>,
+    ) -> Self {
         Self {
             ring,
+            headers,
             frames: 0,
             bytes: 0,
             full: 0,
@@ -134,23 +179,28 @@ impl<'a> Sender<'a> {
 
         let len = frame.len();
         let posted = match offload.context() {
-            None => self.ring.post(frame, offload.data()),
+            None => self
+                .ring
+                .post(Fragment::Buffer(frame), offload.data())
+                .map_err(unwrap),
             Some(context) => {
-                let mut chain = Producer::chain(&mut self.ring);
+                let mut chain = self.ring.new_chain();
 
                 match chain.push_context(context) {
                     Err(error) => Err(MapError {
                         error,
                         value: frame,
                     }),
-                    Ok(()) => match chain.push(frame, offload.data()) {
-                        Err(refused) => Err(refused),
+                    Ok(()) => match chain.push(Fragment::Buffer(frame), offload.data()) {
+                        Err(refused) => Err(unwrap(refused)),
                         Ok(()) => match chain.commit() {
                             Ok(()) => Ok(()),
                             Err(MapError { error, value }) => {
                                 let mut frame = KVec::new();
 
-                                value.rollback(|piece| frame = piece);
+                                value.rollback(|piece| {
+                                    frame = buffer(piece).unwrap_or_else(KVec::new)
+                                });
                                 Err(MapError {
                                     error,
                                     value: frame,
@@ -190,7 +240,7 @@ impl<'a> Sender<'a> {
         let mut pieces = pieces.into_iter();
         let mut next = pieces.next();
         let mut total = 0;
-        let mut chain = Producer::chain(&mut self.ring);
+        let mut chain = self.ring.new_chain();
         let mut outcome = match offload.context() {
             Some(context) => chain.push_context(context),
             None => Ok(()),
@@ -212,11 +262,13 @@ impl<'a> Sender<'a> {
                     error,
                     value: piece,
                 }),
-                Ok(()) => chain.push(piece, offload.data()),
+                Ok(()) => chain
+                    .push(Fragment::Buffer(piece), offload.data())
+                    .map_err(unwrap),
             };
 
             if let Err(MapError { error, value }) = refused {
-                chain.rollback(&mut give);
+                chain.rollback(|piece| buffer(piece).into_iter().for_each(&mut give));
                 give(value);
                 next.into_iter().for_each(&mut give);
                 pieces.for_each(give);
@@ -238,7 +290,7 @@ impl<'a> Sender<'a> {
                 Err(error)
             }
             Ok(()) => chain.commit().map_err(|MapError { error, value }| {
-                value.rollback(give);
+                value.rollback(|piece| buffer(piece).into_iter().for_each(&mut give));
                 error
             }),
         };
@@ -249,6 +301,59 @@ impl<'a> Sender<'a> {
         }
 
         committed
+    }
+
+    /// Posts a payload with a header before it, which [`flush`](Self::flush) sends.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`post`](Self::post), for the payload; [`EINVAL`] if the frame would be too short.
+    pub(crate) fn post_payload(
+        &mut self,
+        header: Header,
+        payload: TxPiece,
+    ) -> Result<(), MapError<TxPiece>> {
+        let len = size_of::<Header>() + payload.len();
+        let offload = Offload::default();
+        let refuse = |error, value| Err(MapError { error, value });
+
+        if len < MIN_FRAME {
+            return refuse(EINVAL, payload);
+        }
+        if len > MAX_FRAME {
+            return refuse(EMSGSIZE, payload);
+        }
+
+        let mut block = match self.headers.alloc(GFP_KERNEL) {
+            Ok(block) => block,
+            Err(error) => return refuse(error, payload),
+        };
+
+        *block = header;
+
+        let mut chain = self.ring.new_chain();
+
+        if let Err(refused) = chain.push(Fragment::Block(block), offload.data()) {
+            drop(chain);
+            self.count_failure(refused.error);
+            return refuse(refused.error, payload);
+        }
+        if let Err(refused) = chain.push(Fragment::Buffer(payload), offload.data()) {
+            drop(chain);
+            self.count_failure(refused.error);
+            return Err(unwrap(refused));
+        }
+        if let Err(MapError { error, value }) = chain.commit() {
+            let mut payload = KVec::new();
+
+            value.rollback(|piece| payload = buffer(piece).unwrap_or_else(KVec::new));
+            return refuse(error, payload);
+        }
+
+        self.count(len);
+        Ok(())
     }
 
     /// Tells the device of all that was posted: one doorbell.
@@ -284,12 +389,12 @@ fn pad(piece: &mut TxPiece, before: usize) -> Result {
 
 /// Gets sent frames back.
 pub(crate) struct Reclaimer<'a> {
-    pub(super) ring: Consumer<'a, TxQueue<'a>, TxPiece>,
+    pub(super) ring: Consumer<'a, TxQueue<'a>, Posted<'a>>,
     pub(super) frames: u64,
 }
 
 impl<'a> Reclaimer<'a> {
-    pub(super) fn new(ring: Consumer<'a, TxQueue<'a>, TxPiece>) -> Self {
+    pub(super) fn new(ring: Consumer<'a, TxQueue<'a>, Posted<'a>>) -> Self {
         Self { ring, frames: 0 }
     }
 
@@ -301,7 +406,7 @@ impl<'a> Reclaimer<'a> {
         let mut count = 0;
 
         while let Some(pieces) = self.ring.reap() {
-            pieces.for_each(&mut give);
+            pieces.filter_map(buffer).for_each(&mut give);
             count += 1;
         }
 

@@ -36,11 +36,11 @@ impl Statistics {
 
     /// Adds what was counted since the last time.
     pub(crate) fn add(&mut self, control: &Control<'_>) {
-        self.sent += u64::from(control.read::<GPTC>().into_raw());
-        self.received += u64::from(control.read::<GPRC>().into_raw());
-        self.missed += u64::from(control.read::<MPC>().into_raw());
-        self.no_buffers += u64::from(control.read::<RNBC>().into_raw());
-        self.oversized += u64::from(control.read::<ROC>().into_raw());
+        self.sent += u64::from(control.read(GPTC).into_raw());
+        self.received += u64::from(control.read(GPRC).into_raw());
+        self.missed += u64::from(control.read(MPC).into_raw());
+        self.no_buffers += u64::from(control.read(RNBC).into_raw());
+        self.oversized += u64::from(control.read(ROC).into_raw());
     }
 
     /// Writes the counters for a person to read.

@@ -17,8 +17,9 @@ use super::{
         Nic,
         Settings, //
     },
-    regs::Registers,
+    regs::SIZE,
     sender::{
+        Header,
         Offload,
         TxPiece,
         MAX_FRAME,
@@ -361,6 +362,55 @@ mod cases {
                     nic.send(source.frame(len, len)?)?;
                     expected.resize(MIN_FRAME, 0, GFP_KERNEL)?;
                     ensure!(nic.receive(SOON)? == Some(expected));
+                }
+
+                Ok(())
+            })?
+        })
+    }
+
+    /// A header from a pool, and a payload from elsewhere.
+    #[test]
+    fn headers() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        let source = Source::new()?;
+
+        with_loopback(SETTINGS, |nic| {
+            nic.with(|nic| {
+                let header = Header {
+                    destination: nic.mac(),
+                    source: [2, 0, 0, 0, 0, 1],
+                    ethertype: [0x88, 0xb5],
+                };
+
+                for len in [46, 47, 500, 1486, 9000] {
+                    let mut expected = KVec::new();
+
+                    expected.extend_from_slice(&header.destination, GFP_KERNEL)?;
+                    expected.extend_from_slice(&header.source, GFP_KERNEL)?;
+                    expected.extend_from_slice(&header.ethertype, GFP_KERNEL)?;
+                    expected.extend_from_slice(source.bytes(len, len), GFP_KERNEL)?;
+                    nic.send_payload(header, source.frame(len, len)?)?;
+                    ensure!(nic.receive(SOON)? == Some(expected));
+
+                    let mut back = KVec::new();
+
+                    ensure!(nic.wait_sent(SOON, |payload| back = payload)? == 1);
+                    ensure!(back == source.frame(len, len)?);
+                }
+
+                for (len, why) in [(45, EINVAL), (16_000, EMSGSIZE)] {
+                    let refused = nic.send_payload(header, source.frame(len, 1)?);
+                    let payload = source.frame(len, 1)?;
+
+                    ensure!(matches!(
+                        refused,
+                        Err(MapError { error, value: Some(back) })
+                            if error == why && back == payload
+                    ));
                 }
 
                 Ok(())
@@ -1057,7 +1107,7 @@ mod cases {
         with_device(|pdev| {
             pdev.enable_device_mem()?;
 
-            let registers: Registers<'_> =
+            let registers: pci::Bar<'_, SIZE> =
                 pdev.bound().iomap_region_sized(0, c"dma_rs_e1000_test")?;
             let taken = Nic::bring_up(pdev, SETTINGS).map(drop);
 
