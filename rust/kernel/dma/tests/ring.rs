@@ -4,17 +4,26 @@
 
 use super::ensure;
 use crate::{
-    device::Core,
+    device::{
+        Bound,
+        Core,
+        Device, //
+    },
     dma::{
         fixture,
         leaked,
         quarantined,
         ring::{
+            Area,
             Consumer,
             Descriptor,
+            Fragment,
+            Part,
+            Publish,
             Queue,
             ReceiveDescriptor,
-            Ring, //
+            Ring,
+            Tail, //
         },
         sim::{
             self,
@@ -30,14 +39,20 @@ use crate::{
             Sim, //
         },
         Configured,
+        DmaAddress,
         Enclosure,
         FromDevice,
         Outcome,
+        Pool,
         ToDevice, //
     },
+    faux,
     platform,
     prelude::*,
-    sync::Arc,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     time::{
         Instant,
         Monotonic, //
@@ -96,6 +111,90 @@ impl Kind for ByOwnBit {
     }
 }
 
+/// What a [`Watched`] device is told of memory, and what the driver says of it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, PartialEq)]
+#[repr(C)]
+struct Told {
+    address: u64,
+    len: u32,
+    flags: u32,
+}
+
+impl Told {
+    const DONE: u32 = 1;
+    const FIRST: u32 = 1 << 1;
+    const LAST: u32 = 1 << 2;
+}
+
+// SAFETY: There is no device.
+unsafe impl Descriptor for Told {
+    type Options = u32;
+    const STATUS: usize = 12;
+
+    fn new(part: Part<'_, u32>) -> Self {
+        let first = if part.first { Self::FIRST } else { 0 };
+        let last = if part.last { Self::LAST } else { 0 };
+
+        Self {
+            // SAFETY: There is no device.
+            address: part.memory.map_or(0, |memory| unsafe { memory.to_bits() }),
+            // CAST: A buffer of the tests.
+            len: part.memory.map_or(0, |memory| memory.len() as u32),
+            flags: part.options | first | last,
+        }
+    }
+
+    fn is_done(status: u32) -> bool {
+        status & Self::DONE != 0
+    }
+}
+
+/// What a ring does to its device, which does nothing.
+struct Watched {
+    dev: ARef<Device>,
+    /// How often it is still to refuse a ring.
+    refusals: u32,
+    /// How often it was given one, and where the last one is.
+    starts: u32,
+    base: DmaAddress,
+}
+
+impl Watched {
+    fn new(dev: &Device) -> Self {
+        Self {
+            dev: dev.into(),
+            refusals: 0,
+            starts: 0,
+            base: 0,
+        }
+    }
+}
+
+// SAFETY: It accesses nothing.
+unsafe impl Queue for Watched {
+    type Descriptor = Told;
+    type Direction = ToDevice;
+
+    fn device(&self) -> &Device {
+        &self.dev
+    }
+
+    fn start(&mut self, ring: Area<'_>) -> Result {
+        self.starts += 1;
+
+        if let Some(left) = self.refusals.checked_sub(1) {
+            self.refusals = left;
+            return Err(EIO);
+        }
+
+        // SAFETY: The test reads it as long as the ring is there.
+        self.base = unsafe { ring.memory.to_bits() };
+        Ok(())
+    }
+
+    fn doorbell(&mut self, _tail: Tail) {}
+}
+
 /// Two rings, and the devices that work them off.
 struct Rig<'r, 'a, K: Kind> {
     sim: &'r Arc<Sim>,
@@ -124,6 +223,10 @@ impl<K: Kind> Rig<'_, '_, K> {
         self.rx.producer.kick()
     }
 
+    fn by_own_bit(&self) -> bool {
+        K::Tx::PUBLISH == Publish::OwnBit
+    }
+
     fn post(&mut self, frame: &[u8]) -> Result {
         Ok(self.tx.producer.post(bytes(frame)?, ())?)
     }
@@ -142,6 +245,13 @@ impl<K: Kind> Rig<'_, '_, K> {
     /// Time passes for the devices.
     fn wait(&self, ticks: u32) {
         self.sim.advance(ticks);
+    }
+
+    /// Stops the devices, and starts them with the same rings.
+    fn restart(&mut self) -> Result {
+        ensure!(self.enclosure.stop() == Outcome::Stopped);
+        self.enclosure.start()?;
+        self.start(drop)
     }
 
     /// Takes back the pieces of the next frame, put together.
@@ -170,7 +280,11 @@ impl<K: Kind> Rig<'_, '_, K> {
         }
 
         ensure!(frame.len() == all.len());
-        ensure!(frame.count() != 1 || frame.bytes() == Some(&all[..]));
+        ensure!(frame.bytes() == (frame.count() == 1).then_some(&all[..]));
+        // The last descriptor is the one that it has.
+        ensure!(frame
+            .descriptor()
+            .validate(|descriptor| Ok(descriptor.received().last))?);
         frame.recycle();
         Ok(Some(all))
     }
@@ -406,6 +520,19 @@ mod cases {
                 ensure!(rig.tx.producer.refresh() == LEN - 1);
             }
 
+            // The first is done long before the last.
+            let mut chain = rig.tx.producer.new_chain();
+
+            rig.out.then(Fate::after(0))?;
+            rig.out.then(Fate::after(9))?;
+            chain.push(pattern(1, 10)?, ())?;
+            chain.push(pattern(2, 10)?, ())?;
+            chain.commit()?;
+            rig.tx.producer.kick()?;
+            rig.wait(5);
+            ensure!(rig.reap()?.is_none());
+            rig.wait(5);
+            ensure!(rig.reap()?.is_some());
             Ok(())
         });
 
@@ -498,6 +625,19 @@ mod cases {
                 rig.fill()?;
             }
 
+            // There are not enough descriptors before they are posted again.
+            for _ in 0..3 {
+                rig.into.receive(&[1])?;
+                rig.wait(4);
+                ensure!(rig.receive()?.is_some());
+            }
+            rig.into.receive(&pattern(1, 6 * BUF)?)?;
+            rig.wait(20);
+            ensure!(rig.receive()?.is_none());
+            rig.fill()?;
+            rig.wait(20);
+            ensure!(rig.receive()? == Some(pattern(1, 6 * BUF)?));
+            ensure!(rig.rx.consumer.malformed() == 0);
             Ok(())
         });
 
@@ -593,7 +733,11 @@ mod cases {
             ensure!(rig.enclosure.stop() == Outcome::Stopped);
 
             let refuses = |rig: &mut Rig<'_, '_, _>| -> Result {
-                match rig.tx.producer.post(pattern(2, 41)?, ()) {
+                let posted = rig.tx.producer.post(pattern(2, 41)?, ());
+
+                ensure!(posted.is_ok() != rig.by_own_bit());
+
+                match posted {
                     // By the tail: it is kept, but not shown.
                     Ok(()) => ensure!(rig.tx.producer.kick() == Err(ESHUTDOWN)),
                     Err(e) => ensure!(e.error == ESHUTDOWN && e.value == pattern(2, 41)?),
@@ -671,6 +815,292 @@ mod cases {
         Ok(())
     }
 
+    /// When a device starts again, the buffers that it is to write are where they were; what had
+    /// arrived of a frame is not.
+    #[test]
+    fn keeps_buffers() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            let before = rig.sim.counters();
+
+            rig.restart()?;
+
+            let after = rig.sim.counters();
+
+            ensure!(after.maps == before.maps && after.unmaps == before.unmaps);
+            rig.into.receive(&pattern(1, 50)?)?;
+            rig.wait(2);
+            ensure!(rig.receive()? == Some(pattern(1, 50)?));
+            Ok(())
+        });
+
+        for model in Model::ALL {
+            with_rig::<ByTail>(Script::new(model), LEN, |rig| {
+                rig.use_up()?;
+                rig.into.then(Fate::after(0).ends(false))?;
+                rig.fill()?;
+                rig.into.receive(&pattern(1, 50)?)?;
+                rig.wait(2);
+                ensure!(rig.receive()?.is_none());
+
+                rig.restart()?;
+                rig.into.receive(&pattern(2, 60)?)?;
+                rig.wait(2);
+                ensure!(rig.receive()? == Some(pattern(2, 60)?));
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// Descriptors aren't used again as long as somebody looks at the frame that was in them.
+    #[test]
+    fn slots_in_use() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            for seed in 0..LEN as usize - 1 {
+                rig.post(&pattern(seed, 40)?)?;
+            }
+            rig.tx.producer.kick()?;
+            rig.into.receive(&pattern(1, 40)?)?;
+            rig.wait(20);
+
+            let mut taken = rig.tx.consumer.reap().ok_or(EIO)?;
+            ensure!(rig.tx.producer.refresh() == 0);
+            ensure!(taken.next() == Some(pattern(0, 40)?));
+            ensure!(rig.tx.producer.refresh() == 0);
+            drop(taken);
+            ensure!(rig.tx.producer.refresh() == 1);
+
+            let frame = rig.rx.consumer.receive().ok_or(EIO)?;
+            ensure!(rig.rx.producer.refresh() == 0);
+            ensure!(frame.bytes() == Some(&pattern(1, 40)?[..]));
+            frame.recycle();
+            ensure!(rig.rx.producer.refresh() == 1);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// A descriptor is made of what it is said to be.
+    #[test]
+    fn parts() -> Result {
+        fn on<'a>(pdev: &platform::Device<Core<'a>>, sim: &Arc<Sim>) -> Result {
+            let dma = Configured::get(pdev.as_ref().bound())?;
+            let stopper = RingStopper([RingConsumer::new(sim)?]);
+            let enclosure: Enclosure<'a, ()> =
+                Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
+            let mut ring = Ring::<_, KVec<u8>>::new(dma, Watched::new(pdev.as_ref()), LEN)?;
+
+            enclosure.start()?;
+            ring.start(drop)?;
+            ring.producer.post(pattern(1, 40)?, 0x10)?;
+
+            let mut chain = ring.producer.new_chain();
+
+            chain.push(pattern(2, 41)?, 0x20)?;
+            chain.push_context(0x30)?;
+            chain.push(pattern(3, 42)?, 0x40)?;
+            chain.commit()?;
+            ring.producer.kick()?;
+
+            for (i, (seed, len, flags)) in [
+                (1, 40, 0x10 | Told::FIRST | Told::LAST),
+                (2, 41, 0x20 | Told::FIRST),
+                (0, 0, 0x30),
+                (3, 42, 0x40 | Told::LAST),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let mut told = Told::default();
+                // CAST: Small.
+                let at = ring.producer.queue().base + 16 * i as DmaAddress;
+
+                // SAFETY: The CPU writes nothing there.
+                ensure!(unsafe { sim.device_read(at, told.as_mut_bytes()) });
+                // CAST: Small.
+                ensure!(told.len == len as u32 && told.flags == flags);
+
+                let mut bytes = pattern(0, len)?;
+
+                // SAFETY: As above.
+                ensure!(len == 0 || unsafe { sim.device_read(told.address, &mut bytes) });
+                ensure!((told.address == 0) == (len == 0) && bytes == pattern(seed, len)?);
+            }
+
+            ensure!(enclosure.stop() == Outcome::Stopped);
+            Ok(())
+        }
+
+        sim::run_on_each(Script::new(Model::Coherent), on)
+    }
+
+    /// A device that is stopped isn't given a ring; one that refuses it knows nothing of it.
+    #[test]
+    fn refused() -> Result {
+        fn on<'a>(pdev: &platform::Device<Core<'a>>, sim: &Arc<Sim>) -> Result {
+            let dma = Configured::get(pdev.as_ref().bound())?;
+            let stopper = RingStopper([RingConsumer::new(sim)?]);
+            let enclosure: Enclosure<'a, ()> =
+                Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
+            let (live, kept) = (sim.counters().live, quarantined());
+            let queue = || Watched {
+                refusals: 1,
+                ..Watched::new(pdev.as_ref())
+            };
+            let mut ring = Ring::<_, KVec<u8>>::new(dma, queue(), LEN)?;
+
+            enclosure.start()?;
+            ensure!(enclosure.stop() == Outcome::Stopped);
+            ensure!(ring.start(drop) == Err(ESHUTDOWN));
+            ensure!(ring.producer.queue().starts == 0);
+
+            enclosure.start()?;
+            ensure!(ring.start(drop) == Err(EIO));
+            ring.producer.post(pattern(1, 40)?, 0)?;
+            ensure!(ring.producer.kick() == Err(ESHUTDOWN));
+
+            let mut back = 0;
+            ring.start(|_| back += 1)?;
+            ensure!(back == 1 && ring.producer.queue().starts == 2);
+
+            // What was refused, and not started then, is freed at once.
+            let mut other = Ring::<_, KVec<u8>>::new(dma, queue(), LEN)?;
+
+            ensure!(other.start(drop) == Err(EIO));
+            other.producer.post(pattern(1, 40)?, 0)?;
+            drop(other);
+            ensure!(quarantined() == kept);
+
+            ensure!(enclosure.stop() == Outcome::Stopped);
+            drop(ring);
+            ensure!(sim.counters().live == live && quarantined() == kept);
+            Ok(())
+        }
+
+        sim::run_on_each(Script::new(Model::Coherent), on)
+    }
+
+    /// Blocks of a pool and buffers go together, both ways.
+    #[test]
+    fn fragments() -> Result {
+        type Head = [u8; 16];
+        type Small = [u8; 64];
+
+        fn on<'a>(pdev: &platform::Device<Core<'a>>, sim: &Arc<Sim>) -> Result {
+            let dma = Configured::get(pdev.as_ref().bound())?;
+            let heads = Pool::<Head>::new(pdev.as_ref(), c"heads")?;
+            let smalls = Pool::<Small>::new(pdev.as_ref(), c"smalls")?;
+            let out = RingConsumer::new(sim)?;
+            let into = RingConsumer::new(sim)?;
+            let stopper = RingStopper([out.clone(), into.clone()]);
+            let enclosure: Enclosure<'a, ()> =
+                Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
+
+            enclosure.start()?;
+            // So that there are pages for all of them.
+            drop((heads.alloc(GFP_KERNEL)?, smalls.alloc(GFP_KERNEL)?));
+
+            let live = sim.counters().live;
+            let mut tx = Ring::<_, Fragment<'a, _, Head>>::new(dma, Sender(out.clone()), LEN)?;
+
+            tx.start(drop)?;
+
+            // More than one turn.
+            for seed in 0..LEN as usize {
+                let mut head = heads.alloc(GFP_KERNEL)?;
+                let mut frame = tx.producer.new_chain();
+                let mut all = KVec::new();
+
+                head.copy_from_slice(&pattern(seed, 16)?);
+                all.extend_from_slice(&*head, GFP_KERNEL)?;
+                all.extend_from_slice(&pattern(seed + 1, 70)?, GFP_KERNEL)?;
+                frame.push(Fragment::Block(head), ())?;
+                frame.push(Fragment::Buffer(pattern(seed + 1, 70)?), ())?;
+                frame.commit()?;
+                tx.producer.kick()?;
+                sim.advance(4);
+                ensure!(out.next_sent() == Some(bytes(&all)?));
+
+                let mut pieces = tx.consumer.reap().ok_or(EIO)?;
+
+                ensure!(matches!(
+                    pieces.next(),
+                    Some(Fragment::Block(head)) if head[..] == pattern(seed, 16)?[..]
+                ));
+                ensure!(matches!(
+                    pieces.next(),
+                    Some(Fragment::Buffer(body)) if body == pattern(seed + 1, 70)?
+                ));
+                ensure!(pieces.next().is_none());
+                drop(pieces);
+                // The ring itself.
+                ensure!(sim.counters().live == live + 1);
+            }
+
+            let queue = Receiver(into.clone());
+            let mut rx = Ring::<_, Fragment<'a, RxBuf, Small>>::new(dma, queue, 4)?;
+            let mut filled = 0;
+            let mut fill = |rx: &mut Ring<'a, Receiver, Fragment<'a, RxBuf, Small>>| {
+                rx.producer.refill((), || {
+                    filled += 1;
+
+                    if filled % 2 == 1 {
+                        Ok(Fragment::Block(smalls.alloc(GFP_KERNEL)?))
+                    } else {
+                        Ok(Fragment::Buffer(rx_buf()?))
+                    }
+                })?;
+                rx.producer.kick()
+            };
+
+            rx.start(drop)?;
+            fill(&mut rx)?;
+
+            // A block, a buffer, and a block: by turns they are taken, and left.
+            for turn in 0..8_usize {
+                let sent = pattern(turn, 1 + 64 + BUF)?;
+                let mut all = KVec::with_capacity(sent.len(), GFP_KERNEL)?;
+
+                into.receive(&sent)?;
+                sim.advance(8);
+
+                let frame = rx.consumer.receive().ok_or(EIO)?;
+
+                for piece in frame.pieces() {
+                    all.extend_from_slice(piece, GFP_KERNEL)?;
+                }
+                ensure!(all == sent && frame.len() == sent.len());
+
+                let mapped = sim.counters().live;
+
+                if turn % 2 == 0 {
+                    let mut buffers = 0;
+
+                    for piece in frame.take() {
+                        match piece {
+                            Fragment::Block(_) => {}
+                            Fragment::Buffer(_) => buffers += 1,
+                        }
+                    }
+                    ensure!(buffers > 0 && sim.counters().live == mapped - buffers);
+                } else {
+                    frame.recycle();
+                    ensure!(sim.counters().live == mapped);
+                }
+                fill(&mut rx)?;
+            }
+
+            ensure!(enclosure.stop() == Outcome::Stopped);
+            drop((tx, rx));
+            ensure!(sim.counters().live == live);
+            Ok(())
+        }
+
+        sim::run_on_each(Script::new(Model::Coherent).weak_order(true), on)
+    }
+
     /// A ring that is dropped while the device may access it is kept until the device has stopped.
     #[test]
     fn dropped_in_flight() -> Result {
@@ -731,6 +1161,14 @@ mod cases {
 
             ensure!(one.producer.start(&mut other.consumer, drop) == Err(EINVAL));
             ensure!(other.producer.resize(&mut one.consumer, 4, drop) == Err(EINVAL));
+
+            // Nor does the queue of another device.
+            let another = faux::Registration::new(c"dma_test_other", None)?;
+            let another: &faux::Device<_> = another.as_ref();
+            let another: &Device<Bound> = another.as_ref();
+            let ring = Ring::<_, KVec<u8>>::new(dma, Watched::new(another), LEN);
+
+            ensure!(matches!(ring, Err(e) if e == EINVAL));
             Ok(())
         })?;
 
@@ -786,6 +1224,34 @@ mod cases {
                 rig.into.receive(&pattern(7, 50)?)?;
                 rig.wait(20);
                 ensure!(rig.receive()? == Some(pattern(7, 50)?));
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// A device that says more of a frame after it was received isn't believed.
+    #[test]
+    fn says_more_later() -> Result {
+        for model in Model::ALL {
+            with_rig::<ByTail>(Script::new(model), LEN, |rig| {
+                // The next descriptors are the last of the ring, and the first.
+                rig.use_up()?;
+                rig.into.then(Fate::after(0))?;
+                rig.into
+                    .then(Fate::after(0).reports(BUF).reports_at(LEN as usize - 1))?;
+                rig.fill()?;
+                rig.into.receive(&pattern(1, 50)?)?;
+                rig.wait(2);
+
+                let frame = rig.rx.consumer.receive().ok_or(EIO)?;
+
+                rig.into.receive(&pattern(2, 60)?)?;
+                rig.sim.advance(2);
+                ensure!(frame.len() == 50);
+                ensure!(frame.pieces().map(<[u8]>::len).sum::<usize>() <= 50);
+                ensure!(frame.bytes() == Some(&pattern(1, 50)?[..]));
                 Ok(())
             })?;
         }
