@@ -1299,6 +1299,7 @@ mod cases {
                 // What comes back to the CPU is complete.
                 let bytes = take_back(buf).unmap();
                 ensure!(bytes[..40] == filled(0x22, 40)?);
+                ensure!(ring.status(2).0 == 0xdddd_dddd);
                 dma_rmb();
                 ensure!(ring.status(2) == (40, DONE | END));
                 Ok(())
@@ -1352,6 +1353,57 @@ mod cases {
             ring.put(2, from, 20, END | OWN);
             ring.nic.poke()?;
             ensure!(ring.nic.next_sent() == Some(filled(0x11, 20)?));
+
+            // What it wrote itself it sees: a length, here.
+            ring.put(3, from, 10, END);
+            ring.put(4, from, 10, END);
+            dma_wmb();
+            ring.nic.then(Fate::after(0).reports(20).reports_at(4))?;
+            ring.put(3, from, 10, END | OWN);
+            sim.advance(1);
+            ensure!(ring.nic.next_sent() == Some(filled(0x11, 10)?));
+            // SAFETY: The word is inside the ring, and the device does nothing now.
+            unsafe { ring.word(4, 3).write_volatile((END | OWN).to_le()) };
+            sim.advance(1);
+            ensure!(ring.nic.next_sent() == Some(filled(0x11, 20)?));
+            drop(take_back(out));
+            Ok(())
+        })
+    }
+
+    /// What is due is carried out when it is due, whatever came before it and is forgotten.
+    #[test]
+    fn in_time() -> Result {
+        run(Script::new(Model::NonCoherent), |pdev, sim| {
+            let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
+            let (out, from) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 100)?;
+            let is_done = |n| ring.status(n).1 & DONE != 0;
+
+            for n in 0..7 {
+                ring.put(n, from, 10, END);
+            }
+
+            for ticks in [3, 2, 1] {
+                ring.nic.then(Fate::after(ticks))?;
+            }
+            ring.nic.doorbell(3)?;
+            for n in [2, 1, 0] {
+                ensure!(!is_done(n));
+                sim.advance(1);
+                ensure!(is_done(n));
+            }
+
+            // The first says that the second is done, which then isn't carried out.
+            ring.nic.then(Fate::after(0).reports_at(4))?;
+            for ticks in [2, 3, 9] {
+                ring.nic.then(Fate::after(ticks))?;
+            }
+            ring.nic.doorbell(7)?;
+            ensure!(!is_done(3) && is_done(4));
+            sim.advance(3);
+            ensure!(is_done(5) && !is_done(6));
+            sim.advance(6);
+            ensure!(is_done(6));
             drop(take_back(out));
             Ok(())
         })
