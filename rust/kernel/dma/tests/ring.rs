@@ -644,6 +644,28 @@ mod cases {
         Ok(())
     }
 
+    /// A frame has 64 buffers at most.
+    #[test]
+    fn too_many_pieces() -> Result {
+        for model in Model::ALL {
+            with_rig::<ByTail>(Script::new(model), 128, |rig| {
+                rig.into.receive(&pattern(1, 64 * BUF)?)?;
+                rig.wait(200);
+                ensure!(rig.receive()? == Some(pattern(1, 64 * BUF)?));
+                rig.fill()?;
+
+                rig.into.receive(&pattern(2, 64 * BUF + 1)?)?;
+                rig.into.receive(&pattern(3, 10)?)?;
+                rig.wait(200);
+                ensure!(rig.receive()? == Some(pattern(3, 10)?));
+                ensure!(rig.rx.consumer.malformed() == 1);
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
     /// Buffers can be taken; others take their places.
     #[test]
     fn takes() -> Result {
@@ -656,6 +678,8 @@ mod cases {
                 let (buf, len) = frame.take().next().ok_or(EIO)?;
 
                 ensure!(buf[..len] == pattern(seed, 100)?[..]);
+                // What the device didn't write is what was there.
+                ensure!(buf[len..].iter().all(|byte| *byte == 0));
                 rig.fill()?;
             }
 
@@ -1079,7 +1103,7 @@ mod cases {
                     let mut buffers = 0;
 
                     for piece in frame.take() {
-                        match piece {
+                        match piece.0 {
                             Fragment::Block(_) => {}
                             Fragment::Buffer(_) => buffers += 1,
                         }
