@@ -56,14 +56,15 @@ WIDE = "dma_rs_edu.dma_bits=32"
 DISTURBANCES = ("reset", "suspend", "unplug")
 SLOT_TESTS = ("reset", "unplug")
 
-# Sits on every machine: upstream's rust_dma sample drives it.
-COMMON_DEVICES = ("pci-testdev",)
+# Sit on every machine: upstream's rust_dma sample drives the first, tests the second.
+COMMON_DEVICES = ("pci-testdev", "e1000,mitigation=off,romfile=")
 
 # Suites that must appear in every variant; a missing one is a failure. Globs.
 COMMON_SUITES = (
-    "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer", "rust_dma_configured",
+    "dma_rs_e1000", "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer", "rust_dma_configured",
     "rust_dma_enclosure", "rust_dma_enclosure_sim",
-    "rust_dma_oneshot", "rust_dma_oneshot_sim", "rust_dma_sim", "rust_dma_sim_sample",
+    "rust_dma_oneshot", "rust_dma_oneshot_sim", "rust_dma_pool", "rust_dma_pool_sim",
+    "rust_dma_regs", "rust_dma_ring", "rust_dma_ring_sample", "rust_dma_sim", "rust_dma_sim_sample",
     "rust_dma_streaming", "rust_dma_streaming_sim",
     # Upstream's.
     "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
