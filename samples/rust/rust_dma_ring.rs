@@ -41,8 +41,8 @@ struct RxDescriptor {
     flags: u32,
 }
 
-// SAFETY: The device writes up to `len` bytes to `address`, once. When it is done it writes how many
-// they were to `len`, and sets `DONE`, which `new` doesn't.
+// SAFETY: The device writes up to `len` bytes to `address`, once. When it is done it writes how
+// many they were to `len`, and sets `DONE`, which `new` doesn't.
 unsafe impl Descriptor for RxDescriptor {
     type Options = ();
     const STATUS: usize = core::mem::offset_of!(RxDescriptor, flags);

@@ -10,7 +10,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `regs.rs` | the registers |
-//! | `hardware.rs` | how the hardware finds, works off and forgets its rings; the only `unsafe` code |
+//! | `hardware.rs` | how the hardware works off and forgets its rings; the only `unsafe` code |
 //! | `eeprom.rs` | the MAC address |
 //! | `phy.rs` | loopback and link |
 //! | `sender.rs` | posting frames, and getting them back |

@@ -69,10 +69,10 @@ const LAST_FRAME: Delta = Delta::from_millis(10);
 /// The registers that have to do with memory, by the manual.
 pub(crate) struct Aiming;
 
-// SAFETY: By the manual, the device finds descriptors by the base, length, head and tail registers of
-// the two rings, from 0x2800 and 0x3800 on, or at the places that these had in the first members of
-// the family (from 0x110 and 0x420 on), and moves data if `RCTL` and `TCTL` say so. Others that are
-// there set thresholds and delays. `VET` is not one of them, but is how we know the device.
+// SAFETY: By the manual, the device finds descriptors by the base, length, head and tail registers
+// of the two rings, from 0x2800 and 0x3800 on, or at the places that these had in the first members
+// of the family (from 0x110 and 0x420 on), and moves data if `RCTL` and `TCTL` say so. Others that
+// are there set thresholds and delays. `VET` is not one of them, but is how we know the device.
 unsafe impl Windows for Aiming {
     const RANGES: &'static [core::ops::Range<usize>] = &[
         0x038..0x03c,
@@ -283,10 +283,11 @@ impl irq::Handler for Waker<'_> {
 pub(crate) struct Stopper<'a>(Hardware<'a>);
 
 // SAFETY:
-// - The receiver works only while `RCTL.EN` is set, the transmitter only while `TCTL.EN` is (13.4.22,
-//   13.4.33), and nothing but these registers, which only this file writes, sets them. `disable`
-//   clears both, gives the frame that is on its way time to end, and then reads that they are clear,
-//   from a device that is there. QEMU moves frames whole, and not while it carries out these writes.
+// - The receiver works only while `RCTL.EN` is set, the transmitter only while `TCTL.EN` is
+//   (13.4.22, 13.4.33), and nothing but writing these registers, which only this file does, sets
+//   them. `disable` clears both, gives the frame that is on its way time to end, and then reads
+//   that they are clear, from a device that is there. QEMU moves frames whole, and not while it
+//   carries out these writes.
 // - `forget` also empties both rings (head and tail are equal) and clears where they are, so that
 //   not even enabling them would make the device access memory. That a reset (`CTRL.RST`) would do,
 //   QEMU doesn't.
@@ -536,8 +537,8 @@ impl Checksum {
 
 // SAFETY:
 // - A data descriptor names the buffer and its length, or less of it, and the device reads it.
-//   Without a buffer its length is zero, and there is nothing to read. A context descriptor names no
-//   memory.
+//   Without a buffer its length is zero, and there is nothing to read. A context descriptor names
+//   no memory.
 // - `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it writes
 //   `DD` to the last word of that descriptor (3.3.3), which is zero as made here. It works
 //   descriptors off in order.
@@ -662,8 +663,8 @@ impl RxDescriptor {
 // - The descriptor names the buffer only if it is as long as `RCTL` says that buffers are: then the
 //   device writes up to that many bytes there. Otherwise it names none (a null address), and the
 //   device skips it.
-// - The device sets `DD`, in the last word, when it has written the buffer (3.2.3.1); it is clear as
-//   made here.
+// - The device sets `DD`, in the last word, when it has written the buffer (3.2.3.1); it is clear
+//   as made here.
 unsafe impl Descriptor for RxDescriptor {
     type Options = ();
     const STATUS: usize = 12;

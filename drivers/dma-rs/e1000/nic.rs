@@ -151,8 +151,8 @@ impl<'a> Nic<'a> {
     ///
     /// # Errors
     ///
-    /// [`ENODEV`] if the device isn't there, [`EINVAL`] if a ring can't have that length, [`EIO`] or
-    /// [`ETIMEDOUT`] if EEPROM or PHY don't answer as they should, and what the allocations and
+    /// [`ENODEV`] if the device isn't there, [`EINVAL`] if a ring can't have that length, [`EIO`]
+    /// or [`ETIMEDOUT`] if EEPROM or PHY don't answer as they should, and what the allocations and
     /// mappings say. Nothing is left behind.
     pub(crate) fn bring_up(pdev: &pci::Device<Core<'a>>, settings: Settings) -> Result<Handle> {
         if !are_lengths(settings.tx, settings.rx) {

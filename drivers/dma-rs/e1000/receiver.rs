@@ -90,8 +90,8 @@ impl<'a> Receiver<'a> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`], or what else mapping says: the device has what there is then. [`ESHUTDOWN`] if it
-    /// is stopped.
+    /// [`ENOMEM`], or what else mapping says: the device has what there is then. [`ESHUTDOWN`] if
+    /// it is stopped.
     #[inline]
     pub(crate) fn refill(&mut self) -> Result {
         let filled = self.ring.producer.refill((), new_buffer);

@@ -2,8 +2,8 @@
 
 //! The sending half of the transmit ring, and the half that gets the buffers back.
 //!
-//! What is sent lies in buffers of the caller. A header that is made here lies in a block of a pool:
-//! so the payload need not be copied to make room for it.
+//! What is sent lies in buffers of the caller. A header of its own lies in a block of a pool, so
+//! that the payload need not be copied to make room for it.
 
 use super::{
     eeprom::MacAddress,

@@ -699,8 +699,8 @@ mod cases {
         })
     }
 
-    /// A frame that comes while somebody waits raises an interrupt, without which waiting would take
-    /// its whole time.
+    /// A frame that comes while somebody waits raises an interrupt, without which waiting would
+    /// take its whole time.
     #[test]
     fn interrupt_comes() -> Result {
         if is_absent() {

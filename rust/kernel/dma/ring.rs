@@ -14,44 +14,44 @@
 //!      Consumer                                            ^ head       ^ tail
 //! ```
 //!
-//! - The ring owns the buffers. What it knows of them lies in a shadow that the device can't reach:
-//!   a slot for each descriptor, with the buffer and its address. A buffer leaves its slot when its
-//!   descriptor is done, or when the device was proven to have stopped; a ring that is dropped before
-//!   is quarantined as a whole (see [`Streaming`](super::Streaming)).
+//! - The ring owns the buffers. What it knows of them lies in a shadow that the device can't
+//!   reach: a slot for each descriptor, with the buffer and its address. A buffer leaves its slot
+//!   when its descriptor is done, or when the device was proven to have stopped; a ring that is
+//!   dropped before is quarantined as a whole (see [`Streaming`](super::Streaming)).
 //! - A ring has two halves, [`Producer`] and [`Consumer`], for two contexts without a lock between
 //!   them. What they share are two counters, each written by one of them.
 //! - A frame may have several pieces: [`Producer::new_chain`] posts all of them or none, and
 //!   [`Consumer::reap`] and [`Consumer::receive`] hand them out together.
 //! - Received frames stay mapped: the driver looks at the bytes, and then leaves the buffer in its
-//!   slot, from where [`Producer::refill`] posts it again, or takes it. So in steady state nothing is
-//!   allocated, mapped or unmapped.
-//! - What the device writes is checked: a length over that of the buffer, or a frame without an end,
-//!   is counted ([`Consumer::malformed`]), and its buffers are used again.
+//!   slot, from where [`Producer::refill`] posts it again, or takes it. So in steady state nothing
+//!   is allocated, mapped or unmapped.
+//! - What the device writes is checked: a length over that of the buffer, or a frame without an
+//!   end, is counted ([`Consumer::malformed`]), and its buffers are used again.
 //!
 //! # Ordering
 //!
 //! In terms of `Documentation/memory-barriers.txt`. Descriptors are in coherent memory, to which
 //! accesses are not synced, but must be ordered.
 //!
-//! 1. *Descriptor before doorbell* ([`Publish::Tail`]). [`Producer::kick`] tells the device by a write
-//!    to a register, which the contract of [`Queue::doorbell`] wants to be one that is ordered after
-//!    all earlier writes to memory (`writel()`, `Io::write32()`). So a batch needs no other barrier.
-//! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time. The word
-//!    with the own bit of a descriptor is written after all others, with a `dma_wmb()` between, and
-//!    not before the whole frame is described: what is never posted never looks as if it were. Of a
-//!    frame of several descriptors the first own bit comes last, after another `dma_wmb()`, so that
-//!    the device doesn't begin with half a frame.
-//! 3. *Done before the rest.* [`Consumer`] loads the word that says whether a descriptor is done
-//!    by itself. If so, a `dma_rmb()` orders that load before those of the descriptor's other words, and of
-//!    the payload. For buffers that the device only read, it orders the load before all that the
-//!    driver does with the buffer: writes are ordered by the branch alone, reads are not.
-//! 4. *Slot before tail.* The producer stores `tail` with release semantics, after it has filled slot
-//!    and descriptor; the consumer loads it with acquire semantics, and looks at nothing from there on.
-//!    With an own bit, the store comes after that of the bit: until then the descriptor may look done,
-//!    from the time before. The device may be done before the store: who sleeps until an interrupt
-//!    must not rely on one that came before [`Producer::kick`] returned.
-//! 5. *Slot before head.* The consumer stores `head` with release semantics, after it has emptied the
-//!    slot and read the descriptor; the producer loads it with acquire semantics before it fills them.
+//! 1. *Descriptor before doorbell* ([`Publish::Tail`]). [`Producer::kick`] tells the device by a
+//! write to a register, which the contract of [`Queue::doorbell`] wants to be one that is ordered
+//! after all earlier writes to memory (`writel()`, `Io::write32()`). So a batch needs no other
+//! barrier. 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time.
+//! The word with the own bit of a descriptor is written after all others, with a `dma_wmb()`
+//! between, and not before the whole frame is described: what is never posted never looks as if it
+//! were. Of a frame of several descriptors the first own bit comes last, after another
+//! `dma_wmb()`, so that the device doesn't begin with half a frame. 3. *Done before the rest.*
+//! [`Consumer`] loads the word that says whether a descriptor is done by itself. If so, a
+//! `dma_rmb()` orders that load before those of the descriptor's other words, and of the payload.
+//! For buffers that the device only read, it orders the load before all that the driver does with
+//! the buffer: writes are ordered by the branch alone, reads are not. 4. *Slot before tail.* The
+//! producer stores `tail` with release semantics, after it has filled slot and descriptor; the
+//! consumer loads it with acquire semantics, and looks at nothing from there on. With an own bit,
+//! the store comes after that of the bit: until then the descriptor may look done, from the time
+//! before. The device may be done before the store: who sleeps until an interrupt must not rely on
+//! one that came before [`Producer::kick`] returned. 5. *Slot before head.* The consumer stores
+//! `head` with release semantics, after it has emptied the slot and read the descriptor; the
+//! producer loads it with acquire semantics before it fills them.
 //!
 //! # Examples
 //!
@@ -267,11 +267,9 @@ pub struct Received {
 ///     status: u32,
 /// }
 ///
-/// // SAFETY: The device writes up to `len` bytes to `address`, once; and then how many to `len`, and
-/// // bit 0 of `status`.
-/// unsafe impl Descriptor for Slice {
-///     type Options = ();
-///     const STATUS: usize = 12;
+/// // SAFETY: The device writes up to `len` bytes to `address`, once; and then how many to `len`,
+/// and // bit 0 of `status`. unsafe impl Descriptor for Slice { type Options = (); const STATUS:
+/// usize = 12;
 ///
 ///     fn new(part: Part<'_, ()>) -> Self {
 ///         // SAFETY: See above.
@@ -330,18 +328,19 @@ impl Tail {
 ///
 /// - The ring is accessed by the device that [`device`](Self::device) returns, which is always the
 ///   same.
-/// - After [`start`](Self::start) returned `Ok`, the device accesses the descriptors in `ring` as a
-///   ring, beginning with the first, and the memory that they name. It does so in order, and
+/// - After [`start`](Self::start) returned `Ok`, the device accesses the descriptors in `ring` as
+///   a ring, beginning with the first, and the memory that they name. It does so in order, and
 ///   works no descriptor off before it is ready: with [`Publish::Tail`], before
-///   [`doorbell`](Self::doorbell) was called with a tail beyond it; with [`Publish::OwnBit`], before
-///   its status word says so.
+///   [`doorbell`](Self::doorbell) was called with a tail beyond it; with [`Publish::OwnBit`],
+///   before its status word says so.
 /// - It accesses neither a descriptor nor its memory after it has reported to be done with it (see
 ///   [`Descriptor`]), until it is ready again.
 /// - After `start` returned an error, the device knows nothing of the ring.
-/// - `doorbell` accesses the device in order with memory (`Io::write32()`, not `Io::relaxed()`): there
-///   is no other barrier. So does `start`.
+/// - `doorbell` accesses the device in order with memory (`Io::write32()`, not `Io::relaxed()`):
+///   there is no other barrier. So does `start`.
 ///
-/// No two values drive the same queue of a device. A ring calls neither while the device is stopped.
+/// No two values drive the same queue of a device. A ring calls neither while the device is
+/// stopped.
 ///
 /// # Examples
 ///
@@ -400,8 +399,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Ring<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `len` isn't a power of two from 2 to 32768, or if the queue is one of another
-    ///   device;
+    /// - [`EINVAL`] if `len` isn't a power of two from 2 to 32768, or if the queue is one of
+    ///   another device;
     /// - [`ENODEV`] if the device's resources are being released;
     /// - [`ENOMEM`].
     pub fn new(dma: Configured<'a>, queue: Q, len: u32) -> Result<Self> {

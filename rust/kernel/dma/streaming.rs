@@ -191,11 +191,7 @@ pub(super) unsafe fn unmap<D: Direction>(
 ///
 /// `len` bytes must be mapped at `addr`, in the direction `D`; the device must be done with them.
 #[inline]
-pub(super) unsafe fn sync_for_cpu<D: Direction>(
-    dma: Configured<'_>,
-    addr: DmaAddress,
-    len: usize,
-) {
+pub(super) unsafe fn sync_for_cpu<D: Direction>(dma: Configured<'_>, addr: DmaAddress, len: usize) {
     if D::DEVICE_WRITES && len > 0 {
         // SAFETY: By the safety requirements.
         unsafe {
@@ -243,11 +239,11 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
     /// The device must own the bytes, and be done with them.
     #[inline]
     unsafe fn sync_for_cpu(&mut self, range: Range<usize>) {
-        // SAFETY: By the safety requirements, and the type invariants: callers keep the range inside
-        // the buffer.
-        unsafe {
-            sync_for_cpu::<D>(self.dma, self.address_of(range.start), range.end - range.start)
-        };
+        let addr = self.address_of(range.start);
+
+        // SAFETY: By the safety requirements, and the type invariants: callers keep the range
+        // inside the buffer.
+        unsafe { sync_for_cpu::<D>(self.dma, addr, range.end - range.start) };
 
         hand_over(self.buf.as_mut_ptr());
     }

@@ -48,8 +48,8 @@ pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     partial: Partial,
     memory: Arc<Memory<'a, Q, P>>,
     malformed: u64,
-    /// How many bytes are in each piece of the frame that was received last, or has arrived in part,
-    /// as the device said when it was asked once.
+    /// How many bytes are in each piece of the frame that was received last, or has arrived in
+    /// part, as the device said when it was asked once.
     lens: [u32; MAX_PIECES],
 }
 
@@ -196,9 +196,10 @@ where
 {
     /// Returns the next frame, if the device is done with it.
     ///
-    /// Frames of which the device said what can't be are thrown away: [`malformed`](Self::malformed)
-    /// counts them. So are those that take more than 64 buffers. When it has thrown a ringful away,
-    /// this returns [`None`], whether there is more or not. Context: any.
+    /// Frames of which the device said what can't be are thrown away:
+    /// [`malformed`](Self::malformed) counts them. So are those that take more than 64 buffers.
+    /// When it has thrown a ringful away, this returns [`None`], whether there is more or not.
+    /// Context: any.
     #[inline]
     pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
         let mut partial = self.partial;
@@ -292,11 +293,13 @@ where
 
 /// A frame that was received, in buffers that are still mapped.
 ///
-/// Dropping it leaves the buffers in their slots, for [`Producer::refill`](super::Producer::refill).
+/// Dropping it leaves the buffers in their slots, for
+/// [`Producer::refill`](super::Producer::refill).
 ///
 /// # Invariants
 ///
-/// The first `count` slots of the consumer are those of the frame, and the device is done with them.
+/// The first `count` slots of the consumer are those of the frame, and the device is done with
+/// them.
 ///
 /// # Examples
 ///
@@ -443,7 +446,8 @@ where
 ///
 /// # Invariants
 ///
-/// The first `count` slots of the consumer are those of the frame, and the device is done with them.
+/// The first `count` slots of the consumer are those of the frame, and the device is done with
+/// them.
 #[must_use = "dropping it drops the pieces"]
 pub struct Taken<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     consumer: &'c mut Consumer<'a, Q, P>,

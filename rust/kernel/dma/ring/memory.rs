@@ -184,8 +184,8 @@ impl<T: Descriptor, P> Layout<T, P> {
         let from = (&raw const descriptor).cast::<u32>();
         let to = self.descriptor(counter).as_ptr().cast::<u32>();
 
-        // SAFETY: Inside of the descriptors, whose size suits: see `Owned::new()`. The memory of the
-        // ring is aligned; what we copy may not be.
+        // SAFETY: Inside of the descriptors, whose size suits: see `Owned::new()`. The memory of
+        // the ring is aligned; what we copy may not be.
         unsafe {
             if hold {
                 for i in (0..size_of::<T>() / size_of::<u32>())
@@ -412,8 +412,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
     }
 
     /// Begins anew: all slots are the producer's, the descriptors are zero. The producer's and the
-    /// consumer's counters must be zeroed, too. Gives what is in the slots to `give`, in order, if the
-    /// device only reads, or `all` says so.
+    /// consumer's counters must be zeroed, too. Gives what is in the slots to `give`, in order, if
+    /// the device only reads, or `all` says so.
     ///
     /// # Errors
     ///

@@ -20,9 +20,9 @@ mod private {
     ///
     /// # Safety
     ///
-    /// - After [`map`](Self::map) returned an address, the device can access [`len`](Self::len) bytes
-    ///   there, in the direction `D`, and until [`unmap`](Self::unmap) nothing but the methods of
-    ///   this trait is needed to keep it so. The value may be moved.
+    /// - After [`map`](Self::map) returned an address, the device can access [`len`](Self::len)
+    ///   bytes there, in the direction `D`, and until [`unmap`](Self::unmap) nothing but the
+    ///   methods of this trait is needed to keep it so. The value may be moved.
     /// - As long as it is mapped, `len` and [`as_ptr`](Self::as_ptr) don't access the memory, and
     ///   return the same each time; there are `len` initialised bytes.
     pub unsafe trait Held<'a, D: Direction>: Send + Sized {
@@ -40,8 +40,8 @@ mod private {
         ///
         /// # Safety
         ///
-        /// It must be mapped for `dma`, at `addr`, and the device be done with it. `synced` must not
-        /// be over `self.len()`.
+        /// It must be mapped for `dma`, at `addr`, and the device be done with it. `synced` must
+        /// not be over `self.len()`.
         unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize);
 
         /// Lets the CPU see what the device wrote to the first `len` bytes.

@@ -41,8 +41,8 @@ type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 ///
 /// - The slots from `tail` on, up to `head` in the next turn, belong to the caller of methods with
 ///   `&mut self`. `tail` and `head` are at most `usable()` apart.
-/// - If the device only reads, those slots are empty, but for pieces of a chain that isn't committed,
-///   which begins at `tail`.
+/// - If the device only reads, those slots are empty, but for pieces of a chain that isn't
+///   committed, which begins at `tail`.
 ///
 /// # Examples
 ///
@@ -122,8 +122,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// [`ESHUTDOWN`] if the device was stopped, or not [started](Self::start) since. What was posted
-    /// comes back from the next `start`.
+    /// [`ESHUTDOWN`] if the device was stopped, or not [started](Self::start) since. What was
+    /// posted comes back from the next `start`.
     #[inline]
     pub fn kick(&mut self) -> Result {
         if self.kicked == self.tail {
@@ -457,8 +457,8 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
     /// # Errors
     ///
     /// What `alloc` says, or [`Streaming::map`](super::super::Streaming::map); those before it are
-    /// posted, and the next call goes on from there. [`ESHUTDOWN`] if the device would look at once,
-    /// but is stopped.
+    /// posted, and the next call goes on from there. [`ESHUTDOWN`] if the device would look at
+    /// once, but is stopped.
     ///
     /// # Examples
     ///
@@ -518,8 +518,8 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
 
 /// A frame of several pieces that is being posted: all of them, or none.
 ///
-/// Dropping it drops the pieces; [`rollback`](Self::rollback) gives them back. Those of a chain that
-/// was forgotten are dropped when other frames take their places.
+/// Dropping it drops the pieces; [`rollback`](Self::rollback) gives them back. Those of a chain
+/// that was forgotten are dropped when other frames take their places.
 #[must_use = "nothing is posted before `commit`"]
 pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> {
     producer: &'p mut Producer<'a, Q, P>,

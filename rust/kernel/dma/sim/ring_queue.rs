@@ -31,7 +31,8 @@ macro_rules! queue {
     (
         $(#[$queue_doc:meta])* $queue:ident,
         $(#[$descriptor_doc:meta])* $descriptor:ident,
-        $direction:ident, $publish:ident, $flags:expr, $set_ring:ident, |$consumer:ident, $tail:ident| $doorbell:expr
+        $direction:ident, $publish:ident, $flags:expr, $set_ring:ident,
+        |$consumer:ident, $tail:ident| $doorbell:expr
     ) => {
         $(#[$descriptor_doc])*
         #[derive(Clone, Copy, FromBytes, IntoBytes)]

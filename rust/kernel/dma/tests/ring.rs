@@ -70,7 +70,7 @@ type RxBuf = KBox<[u8; BUF]>;
 /// How the device learns of descriptors.
 trait Kind {
     type Tx: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>;
-    type Rx: Queue<Direction = FromDevice, Descriptor: ReceiveDescriptor + Descriptor<Options = ()>>;
+    type Rx: Queue<Direction = FromDevice, Descriptor: ReceiveDescriptor<Options = ()>>;
 
     const NAME: &'static str;
 
@@ -1374,8 +1374,8 @@ mod cases {
     }
 }
 
-/// How many steps a walk has. There are six in each boot, with other seeds, and at least eight boots
-/// in a run of all tests.
+/// How many steps a walk has. There are six in each boot, with other seeds, and at least eight
+/// boots in a run of all tests.
 const MODEL_STEPS: usize = 2_200;
 
 /// How many frames a device moves that lies about every other one. There are as many such devices.
