@@ -34,24 +34,26 @@
 //! accesses are not synced, but must be ordered.
 //!
 //! 1. *Descriptor before doorbell* ([`Publish::Tail`]). [`Producer::kick`] tells the device by a
-//! write to a register, which the contract of [`Queue::doorbell`] wants to be one that is ordered
-//! after all earlier writes to memory (`writel()`, `Io::write32()`). So a batch needs no other
-//! barrier. 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time.
-//! The word with the own bit of a descriptor is written after all others, with a `dma_wmb()`
-//! between, and not before the whole frame is described: what is never posted never looks as if it
-//! were. Of a frame of several descriptors the first own bit comes last, after another
-//! `dma_wmb()`, so that the device doesn't begin with half a frame. 3. *Done before the rest.*
-//! [`Consumer`] loads the word that says whether a descriptor is done by itself. If so, a
-//! `dma_rmb()` orders that load before those of the descriptor's other words, and of the payload.
-//! For buffers that the device only read, it orders the load before all that the driver does with
-//! the buffer: writes are ordered by the branch alone, reads are not. 4. *Slot before tail.* The
-//! producer stores `tail` with release semantics, after it has filled slot and descriptor; the
-//! consumer loads it with acquire semantics, and looks at nothing from there on. With an own bit,
-//! the store comes after that of the bit: until then the descriptor may look done, from the time
-//! before. The device may be done before the store: who sleeps until an interrupt must not rely on
-//! one that came before [`Producer::kick`] returned. 5. *Slot before head.* The consumer stores
-//! `head` with release semantics, after it has emptied the slot and read the descriptor; the
-//! producer loads it with acquire semantics before it fills them.
+//!    write to a register, which the contract of [`Queue::doorbell`] wants to be one that is
+//!    ordered after all earlier writes to memory (`writel()`, `Io::write32()`). So a batch needs no
+//!    other barrier.
+//! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time. The word
+//!    with the own bit of a descriptor is written after all others, with a `dma_wmb()` between, and
+//!    not before the whole frame is described: what is never posted never looks as if it were. Of a
+//!    frame of several descriptors the first own bit comes last, after another `dma_wmb()`, so that
+//!    the device doesn't begin with half a frame.
+//! 3. *Done before the rest.* [`Consumer`] loads the word that says whether a descriptor is done by
+//!    itself. If it is, a `dma_rmb()` orders that load before those of the descriptor's words, and
+//!    of the payload. For buffers that the device only read, it orders the load before all that the
+//!    driver does with the buffer: writes are ordered by the branch alone, reads are not.
+//! 4. *Slot before tail.* The producer stores `tail` with release semantics, after it has filled
+//!    slot and descriptor; the consumer loads it with acquire semantics, and looks at nothing from
+//!    there on. With an own bit, the store comes after that of the bit: until then the descriptor
+//!    may look done, from the time before. The device may be done before the store: who sleeps
+//!    until an interrupt must not rely on one that came before [`Producer::kick`] returned.
+//! 5. *Slot before head.* The consumer stores `head` with release semantics, after it has emptied
+//!    the slot and read the descriptor; the producer loads it with acquire semantics before it
+//!    fills them.
 //!
 //! # Examples
 //!

@@ -265,13 +265,15 @@ mod cases {
 
             let others = [pool.alloc(GFP_KERNEL)?, pool.alloc(GFP_KERNEL)?];
             ensure!(others.iter().all(|other| other.raw_address() != address));
+
             // SAFETY: The block is allocated still, and nobody writes it.
+            let item = unsafe { place.read_volatile() };
+
             ensure!(
-                unsafe { place.read_volatile() }
-                    == Item {
-                        first: 0x5555,
-                        ..EMPTY
-                    }
+                item == Item {
+                    first: 0x5555,
+                    ..EMPTY
+                }
             );
 
             // SAFETY: There is no device.

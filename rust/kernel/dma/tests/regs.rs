@@ -4,6 +4,11 @@
 //!
 //! That naming a register in a window doesn't compile is left to the programs that must not.
 
+#![allow(
+    clippy::upper_case_acronyms,
+    reason = "registers are named as in data sheets"
+)]
+
 use super::ensure;
 use crate::{
     dma::{
