@@ -270,8 +270,10 @@ pub struct Received {
 /// }
 ///
 /// // SAFETY: The device writes up to `len` bytes to `address`, once; and then how many to `len`,
-/// and // bit 0 of `status`. unsafe impl Descriptor for Slice { type Options = (); const STATUS:
-/// usize = 12;
+/// // and bit 0 of `status`.
+/// unsafe impl Descriptor for Slice {
+///     type Options = ();
+///     const STATUS: usize = 12;
 ///
 ///     fn new(part: Part<'_, ()>) -> Self {
 ///         // SAFETY: See above.
