@@ -144,13 +144,13 @@ impl Fate {
         // The last two bring a ring to a standstill, so they are rare.
         //
         // CAST: Cut on purpose, here and below.
-        match random.up_to(31) {
-            0..8 => self.reports(number as u32 as usize),
-            8..14 => self.reports(number as u8 as usize),
-            14..18 => self.reports(0),
-            18..24 => self.ends(number % 2 == 0),
-            24..30 => self.twice_after((number % 16) as u32),
-            30 => Self {
+        match random.up_to(255) {
+            0..64 => self.reports(number as u32 as usize),
+            64..112 => self.reports(number as u8 as usize),
+            112..144 => self.reports(0),
+            144..192 => self.ends(number % 2 == 0),
+            192..254 => self.twice_after((number % 16) as u32),
+            254 => Self {
                 place: Place::Any(number),
                 ..self
             },

@@ -1557,7 +1557,7 @@ mod cases {
     #[test]
     fn long_runs() -> Result {
         let script = Script::new(Model::NonCoherent);
-        let (done, resets, _) = bear(script, 100_000, false)?;
+        let (done, resets, _) = bear(script, 20_000, false)?;
 
         ensure!(done > 99_000 && resets == 0);
         Ok(())
