@@ -14,7 +14,7 @@ from variants import COMMON_DEVICES, MACHINES
 
 # A healthy guest says something every second or so, also on a slow host.
 SILENCE = 90
-TOTAL = 600
+TOTAL = 1500
 
 
 # The QEMU processes that run now; end them with `stop_all`.

@@ -356,9 +356,11 @@ fn bytes(from: &[u8]) -> Result<KVec<u8>> {
 fn pattern(seed: usize, len: usize) -> Result<KVec<u8>> {
     let mut vec = KVec::with_capacity(len.max(BUF), GFP_KERNEL)?;
 
-    for i in 0..len {
+    vec.resize(len, 0, GFP_KERNEL)?;
+
+    for (i, byte) in vec.iter_mut().enumerate() {
         // CAST: Cut on purpose.
-        vec.push((seed * 31 + i * 7 + i / 200 + 1) as u8, GFP_KERNEL)?;
+        *byte = (seed * 31 + i * 7 + i / 200 + 1) as u8;
     }
 
     Ok(vec)
