@@ -86,15 +86,15 @@ impl Files {
                 receive <- dir.read_binary_file(c"receive", Ok::<_, Error>(Incoming(nic.clone()))),
                 loopback <- dir.write_binary_file(
                     c"loopback",
-                    Ok::<_, Error>(Command::new(&nic, |nic, [on, _]| nic.set_loopback(on != 0))),
+                    Command::new(&nic, |nic, [on, _]| nic.set_loopback(on != 0)),
                 ),
                 resize <- dir.write_binary_file(
                     c"resize",
-                    Ok::<_, Error>(Command::new(&nic, |nic, [tx, rx]| nic.resize(tx, rx, drop))),
+                    Command::new(&nic, |nic, [tx, rx]| nic.resize(tx, rx, drop)),
                 ),
                 reset <- dir.write_binary_file(
                     c"reset",
-                    Ok::<_, Error>(Command::new(&nic, |nic, _| nic.reset(drop))),
+                    Command::new(&nic, |nic, _| nic.reset(drop)),
                 ),
                 rings <- dir.read_callback_file(
                     c"rings",
@@ -212,11 +212,11 @@ struct Command {
 }
 
 impl Command {
-    fn new(nic: &Handle, run: Run) -> Self {
-        Self {
+    fn new(nic: &Handle, run: Run) -> Result<Self> {
+        Ok(Self {
             nic: nic.clone(),
             run,
-        }
+        })
     }
 }
 

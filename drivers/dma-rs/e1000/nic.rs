@@ -319,19 +319,10 @@ impl<'a> Nic<'a> {
         let mut sender = self.sender();
         let len = frame.len();
 
-        let sent = match sender.post(frame, offload) {
-            Err(MapError { error, value }) => Err(MapError {
-                error,
-                value: Some(value),
-            }),
-            Ok(()) => sender
-                .flush()
-                .map_err(|error| MapError { error, value: None }),
-        };
+        let posted = sender.post(frame, offload);
 
-        sent.inspect_err(|refused| {
-            self.report(fmt!("sending {len} bytes"), refused.error);
-        })
+        flush_posted(&mut sender, posted)
+            .inspect_err(|refused| self.report(fmt!("sending {len} bytes"), refused.error))
     }
 
     /// Sends a payload, with a header before it.
@@ -348,16 +339,10 @@ impl<'a> Nic<'a> {
     ) -> Result<(), MapError<Option<TxPiece>>> {
         let mut sender = self.sender();
 
-        match sender.post_payload(header, payload) {
-            Err(MapError { error, value }) => Err(MapError {
-                error,
-                value: Some(value),
-            }),
-            Ok(()) => sender
-                .flush()
-                .map_err(|error| MapError { error, value: None }),
-        }
-        .inspect_err(|refused| self.report(fmt!("sending a payload"), refused.error))
+        let posted = sender.post_payload(header, payload);
+
+        flush_posted(&mut sender, posted)
+            .inspect_err(|refused| self.report(fmt!("sending a payload"), refused.error))
     }
 
     /// Sends a frame of several pieces.
@@ -785,4 +770,20 @@ fn are_lengths(tx: u32, rx: u32) -> bool {
     [tx, rx]
         .iter()
         .all(|len| len.is_power_of_two() && RING_LENGTHS.contains(len))
+}
+
+/// Tells the device of what was posted, if it was.
+fn flush_posted(
+    sender: &mut Sender<'_>,
+    posted: Result<(), MapError<TxPiece>>,
+) -> Result<(), MapError<Option<TxPiece>>> {
+    match posted {
+        Err(MapError { error, value }) => Err(MapError {
+            error,
+            value: Some(value),
+        }),
+        Ok(()) => sender
+            .flush()
+            .map_err(|error| MapError { error, value: None }),
+    }
 }

@@ -113,17 +113,12 @@ impl Free {
 
         while let Some(link) = next {
             // SAFETY: What is in a list is valid, and ours.
-            let Link {
-                next: after,
-                accident,
-                release,
-                ..
-            } = unsafe { link.read() };
+            let kept = unsafe { link.read() };
 
             // SAFETY: By the contract of `List::free()`; it is taken from the list.
-            unsafe { release(link) };
-            next = after;
-            count += u64::from(accident);
+            unsafe { (kept.release)(link) };
+            next = kept.next;
+            count += u64::from(kept.accident);
         }
 
         count
