@@ -183,6 +183,15 @@ def make_image(build, what):
     write(build.stamp("total"), str(objects(build.folder)).encode())
 
 
+def headers(build):
+    """The kernel's headers as programs see them, made once. Returns their folder."""
+    made_from = checksum([build.prepared.source.version, build.tools.identity])
+    if read_stamp(build.stamp("headers")) != made_from:
+        run(build.make("headers"), env=build.tools.env())
+        write(build.stamp("headers"), made_from.encode())
+    return build.folder / "usr/include"
+
+
 def copy_image(build):
     """Copies the kernel to out/, where no other checkout replaces it. Returns the copy."""
     image = OUT / f"kernel-{build.name}"

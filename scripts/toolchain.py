@@ -27,6 +27,7 @@ RUSTC_MINIMUM = (1, 85, 0)
 class Toolchain:
     """What to pass to make, and where the Rust tools are."""
 
+    llvm: str
     make: tuple
     rust_bin: pathlib.Path
     identity: str
@@ -139,6 +140,7 @@ def ensure():
     libclang = run([f"llvm-config-{llvm}", "--libdir"]).strip()
     clang = run([f"clang-{llvm}", "--version"]).splitlines()[0]
     return Toolchain(
+        llvm=llvm,
         make=(f"LLVM=-{llvm}", f"BINDGEN={bindgen}", "LOCALVERSION="),
         rust_bin=sysroot / "bin",
         identity=f"rustc {release}, bindgen {BINDGEN}, {clang}",

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the guest's initramfs: a static busybox, our init, the demonstration."""
+"""Builds the guest's initramfs: a static busybox, our init, the tests, a program for frames."""
 
 import pathlib
 import shutil
 
 import archive
-from common import CACHE, OUT, lock, new_directory, write
+import build as kernel
+from common import CACHE, OUT, new_directory, run, write
 
-HERE = pathlib.Path(__file__).resolve().parent / "initramfs"
+HERE = pathlib.Path(__file__).resolve().parent
+FILES = HERE / "initramfs"
 DEBIAN_ARCH = {"x86_64": "amd64", "arm64": "arm64"}
+TARGETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 
 def busybox(arch):
@@ -33,20 +36,31 @@ def entry(number, name, mode, data=b"", device=(0, 0)):
     return padded + b"\0" * (-len(padded) % 4)
 
 
-def build(arch):
-    """Writes the initramfs to out/ and returns its path."""
-    with lock():
-        program = busybox(arch).read_bytes()
+def frames(opened):
+    """The program that sends and receives frames, for the guest's architecture."""
+    program = OUT / f"frames-{opened.arch}"
+    nolibc = opened.prepared.source.tree / "tools/include/nolibc/nolibc.h"
+    OUT.mkdir(exist_ok=True)
+    run([f"clang-{opened.tools.llvm}", f"--target={TARGETS[opened.arch]}",
+         f"--ld-path=ld.lld-{opened.tools.llvm}", "-Os", "-ffreestanding", "-Wall", "-Wextra", "-Werror", "-static",
+         "-nostdlib", "-isystem", kernel.headers(opened), "-include", nolibc,
+         HERE / "frames.c", "-o", program])
+    return program
+
+
+def build(opened):
+    """Writes the initramfs to out/ and returns its path. Call it under the lock."""
     members = [
         ("bin", 0o040755, b"", (0, 0)),
         ("dev", 0o040755, b"", (0, 0)),
         ("dev/console", 0o020600, b"", (5, 1)),
-        ("bin/busybox", 0o100755, program, (0, 0)),
+        ("bin/busybox", 0o100755, busybox(opened.arch).read_bytes(), (0, 0)),
+        ("bin/frames", 0o100755, frames(opened).read_bytes(), (0, 0)),
         ("bin/sh", 0o120777, b"busybox", (0, 0)),
-        *((path.name, 0o100755, path.read_bytes(), (0, 0)) for path in sorted(HERE.iterdir())),
+        *((path.name, 0o100755, path.read_bytes(), (0, 0)) for path in sorted(FILES.iterdir())),
         ("TRAILER!!!", 0, b"", (0, 0)),
     ]
     data = b"".join(entry(number, *member) for number, member in enumerate(members, 1))
-    image = OUT / f"initramfs-{arch}.cpio"
+    image = OUT / f"initramfs-{opened.arch}.cpio"
     write(image, data)
     return image

@@ -289,7 +289,6 @@ def try_each(bench, mutants, record):
 def try_all(options, chosen):
     """Tries the chosen mutants; returns the verdicts in their order."""
     qemu.check(options.arch)
-    image = initramfs.build(options.arch)
     with lock() as lock_fd, concurrent.futures.ThreadPoolExecutor(1) as pool:
         try:
             opened = open_copy(options, lock_fd)
@@ -297,7 +296,7 @@ def try_all(options, chosen):
             left = [mutant for mutant in chosen if mutant.name not in record.verdicts]
             if len(left) < len(chosen):
                 say(f"{len(chosen) - len(left)} of {len(chosen)} were tried before an interruption")
-            bench = Bench(opened, image, pool)
+            bench = Bench(opened, initramfs.build(opened), pool)
             bench.baseline(left)
             try_each(bench, left, record)
             record.save(True)

@@ -37,8 +37,8 @@ def guests(options, wanted):
     with lock() as lock_fd:
         opened = build.open_build(options.arch, options.ksrc, lock_fd)
         kernel = build.build_image(opened)
+        image = initramfs.build(opened)
     qemu.check(options.arch)
-    image = initramfs.build(options.arch)
     known = variants.VARIANTS[options.arch]
     found = [qemu.Guest(options.arch, name, known[name], kernel, image) for name in wanted]
     accel = qemu.accelerator(found[0])
