@@ -1,26 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Pulls devices out of their slots while they move data. What switches off the power of a slot loses
-# what is in it: the machine takes the devices away, at once and for good.
+# Pulls edu devices out of their slots while they move data.
 
 test=surprise_removal
 . /transfers.sh
-
-# slot_control PORT: finds the port's slot control register: its offset, and in octal the bytes that
-# are in it, and those that switch the power, its indicator and the port's interrupt off.
-slot_control() {
-	set -- $(od -An -v -tu1 -N256 "$1/config")
-	# The list of capabilities; 16 is the one of PCI Express.
-	eval "at=\${$((0x34 + 1))}"
-	while eval "[ \${$((at + 1))} != 16 ]"; do
-		eval "at=\${$((at + 2))}"
-		[ "$at" != 0 ] || return 1
-	done
-	at=$((at + 0x18))
-	eval "set -- \${$((at + 1))} \${$((at + 2))}"
-	on=$(printf '\\%o' "$1" "$2")
-	off=$(printf '\\%o' $(($1 & ~0x20)) $(($2 | 7)))
-}
+. /slots.sh
 
 # move read|write DEVICE: a transfer, as soon as /tmp/go opens.
 move() {
@@ -32,21 +16,12 @@ move() {
 	esac
 }
 
-# switch: writes to the slot control register, all of it at once.
-switch() {
-	dd of="$port/config" bs=2 seek=$((at / 2)) conv=notrunc 2> /dev/null
-}
-
-is_gone() {
-	[ ! -e "$devices/$1" ] && [ ! -e "$driver/$1" ]
-}
-
 # pull PORT DEVICE...: all devices of a port. All processes are there before it begins: to make one
 # takes almost as long as a transfer.
 pull() {
 	port=$1
 	shift
-	slot_control "$port" || result "failed: ${port##*/} has no slot"
+	slot_control || result "failed: ${port##*/} has no slot"
 
 	moves=
 	for path; do
@@ -63,9 +38,7 @@ pull() {
 	pause 0.03
 	printf "$off" > /tmp/switch
 	wait $! || result "failed: cannot switch ${port##*/} off"
-	# A slot that is off is empty as far as the port's driver is concerned: to notice that
-	# something went, it must find the power on.
-	printf "$on" | switch || result "failed: cannot switch ${port##*/} on"
+	power_on || result "failed: cannot switch ${port##*/} on"
 
 	for move in $moves; do
 		IFS=, read -r way device transfer <<-END
@@ -83,15 +56,12 @@ pull() {
 	exec 3<&-
 }
 
-# The port's driver takes two locks in one order and in the other: lockdep says so, and goes off.
-echo "<6>dma-rs-tolerate: WARNING: possible circular locking dependency detected" > /dev/kmsg
-
 before=$(leaked)
 mkfifo /tmp/go /tmp/switch
 
 # Reads are to find something in the devices.
 new_data
-for path in $devices/*/????:??:??.?; do
+for path in $driver/*:*; do
 	dd if=/tmp/sent of="$debugfs/dma_rs_edu-${path##*/}/memory" bs=$size 2> /dev/null &
 done
 wait
@@ -101,7 +71,7 @@ late=0
 way=write
 for port in $devices/*; do
 	set -- "$port"/????:??:??.?
-	[ ! -e "$1" ] || pull "$port" "$@"
+	[ ! -e "$driver/${1##*/}" ] || pull "$port" "$@"
 done
 
 [ $removed -gt 0 ] || result "failed: no device is in a slot"

@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# For the tests of probes that fail: they source this, with the driver's folder in $driver.
+
+last=1000
+
+# sweep DEVICE: binds the driver again and again, and makes one allocation of its probe fail: the
+# first, then the second, and so on until none is left to fail: that is their $number. Each time the
+# probe fails, which $failed counts, or makes do. Leaks show in dma-debug's count and in kmemleak.
+sweep() {
+	device=$1
+	faults=$debugfs
+	for kind in failslab fail_page_alloc; do
+		echo N > $faults/$kind/ignore-gfp-wait
+		echo 0 > $faults/$kind/verbose
+	done
+
+	# The C side forgives a missing entry in /proc/irq, and warns when it removes what isn't there.
+	echo "<6>dma-rs-tolerate: WARNING: at remove_proc_entry" > /dev/kmsg
+
+	failed=0
+	number=0
+	left=0
+	while [ "$left" = 0 ]; do
+		number=$((number + 1))
+		[ $number -lt $last ] || result "failed: no end after $last allocations"
+
+		if [ -e "$driver/$device" ]; then
+			echo "$device" > "$driver/unbind" || result "failed: cannot unbind before $number"
+		fi
+
+		# From here on in this very process, without a fork: the count is per task.
+		echo $number > /proc/self/fail-nth
+		{ echo "$device" > "$driver/bind"; } 2> /dev/null
+		{ read -r left < /proc/self/fail-nth; } 2> /dev/null || left=0
+		{ echo 0 > /proc/self/fail-nth; } 2> /dev/null || echo 0 > /proc/self/fail-nth
+
+		[ -e "$driver/$device" ] || failed=$((failed + 1))
+	done
+
+	[ -e "$driver/$device" ] || echo "$device" > "$driver/bind" || result "failed: cannot bind again"
+}

@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# For the tests that pull devices out of their slots: they source this, with the driver's folder in
+# $driver. What switches off the power of a slot loses what is in it: the machine takes the devices
+# away, at once and for good.
+
+# slot_control: finds the port's slot control register: its offset, and in octal the bytes that
+# are in it, and those that switch the power, its indicator and the port's interrupt off.
+slot_control() {
+	set -- $(od -An -v -tu1 -N256 "$port/config")
+	# The list of capabilities; 16 is the one of PCI Express.
+	eval "at=\${$((0x34 + 1))}"
+	while eval "[ \${$((at + 1))} != 16 ]"; do
+		eval "at=\${$((at + 2))}"
+		[ "$at" != 0 ] || return 1
+	done
+	at=$((at + 0x18))
+	eval "set -- \${$((at + 1))} \${$((at + 2))}"
+	on=$(printf '\\%o' "$1" "$2")
+	off=$(printf '\\%o' $(($1 & ~0x20)) $(($2 | 7)))
+}
+
+# switch: writes to the slot control register, all of it at once.
+switch() {
+	dd of="$port/config" bs=2 seek=$((at / 2)) conv=notrunc 2> /dev/null
+}
+
+is_gone() {
+	[ ! -e "$devices/$1" ] && [ ! -e "$driver/$1" ]
+}
+
+# power_off, power_on: of the port, of which slot_control has said how.
+power_off() {
+	printf "$off" | switch
+}
+
+# A slot that is off is empty as far as the port's driver is concerned: to notice that something
+# went, it must find the power on.
+power_on() {
+	printf "$on" | switch
+}
+
+# The port's driver takes two locks in one order and in the other: lockdep says so, and goes off.
+echo "<6>dma-rs-tolerate: WARNING: possible circular locking dependency detected" > /dev/kmsg
