@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from common import OUT, Fail, clean_env, run
-from variants import COMMON_DEVICES, MACHINES
+from variants import COMMON_DEVICES, COUNTED_KERNEL, MACHINES, NIC, PEER
 
 # A healthy guest says something every second or so, also on a slow host.
 SILENCE = 90
@@ -31,6 +31,10 @@ class Guest:
     kernel: pathlib.Path
     initramfs: pathlib.Path
     slots: tuple = ()
+    cable: bool = False
+    # One CPU, and a clock that tells how many instructions it has executed, in nanoseconds. It
+    # doesn't wait while the guest is idle.
+    counted: bool = False
     accel: str = "tcg"
     silence: int = SILENCE
     total: int = TOTAL
@@ -44,16 +48,25 @@ class Guest:
         """The hardware: all that shapes the device tree."""
         machine = MACHINES[self.arch]
         words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
-                 "-cpu", machine.cpu, "-m", "1G", "-smp", "2", "-nodefaults", "-display", "none",
-                 "-no-reboot", *machine.extra]
-        for device in (*self.variant.devices, *COMMON_DEVICES):
+                 "-cpu", machine.cpu, "-m", "1G", "-smp", "1" if self.counted else "2", "-nodefaults",
+                 "-display", "none", "-no-reboot", *machine.extra]
+        for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES):
             words += ["-device", device]
-        edu = next(device for device in self.variant.devices if device.startswith("edu"))
-        for port, functions in enumerate(self.slots):
-            words += ["-device", f"pcie-root-port,id=port{port},chassis={port}"]
-            for function in range(functions):
-                words += ["-device", f"{edu},bus=port{port},addr=0.{function},"
-                                     f"multifunction={'on' if functions > 1 else 'off'}"]
+        if self.cable:
+            for end, device in enumerate((NIC, PEER)):
+                words += ["-netdev", f"hubport,hubid=0,id=end{end}", "-device", f"{device},netdev=end{end}"]
+        for number, slot in enumerate(self.slots):
+            words += self.slot_arguments(number, slot)
+        return words
+
+    def slot_arguments(self, number, slot):
+        """A port, and what is in it."""
+        device = {"edu": self.variant.edu, "nic": NIC}[slot.device]
+        port = (f"pcie-root-port,id=port{number}", f"chassis={number}", *slot.options)
+        words = ["-device", ",".join(port)]
+        for function in range(slot.functions):
+            words += ["-device", f"{device},bus=port{number},addr=0.{function},"
+                                 f"multifunction={'on' if slot.functions > 1 else 'off'}"]
         return words
 
     def device_tree(self):
@@ -69,11 +82,14 @@ class Guest:
     def command(self, mode, kernel_arguments, serial):
         """The QEMU command line. `mode` tells our init what to do."""
         machine = MACHINES[self.arch]
+        counting = f"{COUNTED_KERNEL} {machine.counted_kernel}" if self.counted else ""
         append = (f"console={machine.console} panic=-1 page_poison=1 printk.devkmsg=on "
-                  f"{self.variant.kernel} {kernel_arguments} -- {mode}")
+                  f"{self.variant.kernel} {counting} {kernel_arguments} -- {mode}")
         words = self.machine_arguments() + [
             "-accel", self.accel, "-serial", serial, "-kernel", str(self.kernel),
             "-initrd", str(self.initramfs), "-append", " ".join(append.split())]
+        if self.counted:
+            words += ["-icount", "shift=0,sleep=off"]
         if self.variant.noncoherent:
             words += ["-dtb", self.device_tree()]
         return words

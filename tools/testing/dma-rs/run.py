@@ -135,15 +135,16 @@ def boot_tests(guest, kunit, suite_glob):
     """Boots one variant with its tests. Returns their cases, why the guest was ended if it was, and
     kunit.py's words about failures."""
     wanted = wanted_guest_tests(guest.variant, suite_glob)
-    if set(wanted) & set(variants.SLOT_TESTS):
-        guest = dataclasses.replace(guest, slots=variants.SLOTS)
+    guest = dataclasses.replace(guest, slots=variants.slots(wanted),
+                                cable=bool(set(wanted) & set(variants.CABLE_TESTS)))
     mode = " ".join(("test", *wanted))
     if names_only(suite_glob, GUEST_SUITE):
         cases, words = [], ""
-        ended = guest.boot(mode, "kunit.enable=0")
+        ended = guest.boot(mode, f"{variants.TEST_KERNEL} kunit.enable=0")
         lines = console.read(guest.log)
     else:
-        ended = guest.boot(mode, f"kunit.filter_glob={suite_glob}" if suite_glob else "")
+        kunit_filter = f"kunit.filter_glob={suite_glob}" if suite_glob else ""
+        ended = guest.boot(mode, f"{variants.TEST_KERNEL} {kunit_filter}")
         lines = console.read(guest.log)
         cases, words = kunit_cases(guest, kunit, suite_glob, lines)
     cases += guest_cases(guest, wanted, lines)
@@ -217,7 +218,8 @@ def test(options):
 def demo(options):
     """The demonstration: shows what the guest's demo.sh says, and nothing else."""
     boots, _ = guests(options, [options.variant or "plain"])
-    guest = dataclasses.replace(boots[0], name=f"{boots[0].name}-demo")
+    # KVM can't count.
+    guest = dataclasses.replace(boots[0], name=f"{boots[0].name}-demo", counted=True, accel="tcg")
     verdicts = []
 
     def on_line(line):

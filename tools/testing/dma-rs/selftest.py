@@ -239,6 +239,23 @@ class Verdict(unittest.TestCase):
             with self.subTest(glob):
                 self.assertEqual(run.wanted_guest_tests(variant, glob), names)
 
+    def test_slots(self):
+        """Tests that need the same ports share them; one that needs none has none."""
+        for tests, slots in ((("sweep",), ()), (("reset", "unplug"), variants.EDU_SLOTS),
+                             (("unplug", "rebind", "nic_unplug"),
+                              variants.EDU_SLOTS + variants.NIC_SLOTS)):
+            with self.subTest(tests):
+                self.assertEqual(variants.slots(tests), slots)
+
+    def test_machine(self):
+        """Each device of the slots is in one, and the cable has two ends."""
+        guest = dataclasses.replace(self.GUEST, slots=variants.slots(("unplug", "nic_unplug")))
+        words = guest.machine_arguments()
+        self.assertEqual(sum("bus=port" in word for word in words), 1 + 14 * 7)
+        self.assertEqual(sum(word.startswith("hubport") for word in words), 0)
+        words = dataclasses.replace(guest, cable=True).machine_arguments()
+        self.assertEqual(sum("netdev=" in word for word in words), 2)
+
     def test_counted(self):
         """Failures and skips are shown."""
         cases = [case("a", results.PASSED), case("b", results.FAILED), case("c", results.SKIPPED)]

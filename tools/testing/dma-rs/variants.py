@@ -9,9 +9,14 @@ reaches is a matter of luck, and swiotlb doesn't look at the mask when it takes 
 import dataclasses
 
 
-# Ports for the tests that need them, and how many edu devices are in each; they come out together.
-# One that is alone in its slot can be reset.
-SLOTS = (1, *[7] * 7)
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A port with devices in it, which come out together. One that is alone there can be reset."""
+
+    device: str
+    functions: int = 7
+    # Of the port: "name=value".
+    options: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Machine:
     cpu: str
     console: str
     extra: tuple = ()
+    # What the kernel must be told where instructions are counted.
+    counted_kernel: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +39,8 @@ class Variant:
     purpose: str
     kernel: str = ""
     machine: str = ""
-    devices: tuple = ("edu",)
+    edu: str = "edu"
+    iommu: tuple = ()
     noncoherent: bool = False
     suites: tuple = ()
     guest_tests: tuple = ()
@@ -40,24 +48,48 @@ class Variant:
     controls: tuple = ()
 
 
+# What waits by looping takes QEMU long where instructions are counted. So there the timer of the
+# local APIC isn't calibrated, and the kernel's own driver for e1000 stays away, which reads the
+# EEPROM bit by bit.
+COUNTED_KERNEL = "initcall_blacklist=e1000_init_module"
+
 # la57=off: KASAN reports a false wild access when 5-level paging is switched on late. A device behind
 # a port is to be removed by the port, not by ACPI.
 MACHINES = {
     "x86_64": Machine("qemu-system-x86_64", "q35", "max,la57=off", "ttyS0", (
-        "-bios", "qboot.rom", "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")),
+        "-bios", "qboot.rom", "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"),
+        "nolapic_timer"),
     "arm64": Machine("qemu-system-aarch64", "virt,gic-version=3", "max", "ttyAMA0"),
 }
 
 # edu with 32 address bits, and what its driver must be told then.
-WIDE_EDU = ("edu,dma_mask=0xffffffff",)
+WIDE_EDU = "edu,dma_mask=0xffffffff"
 WIDE = "dma_rs_edu.dma_bits=32"
 
-# What disturbs a device at work, and which of it needs ports. After the last, lockdep is off.
-DISTURBANCES = ("reset", "suspend", "unplug")
-SLOT_TESTS = ("reset", "unplug")
+INTEL_IOMMU = ("intel-iommu,intremap=on",)
 
-# Sit on every machine: upstream's rust_dma sample drives the first, tests the second.
-COMMON_DEVICES = ("pci-testdev", "e1000,mitigation=off,romfile=")
+# Interrupts come at once, and no boot ROM is looked for, which Debian has in another package.
+NIC = "e1000,mitigation=off,romfile="
+# Another member of the family, so that scripts can tell the two ends of the cable apart.
+PEER = "e1000-82545em,mitigation=off,romfile="
+
+# Sit on every machine. Upstream's rust_dma sample drives the first; KUnit takes the other, which is
+# to be the first of its kind on the bus.
+COMMON_DEVICES = ("pci-testdev", NIC)
+
+# What some guest tests need besides: a cable between two NICs, and ports. Those with NICs have no
+# window for I/O: that keeps the kernel's own driver away from them, which insists on it, and would
+# take the boot a quarter of a second for each.
+CABLE_TESTS = ("peer",)
+EDU_SLOTS = (Slot("edu", 1), *[Slot("edu")] * 7)
+NIC_SLOTS = (Slot("nic", options=("io-reserve=0",)),) * 7
+SLOT_TESTS = {"reset": EDU_SLOTS, "unplug": EDU_SLOTS, "rebind": NIC_SLOTS, "nic_unplug": NIC_SLOTS}
+
+# Short rings wrap soon, and fit into memory fifty times.
+TEST_KERNEL = "dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64"
+
+# What disturbs devices at work. unplug leaves lockdep off.
+DISTURBANCES = ("reset", "suspend", "peer", "rebind", "unplug", "nic_unplug")
 
 # Suites that must appear in every variant; a missing one is a failure. Globs.
 COMMON_SUITES = (
@@ -90,46 +122,50 @@ IOMMU_CONTROLS = ("read-unmapped", "write-unmapped", "lock-order")
 VARIANTS = {
     "x86_64": {
         "kmemleak": Variant("as plain; probes fail at each allocation; the leak detector scans at the end",
-                            f"kmemleak=on slab_debug=F {WIDE}", devices=WIDE_EDU,
-                            guest_tests=("sweep", "unplug")),
+                            f"kmemleak=on slab_debug=F {WIDE}", edu=WIDE_EDU,
+                            guest_tests=("sweep", "nic_sweep", "unplug", "nic_unplug")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
-                            devices=WIDE_EDU, controls=CONTROLS),
-        "plain": Variant("dma-direct", WIDE, devices=WIDE_EDU, guest_tests=DISTURBANCES),
-        "swiotlb": Variant("every mapping bounces", f"swiotlb=force {WIDE}", devices=WIDE_EDU,
+                            edu=WIDE_EDU, controls=CONTROLS),
+        "plain": Variant("dma-direct", WIDE, edu=WIDE_EDU, guest_tests=DISTURBANCES),
+        "swiotlb": Variant("every mapping bounces", f"swiotlb=force {WIDE}", edu=WIDE_EDU,
                            guest_tests=DISTURBANCES),
         "iommu-strict": Variant(
             "Intel IOMMU, unmapped at once", "intel_iommu=on iommu.strict=1",
-            devices=("intel-iommu,intremap=on", "edu"), guest_tests=DISTURBANCES),
+            iommu=INTEL_IOMMU, guest_tests=DISTURBANCES),
         "iommu-lazy": Variant(
             "Intel IOMMU, unmapped in batches", "intel_iommu=on iommu.strict=0",
-            devices=("intel-iommu,intremap=on", "edu"), guest_tests=DISTURBANCES),
+            iommu=INTEL_IOMMU, guest_tests=DISTURBANCES),
         "intx": Variant("as plain, with legacy interrupts",
-                          f"{WIDE} pci=nomsi", devices=WIDE_EDU),
+                          f"{WIDE} pci=nomsi", edu=WIDE_EDU),
         "mask64": Variant("a device with 64-bit addresses", "dma_rs_edu.dma_bits=64",
-                          devices=("edu,dma_mask=0xffffffffffffffff",)),
+                          edu="edu,dma_mask=0xffffffffffffffff"),
         "controls-iommu": Variant(
             "the device misbehaves: Intel's IOMMU must say so",
             f"intel_iommu=on iommu.strict=1 {WIDE}",
-            devices=("intel-iommu,intremap=on", *WIDE_EDU),
-            controls=IOMMU_CONTROLS),
+            iommu=INTEL_IOMMU, edu=WIDE_EDU, controls=IOMMU_CONTROLS),
     },
     # Memory starts at 1 GiB here.
     "arm64": {
         "plain": Variant("dma-direct; probes fail at each allocation", WIDE,
-                         devices=WIDE_EDU, guest_tests=("sweep",)),
+                         edu=WIDE_EDU, guest_tests=("sweep", "nic_sweep", "peer", "rebind")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
-                            devices=WIDE_EDU, controls=CONTROLS),
+                            edu=WIDE_EDU, controls=CONTROLS),
         "swiotlb": Variant("every mapping bounces", f"swiotlb=force {WIDE}",
-                           devices=WIDE_EDU),
+                           edu=WIDE_EDU),
         "smmuv3": Variant("Arm SMMU, unmapped at once", "iommu.strict=1", machine="iommu=smmuv3",
                           guest_tests=DISTURBANCES),
         "noncoherent": Variant("a bus that does not snoop caches", WIDE,
-                               devices=WIDE_EDU, noncoherent=True, guest_tests=DISTURBANCES),
+                               edu=WIDE_EDU, noncoherent=True, guest_tests=DISTURBANCES),
         "controls-iommu": Variant(
             "the device misbehaves: Arm's SMMU must say so",
             f"iommu.strict=1 {WIDE}", machine="iommu=smmuv3",
-            devices=WIDE_EDU, controls=IOMMU_CONTROLS),
+            edu=WIDE_EDU, controls=IOMMU_CONTROLS),
     },
 }
+
+
+def slots(tests):
+    """The ports that guest tests need, each kind of them once."""
+    return sum(dict.fromkeys(SLOT_TESTS[test] for test in tests if test in SLOT_TESTS), ())

@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# For the tests of the e1000 driver: they source this, with their name in $test. It binds to no device
+# by itself, and the kernel's own driver has those that are on the bus.
+
+. /basics.sh
+
+driver=/sys/bus/pci/drivers/dma_rs_e1000
+
+# is_nic DEVICE: whether our driver knows it. Leaves the model in $model.
+is_nic() {
+	read -r vendor < "$devices/$1/vendor"
+	read -r model < "$devices/$1/device"
+	case "$vendor $model" in
+	"0x8086 0x100c" | "0x8086 0x100e" | "0x8086 0x100f") ;;
+	*) false ;;
+	esac
+}
+
+# own DEVICE: binds our driver to a device that another may have.
+own() {
+	echo dma_rs_e1000 > "$devices/$1/driver_override"
+	[ ! -e "$devices/$1/driver" ] || echo "$1" > "$devices/$1/driver/unbind"
+	echo "$1" > $driver/bind
+}
+
+# disown DEVICE: gives it to the kernel's own driver.
+disown() {
+	echo "$1" > $driver/unbind
+	echo > "$devices/$1/driver_override"
+	echo "$1" > /sys/bus/pci/drivers_probe
+}
+
+# traffic DEVICE FRAMES BYTES: whether the device has sent itself frames of that length. What came of
+# them is in variables that are named as in the report. Without a process.
+traffic() {
+	report=$debugfs/dma_rs_e1000-$1/traffic
+	{
+		echo "$2 $3" > "$report" || return 1
+		while read -r name value; do
+			eval "$name=$value"
+		done < "$report"
+	} 2> /dev/null
+}
+
+# all_there: whether the frames of that length that traffic has sent arrived.
+all_there() {
+	[ "$frames $mismatches $lost" = "96 0 0" ]
+}
+
+# none_wrong: whether those of them that arrived are right.
+none_wrong() {
+	[ "$mismatches" = 0 ]
+}
+
+# works DEVICE: whether frames go out and come in.
+works() {
+	traffic "$1" 96 1514 && all_there
+}
+
+# keep_busy DEVICE COMMAND: sends frames until that is refused; for the background. Fails if the
+# command does, which looks at each report. There is a line in /tmp/runs-DEVICE for each.
+keep_busy() {
+	while traffic "$1" 96 1514; do
+		$2 || exit 1
+		echo >> "/tmp/runs-$1"
+	done
+	exit 0
+}
+
+# runs DEVICE...: how many reports there were.
+runs() {
+	for device; do
+		[ ! -e "/tmp/runs-$device" ] || cat "/tmp/runs-$device"
+	done | wc -l
+}
+
+# in_slots: the NICs that are behind ports.
+in_slots() {
+	for path in $devices/*/????:??:??.?; do
+		! is_nic "${path##*/}" || echo "${path##*/}"
+	done
+}
+
+# on_bus: the NICs that are not, in the order of the bus.
+on_bus() {
+	for path in $devices/????:00:??.?; do
+		! is_nic "${path##*/}" || echo "${path##*/}"
+	done
+}
