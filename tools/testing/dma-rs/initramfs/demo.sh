@@ -1,10 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The demonstration in the guest: random bytes go to each edu device by DMA and come back, and
-# through it in pieces; checksums are compared. What the DMA API was called for is counted by its
-# tracepoints, not by the driver. Each device has a folder of its own in debugfs.
+# through it in pieces; checksums are compared. Then a NIC sends itself frames, through its rings.
+# What the DMA API was called for is counted by its tracepoints, not by the drivers. Each device has
+# a folder of its own in debugfs.
 
-debugfs=/sys/kernel/debug
+. /nics.sh
+
 tracefs=/sys/kernel/tracing
 # The device takes one byte less than its 4096 bytes of memory.
 size=4095
@@ -36,13 +38,24 @@ compare() {
 	fi
 }
 
-# calls FUNCTION DEVICE: how often the DMA API was called for the device.
+# said DRIVER: what a driver printed.
+said() {
+	dmesg | sed 's/^\[[^]]*\] //' | grep "^$1 " | head -n 20
+}
+
+# calls FUNCTION DEVICE [DIRECTION]: how often the DMA API was called for the device.
 calls() {
-	grep -c "$1: $2 " /tmp/trace
+	grep -c "$1: $2 ${3:+dir=$3 }" /tmp/trace
+}
+
+# ratio NUMBER NUMBER: with two decimals.
+ratio() {
+	hundredths=$(($1 * 100 / $2))
+	printf '%d.%02d' $((hundredths / 100)) $((hundredths % 100))
 }
 
 title "What the driver said"
-dmesg | sed 's/^\[[^]]*\] //' | grep '^dma_rs_edu ' | head -n 20
+said dma_rs_edu
 
 mount -t tracefs none $tracefs
 echo 1 > $tracefs/events/dma/enable
@@ -86,5 +99,66 @@ done
 if [ "$tested" = 0 ]; then
 	fail "no edu device is bound to the driver: nothing in $debugfs/dma_rs_edu-*"
 fi
+
+# exchange FRAMES BYTES: has the NIC send itself frames, and checks what it reports, if it does.
+exchange() {
+	if ! traffic "$device" "$1" "$2"; then
+		fail "$1 frames of $2 bytes: refused"
+		return 1
+	fi
+	[ "$frames $mismatches $lost" = "$1 0 0" ] ||
+		fail "$1 frames of $2 bytes: $frames arrived, $mismatches others did, $lost are lost"
+	return 0
+}
+
+echo 0 > $tracefs/events/dma/enable
+set -- $(on_bus)
+device=$1
+if [ -z "$device" ] || ! own "$device"; then
+	fail "no NIC is there, or it cannot be bound to our driver"
+else
+	title "What the driver of rings said"
+	said dma_rs_e1000
+	cat "$debugfs/dma_rs_e1000-$device/state"
+
+	# The clock counts instructions. The kernel's oracles execute most of them.
+	title "$device: frames through its rings, sent to itself"
+	row='%6s %7s %11s %5s %17s %16s\n'
+	printf "$row" bytes frames mismatches lost 'frames/10^6 inst.' 'bytes/10^6 inst.'
+	for size in 60 512 1514 9000; do
+		exchange 1024 $size || continue
+		printf "$row" $size $frames $mismatches $lost $(ratio $((frames * 1000000)) $nanoseconds) \
+			$((bytes * 1000000 / nanoseconds))
+	done
+
+	title "$device: what the DMA API and the device were called for, per frame"
+	row='%6s %5s %7s %14s %16s %10s\n'
+	printf "$row" bytes maps unmaps 'syncs for CPU' 'syncs for device' doorbells
+	# The driver posts 32 frames with one doorbell.
+	batch=32
+	sent=256
+	for size in 60 512 1514 9000; do
+		: > $tracefs/trace
+		echo 1 > $tracefs/events/dma/enable
+		exchange $sent $size || continue
+		echo 0 > $tracefs/events/dma/enable
+		cat $tracefs/trace > /tmp/trace
+
+		printf "$row" $size $(ratio $(calls dma_map_phys "$device") $sent) \
+			$(ratio $(calls dma_unmap_phys "$device") $sent) \
+			$(ratio $(calls dma_sync_single_for_cpu "$device") $sent) \
+			$(ratio $(calls dma_sync_single_for_device "$device") $sent) \
+			$(ratio $doorbells $sent)
+
+		[ "$(calls dma_map_phys "$device" TO_DEVICE)" = $sent ] ||
+			fail "expected that each frame is mapped once to be sent"
+		[ "$(calls dma_map_phys "$device" FROM_DEVICE)" = 0 ] &&
+			[ "$(calls dma_unmap_phys "$device" FROM_DEVICE)" = 0 ] ||
+			fail "expected that buffers stay mapped which frames are received into"
+		[ $doorbells -le $((2 * sent / batch)) ] ||
+			fail "expected one doorbell for each ring and batch of $batch frames"
+	done
+fi
+
 echo
 echo "dma-rs: verdict: $verdict"
