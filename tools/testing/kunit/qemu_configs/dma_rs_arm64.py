@@ -20,4 +20,5 @@ CONFIG_SERIAL_AMBA_PL011_CONSOLE=y''',
 			   kernel_command_line='console=ttyAMA0 dma_rs_edu.dma_bits=32',
 			   extra_qemu_params=['-machine', 'virt,gic-version=3', '-cpu', 'max',
 					      '-device', 'edu,dma_mask=0xffffffff',
-					      '-device', 'pci-testdev'])
+					      '-device', 'pci-testdev',
+					      '-device', 'e1000,mitigation=off,romfile='])

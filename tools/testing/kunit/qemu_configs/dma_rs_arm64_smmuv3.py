@@ -19,4 +19,5 @@ CONFIG_ARM_SMMU_V3=y''',
 			   kernel_command_line='console=ttyAMA0 iommu.strict=1',
 			   extra_qemu_params=['-machine', 'virt,gic-version=3,iommu=smmuv3',
 					      '-cpu', 'max', '-device', 'edu',
-					      '-device', 'pci-testdev'])
+					      '-device', 'pci-testdev',
+					      '-device', 'e1000,mitigation=off,romfile='])

@@ -20,4 +20,5 @@ CONFIG_SERIAL_8250_CONSOLE=y''',
 			   kernel_command_line='console=ttyS0 dma_rs_edu.dma_bits=32',
 			   extra_qemu_params=['-machine', 'q35', '-cpu', 'max,la57=off',
 					      '-device', 'edu,dma_mask=0xffffffff',
-					      '-device', 'pci-testdev'])
+					      '-device', 'pci-testdev',
+					      '-device', 'e1000,mitigation=off,romfile='])

@@ -19,4 +19,5 @@ CONFIG_IRQ_REMAP=y''',
 			   kernel_command_line='console=ttyS0 intel_iommu=on iommu.strict=1',
 			   extra_qemu_params=['-machine', 'q35', '-cpu', 'max,la57=off',
 					      '-device', 'intel-iommu',
-					      '-device', 'edu', '-device', 'pci-testdev'])
+					      '-device', 'edu', '-device', 'pci-testdev',
+					      '-device', 'e1000,mitigation=off,romfile='])
