@@ -37,7 +37,10 @@ use crate::{
     page::PAGE_SIZE,
     platform,
     prelude::*,
-    sync::SpinLockIrq, //
+    sync::{
+        aref::ARef,
+        SpinLockIrq, //
+    }, //
 };
 use core::cell::Cell;
 
@@ -91,6 +94,28 @@ fn cpu_address<T>(block: &PoolBox<'_, T>) -> usize {
 fn take_back<'a, T>(entry: PoolEntry<'a, T>) -> PoolBox<'a, T> {
     // SAFETY: There is no device.
     unsafe { entry.complete() }
+}
+
+/// Frees the page of a block that was forgotten, which otherwise would be leaked.
+///
+/// # Safety
+///
+/// `block` must be at `address`, in a page of a pool of the device, which was destroyed, and nobody
+/// may use the page.
+unsafe fn free_page(dev: *mut bindings::device, block: *mut Item, address: DmaAddress) {
+    let offset = block.addr() % PAGE_SIZE;
+
+    // SAFETY: By the safety requirements.
+    unsafe {
+        bindings::dma_free_attrs(
+            dev,
+            PAGE_SIZE,
+            block.byte_sub(offset).cast(),
+            // CAST: Less than a page.
+            address - offset as DmaAddress,
+            0,
+        );
+    }
 }
 
 #[kunit_tests(rust_dma_pool)]
@@ -363,20 +388,8 @@ mod cases {
                         ..EMPTY
                     };
 
-                // The page that it is in, which otherwise would be leaked.
-                let offset = place.addr() % PAGE_SIZE;
                 // SAFETY: The pool was destroyed and nobody uses its page; the device is there.
-                unsafe {
-                    bindings::dma_free_attrs(
-                        raw,
-                        PAGE_SIZE,
-                        place.byte_sub(offset).cast(),
-                        // CAST: Less than a page.
-                        address - offset as DmaAddress,
-                        0,
-                    );
-                }
-
+                unsafe { free_page(raw, place, address) };
                 ensure!(kept);
                 Ok(())
             },
@@ -508,10 +521,33 @@ mod on_sim {
     /// What is forgotten keeps its pages mapped when the pool goes.
     #[test]
     fn forgotten() -> Result {
-        on_each_model(|pool, sim| {
-            core::mem::forget(pool.alloc(GFP_KERNEL)?);
-            ensure!(sim.take_leaks() == 1);
-            Ok(())
-        })
+        for model in Model::ALL {
+            let mut left = None;
+
+            sim::run(Script::new(model), |pdev, sim| {
+                let (pool, _) = make(pdev)?;
+                let mut block = pool.alloc(GFP_KERNEL)?;
+                let dev: &Device = pdev.as_ref();
+
+                left = Some((
+                    ARef::from(dev),
+                    &raw mut *block,
+                    block.raw_address(),
+                    sim.clone(),
+                ));
+                core::mem::forget(block);
+                ensure!(sim.take_leaks() == 1);
+                Ok(())
+            })?;
+
+            let (dev, place, address, sim) = left.ok_or(EINVAL)?;
+
+            ensure!(sim.counters().frees == 0);
+            // SAFETY: The pool was destroyed and nobody uses its page; the device is there.
+            unsafe { free_page(dev.as_raw(), place, address) };
+            ensure!(sim.counters().frees == 1);
+        }
+
+        Ok(())
     }
 }
