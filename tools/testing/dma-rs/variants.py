@@ -82,14 +82,17 @@ COMMON_DEVICES = ("pci-testdev", NIC)
 # take the boot a quarter of a second for each.
 CABLE_TESTS = ("peer",)
 EDU_SLOTS = (Slot("edu", 1), *[Slot("edu")] * 7)
-NIC_SLOTS = (Slot("nic", options=("io-reserve=0",)),) * 7
-SLOT_TESTS = {"reset": EDU_SLOTS, "unplug": EDU_SLOTS, "rebind": NIC_SLOTS, "nic_unplug": NIC_SLOTS}
+NIC_SLOTS = (Slot("nic", 1, ("io-reserve=0",)), *[Slot("nic", options=("io-reserve=0",))] * 7)
+SLOT_TESTS = {
+    "reset": EDU_SLOTS, "unplug": EDU_SLOTS,
+    "nic_reset": NIC_SLOTS, "rebind": NIC_SLOTS, "nic_unplug": NIC_SLOTS,
+}
 
 # Short rings wrap soon, and fit into memory fifty times.
 TEST_KERNEL = "dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64"
 
 # What disturbs devices at work. unplug leaves lockdep off.
-DISTURBANCES = ("reset", "suspend", "peer", "rebind", "unplug", "nic_unplug")
+DISTURBANCES = ("reset", "suspend", "peer", "nic_reset", "nic_suspend", "rebind", "unplug", "nic_unplug")
 
 # Suites that must appear in every variant; a missing one is a failure. Globs.
 COMMON_SUITES = (

@@ -6,10 +6,6 @@ test=nic_surprise_removal
 . /nics.sh
 . /slots.sh
 
-has_run() {
-	[ -s "/tmp/runs-$1" ]
-}
-
 # pull PORT DEVICE...: all devices of a port.
 pull() {
 	port=$1

@@ -58,10 +58,11 @@ works() {
 	traffic "$1" 96 1514 && all_there
 }
 
-# keep_busy DEVICE COMMAND: sends frames until that is refused; for the background. Fails if the
-# command does, which looks at each report. There is a line in /tmp/runs-DEVICE for each.
+# keep_busy DEVICE COMMAND: sends frames until that is refused, or /tmp/enough is there; for the
+# background. Fails if the command does, which looks at each report. There is a line in
+# /tmp/runs-DEVICE for each.
 keep_busy() {
-	while traffic "$1" 96 1514; do
+	while [ ! -e /tmp/enough ] && traffic "$1" 96 1514; do
 		$2 || exit 1
 		echo >> "/tmp/runs-$1"
 	done
@@ -73,6 +74,11 @@ runs() {
 	for device; do
 		[ ! -e "/tmp/runs-$device" ] || cat "/tmp/runs-$device"
 	done | wc -l
+}
+
+# has_run DEVICE: whether there was one. Without a process.
+has_run() {
+	[ -s "/tmp/runs-$1" ]
 }
 
 # in_slots: the NICs that are behind ports.
