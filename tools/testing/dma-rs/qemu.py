@@ -31,7 +31,8 @@ class Guest:
     kernel: pathlib.Path
     initramfs: pathlib.Path
     slots: tuple = ()
-    cable: bool = False
+    # A folder for the two sockets of a cable, if there is to be one.
+    cable: str = ""
     # One CPU, and a clock that tells how many instructions it has executed, in nanoseconds. It
     # doesn't wait while the guest is idle.
     counted: bool = False
@@ -53,8 +54,12 @@ class Guest:
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES):
             words += ["-device", device]
         if self.cable:
+            # A hub would do, too, but that qboot does not start where there is one.
             for end, device in enumerate((NIC, PEER)):
-                words += ["-netdev", f"hubport,hubid=0,id=end{end}", "-device", f"{device},netdev=end{end}"]
+                words += ["-netdev", f"dgram,id=end{end},"
+                          f"local.type=unix,local.path={self.cable}/{end},"
+                          f"remote.type=unix,remote.path={self.cable}/{1 - end}",
+                          "-device", f"{device},netdev=end{end}"]
         for number, slot in enumerate(self.slots):
             words += self.slot_arguments(number, slot)
         return words

@@ -135,8 +135,15 @@ def boot_tests(guest, kunit, suite_glob):
     """Boots one variant with its tests. Returns their cases, why the guest was ended if it was, and
     kunit.py's words about failures."""
     wanted = wanted_guest_tests(guest.variant, suite_glob)
-    guest = dataclasses.replace(guest, slots=variants.slots(wanted),
-                                cable=bool(set(wanted) & set(variants.CABLE_TESTS)))
+    guest = dataclasses.replace(guest, slots=variants.slots(wanted))
+    with tempfile.TemporaryDirectory(prefix="dma-rs-") as sockets:
+        if set(wanted) & set(variants.CABLE_TESTS):
+            guest = dataclasses.replace(guest, cable=sockets)
+        return boot_with_tests(guest, kunit, suite_glob, wanted)
+
+
+def boot_with_tests(guest, kunit, suite_glob, wanted):
+    """Boots a guest that has what the wanted guest tests need. Returns what boot_tests does."""
     mode = " ".join(("test", *wanted))
     if names_only(suite_glob, GUEST_SUITE):
         cases, words = [], ""

@@ -251,10 +251,14 @@ class Verdict(unittest.TestCase):
         """Each device of the slots is in one, and the cable has two ends."""
         guest = dataclasses.replace(self.GUEST, slots=variants.slots(("unplug", "nic_unplug")))
         words = guest.machine_arguments()
-        self.assertEqual(sum("bus=port" in word for word in words), 1 + 14 * 7)
-        self.assertEqual(sum(word.startswith("hubport") for word in words), 0)
-        words = dataclasses.replace(guest, cable=True).machine_arguments()
+        self.assertEqual(sum("bus=port" in word for word in words), 2 * (1 + 7 * 7))
+        self.assertEqual(words.count("-netdev"), 0)
+        words = dataclasses.replace(guest, cable="/folder").machine_arguments()
+        self.assertEqual(words.count("-netdev"), 2)
         self.assertEqual(sum("netdev=" in word for word in words), 2)
+        for end in ("/folder/0", "/folder/1"):
+            self.assertEqual(sum(f"local.path={end}," in word for word in words), 1)
+            self.assertEqual(sum(f"remote.path={end}" in word for word in words), 1)
 
     def test_counted(self):
         """Failures and skips are shown."""
