@@ -183,6 +183,12 @@ fn exchange(nic: &Nic<'_>, frames: u32, len: usize) -> Result<Report> {
         drop(sender);
 
         receive(nic, &mut template, &mut report, first, next)?;
+
+        if report.lost > 0 {
+            // The others would be, too, and each batch takes its time.
+            break;
+        }
+
         nic.wait_sent(PATIENCE, |frame| drop(spare.push_within_capacity(frame)))?;
     }
 

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from common import OUT, Fail, clean_env, run
-from variants import COMMON_DEVICES, COUNTED_KERNEL, MACHINES, NIC, PEER
+from variants import COMMON_DEVICES, KERNEL, MACHINES, NIC, PEER
 
 # A healthy guest says something every second or so, also on a slow host.
 SILENCE = 90
@@ -67,8 +67,7 @@ class Guest:
     def slot_arguments(self, number, slot):
         """A port, and what is in it."""
         device = {"edu": self.variant.edu, "nic": NIC}[slot.device]
-        port = (f"pcie-root-port,id=port{number}", f"chassis={number}", *slot.options)
-        words = ["-device", ",".join(port)]
+        words = ["-device", f"pcie-root-port,id=port{number},chassis={number}"]
         for function in range(slot.functions):
             words += ["-device", f"{device},bus=port{number},addr=0.{function},"
                                  f"multifunction={'on' if slot.functions > 1 else 'off'}"]
@@ -87,9 +86,9 @@ class Guest:
     def command(self, mode, kernel_arguments, serial):
         """The QEMU command line. `mode` tells our init what to do."""
         machine = MACHINES[self.arch]
-        counting = f"{COUNTED_KERNEL} {machine.counted_kernel}" if self.counted else ""
+        counting = machine.counted_kernel if self.counted else ""
         append = (f"console={machine.console} panic=-1 page_poison=1 printk.devkmsg=on "
-                  f"{self.variant.kernel} {counting} {kernel_arguments} -- {mode}")
+                  f"{KERNEL} {self.variant.kernel} {counting} {kernel_arguments} -- {mode}")
         words = self.machine_arguments() + [
             "-accel", self.accel, "-serial", serial, "-kernel", str(self.kernel),
             "-initrd", str(self.initramfs), "-append", " ".join(append.split())]

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # For the tests of the e1000 driver: they source this, with their name in $test. It binds to no device
-# by itself, and the kernel's own driver has those that are on the bus.
+# by itself; a stub has the devices, or the kernel's own driver.
 
 . /basics.sh
 
 driver=/sys/bus/pci/drivers/dma_rs_e1000
+rm -f /tmp/enough
 
 # is_nic DEVICE: whether our driver knows it. Leaves the model in $model.
 is_nic() {
@@ -24,7 +25,7 @@ own() {
 	echo "$1" > $driver/bind
 }
 
-# disown DEVICE: gives it to the kernel's own driver.
+# disown DEVICE: gives it back.
 disown() {
 	echo "$1" > $driver/unbind
 	echo > "$devices/$1/driver_override"

@@ -75,7 +75,11 @@ arrived "the peer, both at once," /tmp/to-peer /tmp/at-peer
 transfer=$at_us
 arrived "our side, both at once," /tmp/to-us /tmp/at-us
 
-ip link set "$interface" down
+# The kernel's own driver leaves a device in order, and takes it back.
+own "$peer" || result "failed: cannot take $peer from its driver"
+works "$peer" || result "failed: $peer does not work with our driver"
+disown "$peer"
+[ -e "$devices/$peer/net" ] || result "failed: its driver does not take $peer back"
 disown "$ours"
 [ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
 
