@@ -114,8 +114,8 @@ impl Template {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if frames can't have that length; what sending, receiving and
-/// [`Nic::set_loopback`] say.
+/// [`EINVAL`] if frames can't have that length; [`ESHUTDOWN`] if the device was stopped or reset
+/// meanwhile; what sending, receiving and [`Nic::set_loopback`] say.
 pub(crate) fn run(nic: &Nic<'_>, frames: u32, len: usize) -> Result<Report> {
     if !(MIN_FRAME..=MAX_FRAME).contains(&len) {
         return Err(EINVAL);
@@ -181,6 +181,11 @@ fn exchange(nic: &Nic<'_>, frames: u32, len: usize) -> Result<Report> {
 
         sender.flush()?;
         drop(sender);
+
+        if next == first {
+            // Whoever has reset the device meanwhile got them all.
+            return Err(ESHUTDOWN);
+        }
 
         receive(nic, &mut template, &mut report, first, next)?;
 
