@@ -476,15 +476,17 @@ impl<'a> Nic<'a> {
         }
     }
 
-    /// Waits until the receiver hears: after a start QEMU's doesn't, for a second.
+    /// Waits until the receiver hears, or is stopped: after a start QEMU's doesn't, for a second.
     ///
     /// Context: may sleep.
     pub(crate) fn wait_for_receiver(&self) {
         let left = self.receiver().deaf_for();
 
         if !left.is_zero() {
-            // And a little more, for clocks that don't agree.
-            fsleep(left + Delta::from_millis(20));
+            // A little longer, for clocks that don't agree.
+            self.wait_until(left + Delta::from_millis(20), || {
+                self.receiver().ring.consumer.is_stopped().then_some(())
+            });
         }
     }
 

@@ -20,7 +20,7 @@ before=$(leaked)
 works "$1" || result "failed: the device does not work to begin with"
 keep_busy "$1" all_there &
 transfer=$!
-for when in 0 0.1 0.2 0.3 0.4; do
+for when in 0 0.1 0.3; do
 	rm -f "/tmp/runs-$1"
 	within 5 has_run "$1" || result "failed: no frames are sent"
 	pause $when
@@ -36,4 +36,4 @@ works "$1" || result "failed: the device does not work afterwards"
 disown "$1"
 [ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
 
-result "passed: 5 times"
+result "passed: 3 times"

@@ -37,9 +37,7 @@ pull() {
 }
 
 before=$(leaked)
-for device in $(in_slots); do
-	[ -e "$driver/$device" ] || own "$device" || result "failed: cannot bind $device"
-done
+own_all $(in_slots)
 
 removed=0
 for port in $devices/*; do

@@ -25,6 +25,17 @@ own() {
 	echo "$1" > $driver/bind
 }
 
+# own_all DEVICE...: side by side, since most of the time of a bind is waiting.
+own_all() {
+	for device; do
+		own "$device" &
+	done
+	wait
+	for device; do
+		[ -e "$driver/$device" ] || result "failed: cannot bind $device"
+	done
+}
+
 # disown DEVICE: gives it back.
 disown() {
 	echo "$1" > $driver/unbind
@@ -68,6 +79,13 @@ keep_busy() {
 		echo >> "/tmp/runs-$1"
 	done
 	exit 0
+}
+
+# keep_sending DEVICE: as keep_busy, but nobody receives: begins at once. A hundred frames at a time.
+keep_sending() {
+	while frames send "$debugfs/dma_rs_e1000-$1/send" /tmp/frames; do
+		echo >> "/tmp/runs-$1"
+	done 2> /dev/null
 }
 
 # runs DEVICE...: how many reports there were.
