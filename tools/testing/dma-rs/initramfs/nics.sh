@@ -81,9 +81,11 @@ keep_busy() {
 	exit 0
 }
 
-# keep_sending DEVICE: as keep_busy, but nobody receives: begins at once. A hundred frames at a time.
+# keep_sending DEVICE: as keep_busy, with frames that nobody receives: begins at once. There is a line
+# for each. Without a process.
+frame=$(head -c 1000 /dev/zero | tr '\0' x)
 keep_sending() {
-	while frames send "$debugfs/dma_rs_e1000-$1/send" /tmp/frames; do
+	while echo "$frame" > "$debugfs/dma_rs_e1000-$1/send"; do
 		echo >> "/tmp/runs-$1"
 	done 2> /dev/null
 }
