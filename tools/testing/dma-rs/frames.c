@@ -94,7 +94,8 @@ static int open_socket(const char *interface)
 
 	if (fd < 0)
 		fail("socket");
-	if (syscall(__NR_setsockopt, fd, SOCKET_LEVEL, RECEIVE_BUFFER_FORCE, &room, sizeof(room)) < 0)
+	if (syscall(__NR_setsockopt, fd, SOCKET_LEVEL, RECEIVE_BUFFER_FORCE, &room,
+		    sizeof(room)) < 0)
 		fail("setsockopt");
 	if (syscall(__NR_bind, fd, &address, sizeof(address)) < 0)
 		fail("bind");

@@ -107,7 +107,7 @@ exchange() {
 		return 1
 	fi
 	[ "$frames $mismatches $lost" = "$1 0 0" ] ||
-		fail "$1 frames of $2 bytes: $frames arrived, $mismatches others did, $lost are lost"
+		fail "$1 frames of $2 bytes: $frames arrived, $mismatches others, $lost are lost"
 	return 0
 }
 
@@ -127,8 +127,8 @@ else
 	printf "$row" bytes frames mismatches lost 'frames/10^6 inst.' 'bytes/10^6 inst.'
 	for size in 60 512 1514 9000; do
 		exchange 1024 $size || continue
-		printf "$row" $size $frames $mismatches $lost $(ratio $((frames * 1000000)) $nanoseconds) \
-			$((bytes * 1000000 / nanoseconds))
+		printf "$row" $size $frames $mismatches $lost \
+			$(ratio $((frames * 1000000)) $nanoseconds) $((bytes * 1000000 / nanoseconds))
 	done
 
 	title "$device: what the DMA API and the device were called for, per frame"

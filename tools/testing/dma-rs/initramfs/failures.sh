@@ -15,7 +15,8 @@ sweep() {
 		echo 0 > $faults/$kind/verbose
 	done
 
-	# The C side forgives a missing entry in /proc/irq, and warns when it removes what isn't there.
+	# The C side forgives a missing entry in /proc/irq, and warns when it removes what isn't
+	# there.
 	echo "<6>dma-rs-tolerate: WARNING: at remove_proc_entry" > /dev/kmsg
 
 	failed=0
@@ -26,7 +27,8 @@ sweep() {
 		[ $number -lt $last ] || result "failed: no end after $last allocations"
 
 		if [ -e "$driver/$device" ]; then
-			echo "$device" > "$driver/unbind" || result "failed: cannot unbind before $number"
+			echo "$device" > "$driver/unbind" ||
+				result "failed: cannot unbind before $number"
 		fi
 
 		# From here on in this very process, without a fork: the count is per task.
@@ -38,5 +40,6 @@ sweep() {
 		[ -e "$driver/$device" ] || failed=$((failed + 1))
 	done
 
-	[ -e "$driver/$device" ] || echo "$device" > "$driver/bind" || result "failed: cannot bind again"
+	[ -e "$driver/$device" ] || echo "$device" > "$driver/bind" ||
+		result "failed: cannot bind again"
 }

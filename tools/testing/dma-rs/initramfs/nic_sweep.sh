@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Has each allocation fail that the e1000 driver's probe makes, with all buffers of its receive ring.
-# When all is over the device works.
+# Has each allocation fail that the e1000 driver's probe makes, with all buffers of its receive
+# ring. When all is over the device works.
 
 test=nic_failure_sweep
 . /nics.sh

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# For the tests of the e1000 driver: they source this, with their name in $test. It binds to no device
-# by itself; a stub has the devices, or the kernel's own driver.
+# For the tests of the e1000 driver: they source this, with their name in $test. It binds to no
+# device by itself; a stub has the devices, or the kernel's own driver.
 
 . /basics.sh
 
@@ -43,8 +43,8 @@ disown() {
 	echo "$1" > /sys/bus/pci/drivers_probe
 }
 
-# traffic DEVICE FRAMES BYTES: whether the device has sent itself frames of that length. What came of
-# them is in variables that are named as in the report. Without a process.
+# traffic DEVICE FRAMES BYTES: whether the device has sent itself frames of that length. What came
+# of them is in variables that are named as in the report. Without a process.
 traffic() {
 	report=$debugfs/dma_rs_e1000-$1/traffic
 	{
@@ -81,8 +81,8 @@ keep_busy() {
 	exit 0
 }
 
-# keep_sending DEVICE: as keep_busy, with frames that nobody receives: begins at once. There is a line
-# for each. Without a process.
+# keep_sending DEVICE: as keep_busy, with frames that nobody receives: begins at once. There is a
+# line for each. Without a process.
 frame=$(head -c 1000 /dev/zero | tr '\0' x)
 keep_sending() {
 	while echo "$frame" > "$debugfs/dma_rs_e1000-$1/send"; do

@@ -17,7 +17,8 @@ rebind() {
 	}
 
 	for round in $(seq $rounds); do
-		# After a start QEMU's receiver is deaf for a second: now and then that is waited for.
+		# After a start QEMU's receiver is deaf for a second: now and then that is waited
+		# for.
 		if [ $((round % 5)) = 0 ]; then
 			keep_busy "$device" all_there &
 			when=1.2
