@@ -128,7 +128,8 @@ else
 	for size in 60 512 1514 9000; do
 		exchange 1024 $size || continue
 		printf "$row" $size $frames $mismatches $lost \
-			$(ratio $((frames * 1000000)) $nanoseconds) $((bytes * 1000000 / nanoseconds))
+			$(ratio $((frames * 1000000)) $nanoseconds) \
+			$((bytes * 1000000 / nanoseconds))
 	done
 
 	title "$device: what the DMA API and the device were called for, per frame"
