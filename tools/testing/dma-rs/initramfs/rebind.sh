@@ -12,15 +12,15 @@ rounds=21
 rebind() {
 	device=$1
 	result() {
-		echo "$device: $*" > "/tmp/rebind-$device"
+		echo "failed: $device: ${*#failed: }" > "/tmp/rebind-$device"
 		exit 1
 	}
 
 	for round in $(seq $rounds); do
-		# After a start QEMU's receiver is deaf for a second: now and then that is waited
-		# for.
+		# After a start QEMU's receiver is deaf for a second, or more where the host is
+		# busy: now and then a second is waited for.
 		if [ $((round % 5)) = 0 ]; then
-			keep_busy "$device" all_there &
+			keep_busy "$device" none_wrong &
 			when=1.2
 		else
 			keep_sending "$device" &
@@ -30,7 +30,7 @@ rebind() {
 
 		pause $when
 		echo "$device" > $driver/unbind || result "failed: cannot be unbound"
-		finish || result "failed: frames were lost, or others came"
+		finish || result "failed: what was not sent arrived"
 		echo "$device" > $driver/bind || result "failed: cannot be bound again"
 	done
 }
