@@ -37,10 +37,11 @@
 //!    write to a register, which the contract of [`Queue::doorbell`] wants to be one that is
 //!    ordered after all earlier writes to memory (`writel()`, `Io::write32()`). So a batch needs no
 //!    other barrier.
-//! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time, but works
-//!    descriptors off in order: it uses those of a frame only when the first is its own. So the
-//!    first own bit of a frame is written last, with a `dma_wmb()` before; the other own bits, not
-//!    before the whole frame is described: what is never posted never looks as if it were.
+//! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time. The word
+//!    with the own bit of a descriptor is written after all others, with a `dma_wmb()` between, and
+//!    not before the whole frame is described: what is never posted never looks as if it were. Of a
+//!    frame of several descriptors the first own bit comes last, after another `dma_wmb()`, so that
+//!    the device doesn't begin with half a frame.
 //! 3. *Done before the rest.* [`Consumer`] loads the word that says whether a descriptor is done by
 //!    itself. If it is, a `dma_rmb()` orders that load before those of the descriptor's words, and
 //!    of the payload. For buffers that the device only read, it orders the load before all that the

@@ -651,6 +651,9 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
         let (first, count) = (*tail, end.wrapping_sub(*tail));
 
         if matches!(Q::PUBLISH, Publish::OwnBit) {
+            // Ordering 2: descriptors before own bits.
+            dma_wmb();
+
             for i in 1..count {
                 let at = first.wrapping_add(i);
 
@@ -658,7 +661,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
                 unsafe { layout.set_status(at, *layout.note(at)) };
             }
 
-            // Ordering 2: the descriptors, and all other own bits, before the first.
+            // Ordering 2: all other own bits before the first.
             dma_wmb();
 
             // SAFETY: As above.
