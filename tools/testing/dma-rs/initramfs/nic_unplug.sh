@@ -24,7 +24,9 @@ pull() {
 		within 5 has_run "${path##*/}" || result "failed: ${path##*/} sends nothing"
 	done
 
+	cpus 0
 	power_off || result "failed: cannot switch ${port##*/} off"
+	cpus 1
 	power_on || result "failed: cannot switch ${port##*/} on"
 
 	for pair in $busy; do

@@ -29,7 +29,16 @@ is_gone() {
 	[ ! -e "$devices/$1" ] && [ ! -e "$driver/$1" ]
 }
 
-# power_off, power_on: of the port, of which slot_control has said how.
+# cpus 0|1: switches all CPUs but the first off, or on.
+cpus() {
+	for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do
+		echo "$1" > "$cpu" || result "failed: ${cpu%/online} cannot be switched"
+	done
+}
+
+# power_off, power_on: of the port, of which slot_control has said how. Let only one CPU run when
+# the power goes off: QEMU frees a device, also if another CPU is just writing to its registers, and
+# that ends QEMU.
 power_off() {
 	printf "$off" | switch
 }

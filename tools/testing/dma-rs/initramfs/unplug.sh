@@ -34,10 +34,12 @@ pull() {
 	done
 	switch < /tmp/switch &
 
+	cpus 0
 	exec 3<> /tmp/go
 	pause 0.03
 	printf "$off" > /tmp/switch
 	wait $! || result "failed: cannot switch ${port##*/} off"
+	cpus 1
 	power_on || result "failed: cannot switch ${port##*/} on"
 
 	for move in $moves; do
