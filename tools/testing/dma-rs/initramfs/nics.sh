@@ -47,12 +47,15 @@ disown() {
 # of them is in variables that are named as in the report. Without a process.
 traffic() {
 	report=$debugfs/dma_rs_e1000-$1/traffic
+	lost=
 	{
 		echo "$2 $3" > "$report" || return 1
 		while read -r name value; do
 			eval "$name=$value"
 		done < "$report"
 	} 2> /dev/null
+	# The last line, which isn't there if the device went before it was read.
+	[ -n "$lost" ]
 }
 
 # all_there: whether the frames of that length that traffic has sent arrived.
@@ -75,7 +78,10 @@ works() {
 # /tmp/runs-DEVICE for each.
 keep_busy() {
 	while [ ! -e /tmp/enough ] && traffic "$1" 96 1514; do
-		$2 || exit 1
+		if ! $2; then
+			echo "<6>dma-rs: $1: $mismatches wrong, $lost lost" > /dev/kmsg
+			exit 1
+		fi
 		echo >> "/tmp/runs-$1"
 	done
 	exit 0

@@ -6,18 +6,16 @@ test=surprise_removal
 . /transfers.sh
 . /slots.sh
 
-# move read|write DEVICE: a transfer, as soon as /tmp/go opens.
+# move read|write DEVICE: moves data in pieces, of which each takes a tenth of a second.
 move() {
-	: < /tmp/go
 	memory=$debugfs/dma_rs_edu-$2/memory
 	case "$1" in
-	read) exec dd if="$memory" of="/tmp/received-$2" bs=$size count=1 ;;
-	write) exec dd if=/tmp/sent of="$memory" bs=$size ;;
+	read) exec dd if="$memory" of="/tmp/received-$2" bs=$piece count=$((size / piece)) ;;
+	write) exec dd if=/tmp/sent of="$memory" bs=$piece ;;
 	esac
 }
 
-# pull PORT DEVICE...: all devices of a port. All processes are there before it begins: to make one
-# takes almost as long as a transfer.
+# pull PORT DEVICE...: all devices of a port.
 pull() {
 	port=$1
 	shift
@@ -32,13 +30,13 @@ pull() {
 		# The last device of a slot is the first to be removed.
 		moves="$way,$device,$! $moves"
 	done
-	switch < /tmp/switch &
+	for move in $moves; do
+		transfer=${move##*,}
+		within 5 waits || result "failed: a transfer did not begin"
+	done
 
 	cpus 0
-	exec 3<> /tmp/go
-	pause 0.03
-	printf "$off" > /tmp/switch
-	wait $! || result "failed: cannot switch ${port##*/} off"
+	power_off || result "failed: cannot switch ${port##*/} off"
 	cpus 1
 	power_on || result "failed: cannot switch ${port##*/} on"
 
@@ -55,11 +53,10 @@ pull() {
 		fi
 		within 5 is_gone "$device" || result "failed: $device is still there"
 	done
-	exec 3<&-
 }
 
 before=$(leaked)
-mkfifo /tmp/go /tmp/switch
+piece=50
 
 # Reads are to find something in the devices.
 new_data
