@@ -99,11 +99,6 @@ impl State {
 
     const NAMES: [&str; 6] = ["idle", "running", "stopping", "unproven", "stopped", "gone"];
 
-    /// Whether work may be started.
-    fn is_open(self) -> bool {
-        matches!(self, Self::Idle | Self::Running)
-    }
-
     /// Whether the device accesses nothing of what it was given.
     pub(super) fn is_proof(self) -> bool {
         matches!(self, Self::Stopped | Self::Gone)
@@ -301,7 +296,12 @@ impl Binding {
     /// Returns whether work may be started.
     #[inline]
     pub(super) fn is_open(&self) -> bool {
-        self.state().is_open()
+        // Not by `state()`, which makes a variant of the number: this is done for each doorbell.
+        // Acquire: as there.
+        let state = self.state.load(Acquire);
+
+        // CAST: As it was stored.
+        state == State::Idle as u32 || state == State::Running as u32
     }
 
     /// Keeps the device from being stopped for the moment in which something is started.
