@@ -36,7 +36,6 @@ use super::{
 };
 use crate::{
     bindings,
-    page::PAGE_SIZE,
     prelude::*, //
 };
 use core::{
@@ -133,6 +132,11 @@ pub(super) fn map<B: Buffer, D: Direction>(
     Ok(addr)
 }
 
+/// No backend has a lower limit, so it is only asked for its own if there is more to map. The
+/// lowest is that of bounce buffers: `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an
+/// alignment of up to a page.
+const ALWAYS_MAPPABLE: usize = 128 << 10;
+
 /// Refuses what the C side would warn about or get wrong.
 #[inline]
 fn check<B: Buffer, D: Direction>(dma: Configured<'_>, buf: &B) -> Result {
@@ -142,8 +146,7 @@ fn check<B: Buffer, D: Direction>(dma: Configured<'_>, buf: &B) -> Result {
         return Err(EINVAL);
     }
 
-    // No backend has a limit below a page, so the question is only asked for more.
-    if len > PAGE_SIZE && len > dma.max_mapping_size() {
+    if len > ALWAYS_MAPPABLE && len > dma.max_mapping_size() {
         return Err(EOVERFLOW);
     }
 
