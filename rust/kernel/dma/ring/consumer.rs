@@ -5,6 +5,7 @@
 use super::{
     super::{
         barrier::dma_rmb,
+        Configured,
         FromDevice,
         ToDevice,
         Untrusted, //
@@ -39,6 +40,7 @@ use crate::{
 /// See the [module documentation](super).
 #[repr(align(64))]
 pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+    dma: Configured<'a>,
     layout: Layout<Q::Descriptor, P>,
     /// The first descriptor that we aren't done with.
     head: u32,
@@ -75,6 +77,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
     pub(super) fn new(memory: Arc<Memory<'a, Q, P>>) -> Self {
         // INVARIANT: A new ring is empty.
         Self {
+            dma: memory.dma(),
             layout: memory.layout(),
             head: 0,
             tail: 0,
@@ -278,7 +281,7 @@ where
         let len = len.at_most(Held::<FromDevice>::len(piece))?;
 
         // SAFETY: By the safety requirements; a piece in a slot is mapped.
-        unsafe { piece.sync_for_cpu(self.memory.dma(), slot.addr, len) };
+        unsafe { piece.sync_for_cpu(self.dma, slot.addr, len) };
         Ok(len)
     }
 
@@ -485,7 +488,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
 
             if let Some(mut piece) = slot.piece.take() {
                 // SAFETY: A piece in a slot is mapped, and the device is done with it.
-                unsafe { piece.unmap(self.consumer.memory.dma(), slot.addr, synced) };
+                unsafe { piece.unmap(self.consumer.dma, slot.addr, synced) };
                 return Some(piece);
             }
         }

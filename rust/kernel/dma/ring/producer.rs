@@ -6,6 +6,7 @@ use super::{
     super::{
         barrier::dma_wmb,
         binding::Open,
+        Configured,
         DmaAddr,
         FromDevice,
         MapError,
@@ -49,6 +50,7 @@ type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 /// See the [module documentation](super).
 #[repr(align(64))]
 pub struct Producer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+    dma: Configured<'a>,
     layout: Layout<Q::Descriptor, P>,
     /// The first descriptor that isn't posted.
     tail: u32,
@@ -69,6 +71,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     pub(super) fn new(memory: Arc<Memory<'a, Q, P>>, queue: Q) -> Self {
         // INVARIANT: A new ring is empty, and the producer's.
         Self {
+            dma: memory.dma(),
             layout: memory.layout(),
             tail: 0,
             kicked: 0,
@@ -202,7 +205,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         len: u32,
         cancelled: impl FnMut(P),
     ) -> Result {
-        let memory = Memory::new(self.memory.dma(), len)?;
+        let memory = Memory::new(self.dma, len)?;
 
         self.reset(consumer, cancelled, true)?;
 
@@ -234,22 +237,37 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         Ok(())
     }
 
-    /// Writes the descriptor of a slot; returns its status word, which is not written yet if the
-    /// device looks at own bits.
+    /// Returns where the device finds what is in a slot, as long as it is there.
     ///
     /// # Safety
     ///
     /// The slot must be ours.
     #[inline]
-    unsafe fn describe(&mut self, at: u32, options: Options<Q>, first: bool, last: bool) -> u32 {
+    unsafe fn memory_at<'r>(&self, at: u32) -> Option<DmaAddr<'r>> {
         // SAFETY: By the safety requirements.
         let slot: &Slot<P> = unsafe { self.layout.slot(at) };
 
-        let memory = slot.piece.as_ref().map(|piece| {
-            // SAFETY: A piece in a slot is mapped, and stays so as long as the descriptor is used.
+        slot.piece.as_ref().map(|piece| {
+            // SAFETY: A piece in a slot is mapped.
             unsafe { DmaAddr::new(slot.addr, Held::<Q::Direction>::len(piece)) }
-        });
+        })
+    }
 
+    /// Writes a descriptor; returns its status word, which is not written yet if the device looks
+    /// at own bits.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours, and `memory` be where the device finds what is in it.
+    #[inline]
+    unsafe fn describe(
+        &mut self,
+        at: u32,
+        memory: Option<DmaAddr<'_>>,
+        options: Options<Q>,
+        first: bool,
+        last: bool,
+    ) -> u32 {
         let descriptor = Q::Descriptor::new(Part {
             memory,
             options,
@@ -341,7 +359,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
 
         // SAFETY: The slot is ours, and is described here.
         unsafe {
-            let status = self.describe(tail, options, true, true);
+            let memory = self.memory_at(tail);
+            let status = self.describe(tail, memory, options, true, true);
 
             *self.layout.note(tail) = 1;
             self.post_slot(status, open);
@@ -392,7 +411,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
     unsafe fn put(&mut self, at: u32, mut piece: P) -> Result<(), MapError<P>> {
         // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
         // the address.
-        let addr = match unsafe { piece.map(self.memory.dma()) } {
+        let addr = match unsafe { piece.map(self.dma) } {
             Ok(addr) => addr,
             Err(error) => {
                 return Err(MapError {
@@ -443,7 +462,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
 
         if let Some(mut piece) = slot.piece.take() {
             // SAFETY: It was in a slot, so it is mapped; the device wasn't told of it.
-            unsafe { piece.unmap(self.memory.dma(), slot.addr, 0) };
+            unsafe { piece.unmap(self.dma, slot.addr, 0) };
         }
     }
 }
@@ -486,26 +505,32 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
             // SAFETY: The slot is ours.
             let slot = unsafe { self.layout.slot(tail) };
 
-            match &mut slot.piece {
+            let len = match &mut slot.piece {
                 // Still mapped, and the CPU only read it.
-                Some(piece) => piece.hand_over(),
+                Some(piece) => {
+                    piece.hand_over();
+                    Held::<FromDevice>::len(piece)
+                }
                 None => {
                     let mut piece = alloc()?;
+                    let len = Held::<FromDevice>::len(&piece);
 
                     // SAFETY: As in `put()`.
-                    slot.addr = unsafe { piece.map(self.memory.dma()) }?;
+                    slot.addr = unsafe { piece.map(self.dma) }?;
 
                     // SAFETY: There is nothing to be dropped.
                     unsafe { core::ptr::write(&mut slot.piece, Some(piece)) };
+                    len
                 }
-            }
+            };
 
             // If it can't be posted, the piece stays, as if it had been left there.
             let open = self.enter()?;
 
-            // SAFETY: The slot is ours, and is described here.
+            // SAFETY: The slot is ours, and is described here; the piece in it is mapped.
             unsafe {
-                let status = self.describe(tail, options, true, true);
+                let memory = Some(DmaAddr::new(slot.addr, len));
+                let status = self.describe(tail, memory, options, true, true);
                 self.post_slot(status, open);
             }
 
@@ -590,7 +615,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
 
         // SAFETY: The slots of a chain are the producer's.
         unsafe {
-            let status = self.producer.describe(at, options, first, last);
+            let memory = self.producer.memory_at(at);
+            let status = self.producer.describe(at, memory, options, first, last);
 
             if matches!(Q::PUBLISH, Publish::OwnBit) {
                 *self.producer.layout.note(at) = status;
@@ -695,7 +721,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
 
             if let Some(mut piece) = slot.piece.take() {
                 // SAFETY: It was in a slot, so it is mapped; the device wasn't told of it.
-                unsafe { piece.unmap(self.producer.memory.dma(), slot.addr, 0) };
+                unsafe { piece.unmap(self.producer.dma, slot.addr, 0) };
                 give(piece);
             }
             at = at.wrapping_add(1);
