@@ -145,9 +145,9 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
 
     /// Returns whether the device is done with a descriptor that was posted.
     #[inline]
-    fn is_done(&self, at: u32) -> bool {
+    fn is_done(&self, layout: &Layout<Q::Descriptor, P>, at: u32) -> bool {
         // SAFETY: The memory is ours.
-        let status = unsafe { self.layout.status(at) };
+        let status = unsafe { layout.status(at) };
 
         if !Q::Descriptor::is_done(status) {
             return false;
@@ -183,7 +183,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
         let count = unsafe { *self.layout.note(head) };
 
         // The device works the pieces off in order.
-        if !self.is_done(head.wrapping_add(count).wrapping_sub(1)) {
+        if !self.is_done(&self.layout, head.wrapping_add(count).wrapping_sub(1)) {
             return None;
         }
 
@@ -203,8 +203,53 @@ where
     /// [`malformed`](Self::malformed) counts them. So are those that take more than 64 buffers.
     /// When it has thrown a ringful away, this returns [`None`], whether there is more or not.
     /// Context: any.
-    #[inline]
+    // A call for each frame, with the frame on the stack, would cost more than what is done here.
+    #[inline(always)]
     pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
+        // Most frames are in one buffer. What follows does the same for all others.
+        if self.partial.count == 0 {
+            let at = self.head;
+
+            if !self.is_posted(at) {
+                return None;
+            }
+
+            // A copy: where things are doesn't change, which the compiler can't know otherwise, for
+            // the device accesses memory.
+            let layout = self.layout;
+
+            if !self.is_done(&layout, at) {
+                return None;
+            }
+
+            // SAFETY: The memory is ours.
+            let descriptor = unsafe { layout.read(at) };
+            let received = descriptor.received();
+
+            if received.last {
+                // SAFETY: The slot is ours, and the device is done with it.
+                if let Ok(len) = unsafe { self.take_over(&layout, at, received.len) } {
+                    // CAST: Not more than a mapped buffer has.
+                    self.lens[0] = len as u32;
+
+                    // INVARIANT: The device is done with the first slot.
+                    return Some(Frame {
+                        count: 1,
+                        len,
+                        descriptor,
+                        consumer: self,
+                    });
+                }
+            }
+        }
+
+        self.receive_pieces()
+    }
+
+    /// As [`receive`](Self::receive), for frames of any number of pieces.
+    #[inline(never)]
+    fn receive_pieces(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
+        let layout = self.layout;
         let mut partial = self.partial;
         let mut budget = self.layout.usable();
 
@@ -220,16 +265,16 @@ where
                 break;
             }
 
-            if !self.is_done(at) {
+            if !self.is_done(&layout, at) {
                 break;
             }
 
             // SAFETY: The memory is ours.
-            let descriptor = unsafe { self.layout.read(at) };
+            let descriptor = unsafe { layout.read(at) };
             let received = descriptor.received();
 
             // SAFETY: The slot is ours, and the device is done with it.
-            let len = unsafe { self.take_over(at, received.len) };
+            let len = unsafe { self.take_over(&layout, at, received.len) };
 
             // CAST: Widening.
             match (len, self.lens.get_mut(partial.count as usize)) {
@@ -274,9 +319,14 @@ where
     ///
     /// The slot must be ours, and the device done with it.
     #[inline]
-    unsafe fn take_over(&mut self, at: u32, len: Untrusted<usize>) -> Result<usize> {
+    unsafe fn take_over(
+        &mut self,
+        layout: &Layout<Q::Descriptor, P>,
+        at: u32,
+        len: Untrusted<usize>,
+    ) -> Result<usize> {
         // SAFETY: By the safety requirements.
-        let slot = unsafe { self.layout.slot(at) };
+        let slot = unsafe { layout.slot(at) };
         let piece = slot.piece.as_mut().ok_or(EIO)?;
         let len = len.at_most(Held::<FromDevice>::len(piece))?;
 
