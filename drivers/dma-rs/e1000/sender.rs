@@ -403,12 +403,9 @@ impl<'a> Reclaimer<'a> {
     /// Context: any.
     #[inline]
     pub(crate) fn reclaim(&mut self, mut give: impl FnMut(TxPiece)) -> u32 {
-        let mut count = 0;
-
-        while let Some(pieces) = self.ring.reap() {
-            pieces.filter_map(buffer).for_each(&mut give);
-            count += 1;
-        }
+        let count = self
+            .ring
+            .reap_each(|piece| buffer(piece).into_iter().for_each(&mut give));
 
         self.frames += u64::from(count);
         count

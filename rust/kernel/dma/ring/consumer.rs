@@ -189,6 +189,102 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
 
         Some(Taken::new(self, count))
     }
+
+    /// Gives the pieces of all frames with which the device is done to `give`, in order; returns
+    /// how many frames.
+    ///
+    /// As [`reap`](Self::reap) again and again, but the slots go back to the producer together,
+    /// when this returns: cheaper where frames are many. Context: as `give`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{ring::{Consumer, Queue}, ToDevice}, prelude::*};
+    /// fn clean<'a, Q: Queue<Direction = ToDevice>>(
+    ///     tx: &mut Consumer<'a, Q, KVec<u8>>,
+    ///     spare: &mut KVec<KVec<u8>>,
+    /// ) -> u32 {
+    ///     tx.reap_each(|frame| drop(spare.push_within_capacity(frame)))
+    /// }
+    /// ```
+    #[inline]
+    pub fn reap_each(&mut self, mut give: impl FnMut(P)) -> u32 {
+        let mut at = self.head;
+        let mut frames = 0;
+
+        while self.is_posted(at) {
+            // SAFETY: The slot is ours.
+            let count = unsafe { *self.layout.note(at) };
+
+            // Most frames are in one buffer.
+            let next = if count == 1 {
+                self.reap_piece(at, &mut give)
+            } else {
+                self.reap_pieces(at, count, &mut give)
+            };
+
+            let Some(next) = next else {
+                break;
+            };
+
+            at = next;
+            frames += 1;
+        }
+
+        if frames > 0 {
+            self.advance(at.wrapping_sub(self.head));
+        }
+
+        frames
+    }
+
+    /// Gives a frame of one descriptor to `give`, if the device is done with it; returns what comes
+    /// after it.
+    #[inline]
+    fn reap_piece(&mut self, at: u32, give: &mut impl FnMut(P)) -> Option<u32> {
+        if !self.is_done(&self.layout, at) {
+            return None;
+        }
+
+        // SAFETY: The slot is ours, and the device is done with it.
+        unsafe { self.empty(at, give) };
+        Some(at.wrapping_add(1))
+    }
+
+    /// Gives what is in a slot to `give`.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours, and the device done with it.
+    #[inline]
+    unsafe fn empty(&mut self, at: u32, give: &mut impl FnMut(P)) {
+        // SAFETY: By the safety requirements.
+        let slot = unsafe { self.layout.slot(at) };
+
+        if let Some(mut piece) = slot.piece.take() {
+            // SAFETY: A piece in a slot is mapped, and the device is done with it.
+            unsafe { piece.unmap(self.dma, slot.addr, 0) };
+            give(piece);
+        }
+    }
+
+    /// As [`reap_piece`](Self::reap_piece), for a frame of that many descriptors.
+    #[inline(never)]
+    fn reap_pieces(&mut self, at: u32, count: u32, give: &mut impl FnMut(P)) -> Option<u32> {
+        let end = at.wrapping_add(count);
+
+        // The device works them off in order.
+        if !self.is_done(&self.layout, end.wrapping_sub(1)) {
+            return None;
+        }
+
+        for i in 0..count {
+            // SAFETY: The slot is ours, and the device is done with all of them.
+            unsafe { self.empty(at.wrapping_add(i), give) };
+        }
+
+        Some(end)
+    }
 }
 
 impl<'a, Q, P> Consumer<'a, Q, P>

@@ -540,6 +540,52 @@ mod cases {
         Ok(())
     }
 
+    /// What was sent comes back together, piece by piece; what isn't done stays.
+    #[test]
+    fn reaps_each() -> Result {
+        on_each!(Fate::after(2), |rig| {
+            for turn in 0..20_usize {
+                let mut chain = rig.tx.producer.new_chain();
+
+                chain.push_context(())?;
+                chain.push(pattern(turn, 10)?, ())?;
+                chain.push(pattern(turn + 1, 11)?, ())?;
+                chain.commit()?;
+                rig.post(&pattern(turn + 2, 12)?)?;
+                rig.tx.producer.kick()?;
+                ensure!(rig.tx.consumer.reap_each(drop) == 0);
+                ensure!(rig.tx.producer.refresh() == LEN - 1 - 4);
+                rig.wait(20);
+
+                let mut next = turn;
+                let mut right = true;
+                let frames = rig.tx.consumer.reap_each(|piece| {
+                    right &=
+                        pattern(next, 10 + next - turn).is_ok_and(|expected| expected == piece);
+                    next += 1;
+                });
+
+                ensure!(right && frames == 2 && next == turn + 3);
+                ensure!(rig.tx.producer.refresh() == LEN - 1);
+                ensure!(rig.tx.consumer.reap_each(drop) == 0);
+            }
+
+            // The first is done long before the second.
+            rig.out.then(Fate::after(0))?;
+            rig.out.then(Fate::after(9))?;
+            rig.post(&pattern(1, 10)?)?;
+            rig.post(&pattern(2, 10)?)?;
+            rig.tx.producer.kick()?;
+            rig.wait(5);
+            ensure!(rig.tx.consumer.reap_each(drop) == 1);
+            rig.wait(5);
+            ensure!(rig.tx.consumer.reap_each(drop) == 1);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
     /// A chain that isn't committed leaves nothing: given back, dropped, forgotten, too long, or
     /// with a piece that can't be mapped.
     #[test]
