@@ -114,12 +114,8 @@ impl<'a> Receiver<'a> {
         budget: u32,
         mut f: impl FnMut(&ReceivedFrame<'_, 'a>),
     ) -> Result<u32> {
-        let mut count = 0;
-
-        while count < budget {
-            let Some(frame) = self.ring.consumer.receive().map(ReceivedFrame) else {
-                break;
-            };
+        let count = self.ring.consumer.receive_each(budget, |frame| {
+            let frame = ReceivedFrame(frame);
 
             if frame.is_damaged() {
                 self.errors += 1;
@@ -129,10 +125,7 @@ impl<'a> Receiver<'a> {
                 self.bytes += frame.len() as u64;
                 f(&frame);
             }
-
-            frame.0.recycle();
-            count += 1;
-        }
+        });
 
         self.refill()?;
         Ok(count)

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     bindings,
+    page::PAGE_SIZE,
     prelude::*, //
 };
 use core::{
@@ -137,6 +138,11 @@ pub(super) fn map<B: Buffer, D: Direction>(
 /// alignment of up to a page.
 const ALWAYS_MAPPABLE: usize = 128 << 10;
 
+const _: () = assert!(
+    PAGE_SIZE <= ALWAYS_MAPPABLE,
+    "that alignment is at most half of it"
+);
+
 /// Refuses what the C side would warn about or get wrong.
 #[inline]
 fn check<B: Buffer, D: Direction>(dma: Configured<'_>, buf: &B) -> Result {
@@ -195,7 +201,7 @@ pub(super) unsafe fn unmap<D: Direction>(
 /// `len` bytes must be mapped at `addr`, in the direction `D`; the device must be done with them.
 #[inline]
 pub(super) unsafe fn sync_for_cpu<D: Direction>(dma: Configured<'_>, addr: DmaAddress, len: usize) {
-    if D::DEVICE_WRITES && len > 0 {
+    if D::DEVICE_WRITES && dma.need_sync() && len > 0 {
         // SAFETY: By the safety requirements.
         unsafe {
             bindings::dma_sync_single_for_cpu(dma.as_raw(), addr, len, D::DATA_DIRECTION.into())

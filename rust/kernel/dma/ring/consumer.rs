@@ -4,7 +4,6 @@
 
 use super::{
     super::{
-        barrier::dma_rmb,
         Configured,
         FromDevice,
         ToDevice,
@@ -16,7 +15,6 @@ use super::{
         Slot, //
     },
     piece::Held,
-    Descriptor,
     Piece,
     Queue,
     ReceiveDescriptor, //
@@ -33,7 +31,9 @@ use crate::{
 /// # Invariants
 ///
 /// The slots in `head..tail` belong to the caller of methods with `&mut self`. Each of them has a
-/// piece, unless a [`Taken`] was forgotten, or it is one of a descriptor without memory.
+/// piece, unless that was taken out: by a [`Taken`] that was forgotten, or a
+/// [`reap_each`](Self::reap_each) or [`receive_each`](Self::receive_each) that isn't over; or it is
+/// one of a descriptor without memory.
 ///
 /// # Examples
 ///
@@ -143,21 +143,6 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
         at != self.tail
     }
 
-    /// Returns whether the device is done with a descriptor that was posted.
-    #[inline]
-    fn is_done(&self, layout: &Layout<Q::Descriptor, P>, at: u32) -> bool {
-        // SAFETY: The memory is ours.
-        let status = unsafe { layout.status(at) };
-
-        if !Q::Descriptor::is_done(status) {
-            return false;
-        }
-
-        // Ordering 3: done before the rest.
-        dma_rmb();
-        true
-    }
-
     /// Gives slots back to the producer.
     #[inline]
     fn advance(&mut self, count: u32) {
@@ -181,20 +166,30 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
 
         // SAFETY: The slot is ours.
         let count = unsafe { *self.layout.note(head) };
+        let last = head.wrapping_add(count).wrapping_sub(1);
 
         // The device works the pieces off in order.
-        if !self.is_done(&self.layout, head.wrapping_add(count).wrapping_sub(1)) {
+        //
+        // SAFETY: The memory is ours.
+        if !unsafe { self.layout.is_done(last) } {
             return None;
         }
 
-        Some(Taken::new(self, count))
+        // INVARIANT: The device is done with them.
+        Some(Taken {
+            next: head,
+            left: count,
+            frees: true,
+            consumer: self,
+        })
     }
 
     /// Gives the pieces of all frames with which the device is done to `give`, in order; returns
     /// how many frames.
     ///
-    /// As [`reap`](Self::reap) again and again, but the slots go back to the producer together,
-    /// when this returns: cheaper where frames are many. Context: as `give`.
+    /// Cheaper than [`reap`](Self::reap) where frames are many: the slots go back to the producer
+    /// together, when this returns. So `give` must not wait for room in the ring; wake who does
+    /// afterwards. It isn't told where frames end. Context: as `give`, and as unmapping pieces.
     ///
     /// # Examples
     ///
@@ -217,10 +212,14 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
             let count = unsafe { *self.layout.note(at) };
 
             // Most frames are in one buffer.
-            let next = if count == 1 {
-                self.reap_piece(at, &mut give)
-            } else {
-                self.reap_pieces(at, count, &mut give)
+            //
+            // SAFETY: There is a frame of so many.
+            let next = unsafe {
+                if count == 1 {
+                    self.reap_piece(at, &mut give)
+                } else {
+                    self.reap_pieces(at, count, &mut give)
+                }
             };
 
             let Some(next) = next else {
@@ -231,8 +230,10 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
             frames += 1;
         }
 
-        if frames > 0 {
-            self.advance(at.wrapping_sub(self.head));
+        let count = at.wrapping_sub(self.head);
+
+        if count > 0 {
+            self.advance(count);
         }
 
         frames
@@ -240,13 +241,18 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
 
     /// Gives a frame of one descriptor to `give`, if the device is done with it; returns what comes
     /// after it.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours.
     #[inline]
-    fn reap_piece(&mut self, at: u32, give: &mut impl FnMut(P)) -> Option<u32> {
-        if !self.is_done(&self.layout, at) {
+    unsafe fn reap_piece(&mut self, at: u32, give: &mut impl FnMut(P)) -> Option<u32> {
+        // SAFETY: The memory is ours.
+        if !unsafe { self.layout.is_done(at) } {
             return None;
         }
 
-        // SAFETY: The slot is ours, and the device is done with it.
+        // SAFETY: By the safety requirements; the device is done with it.
         unsafe { self.empty(at, give) };
         Some(at.wrapping_add(1))
     }
@@ -261,25 +267,31 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
         // SAFETY: By the safety requirements.
         let slot = unsafe { self.layout.slot(at) };
 
-        if let Some(mut piece) = slot.piece.take() {
-            // SAFETY: A piece in a slot is mapped, and the device is done with it.
-            unsafe { piece.unmap(self.dma, slot.addr, 0) };
+        // SAFETY: As above; nothing needs to be seen.
+        if let Some(piece) = unsafe { slot.take::<ToDevice>(self.dma, 0) } {
             give(piece);
         }
     }
 
     /// As [`reap_piece`](Self::reap_piece), for a frame of that many descriptors.
+    ///
+    /// # Safety
+    ///
+    /// The slots must be ours.
+    #[cold]
     #[inline(never)]
-    fn reap_pieces(&mut self, at: u32, count: u32, give: &mut impl FnMut(P)) -> Option<u32> {
+    unsafe fn reap_pieces(&mut self, at: u32, count: u32, give: &mut impl FnMut(P)) -> Option<u32> {
         let end = at.wrapping_add(count);
 
         // The device works them off in order.
-        if !self.is_done(&self.layout, end.wrapping_sub(1)) {
+        //
+        // SAFETY: The memory is ours.
+        if !unsafe { self.layout.is_done(end.wrapping_sub(1)) } {
             return None;
         }
 
         for i in 0..count {
-            // SAFETY: The slot is ours, and the device is done with all of them.
+            // SAFETY: By the safety requirements; the device is done with all of them.
             unsafe { self.empty(at.wrapping_add(i), give) };
         }
 
@@ -302,7 +314,7 @@ where
     // A call for each frame, with the frame on the stack, would cost more than what is done here.
     #[inline(always)]
     pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
-        // Most frames are in one buffer. What follows does the same for all others.
+        // Most frames are in one buffer. For all others `receive_pieces()` does the same.
         if self.partial.count == 0 {
             let at = self.head;
 
@@ -314,25 +326,25 @@ where
             // the device accesses memory.
             let layout = self.layout;
 
-            if !self.is_done(&layout, at) {
+            // SAFETY: The memory is ours.
+            if !unsafe { layout.is_done(at) } {
                 return None;
             }
 
-            // SAFETY: The memory is ours.
+            // SAFETY: As above.
             let descriptor = unsafe { layout.read(at) };
             let received = descriptor.received();
 
             if received.last {
                 // SAFETY: The slot is ours, and the device is done with it.
                 if let Ok(len) = unsafe { self.take_over(&layout, at, received.len) } {
-                    // CAST: Not more than a mapped buffer has.
-                    self.lens[0] = len as u32;
-
-                    // INVARIANT: The device is done with the first slot.
+                    // INVARIANT: The device is done with the slot.
                     return Some(Frame {
+                        at,
                         count: 1,
                         len,
                         descriptor,
+                        frees: true,
                         consumer: self,
                     });
                 }
@@ -340,6 +352,122 @@ where
         }
 
         self.receive_pieces()
+    }
+
+    /// Gives up to `budget` frames to `give`, as far as the device is done with them; returns how
+    /// many.
+    ///
+    /// Cheaper than [`receive`](Self::receive) where frames are many: the slots go back to the
+    /// producer together. So `give` must not wait for room in the ring. A frame that it drops, or
+    /// forgets, leaves its buffers in their slots. Context: as `give`, and as unmapping what it
+    /// takes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+    /// /// As a network driver polls.
+    /// fn poll<'a, Q>(
+    ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
+    ///     budget: u32,
+    ///     mut copy: impl FnMut(&[u8]),
+    /// ) -> u32
+    /// where
+    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q::Descriptor: ReceiveDescriptor,
+    /// {
+    ///     rx.receive_each(budget, |frame| frame.pieces().for_each(&mut copy))
+    /// }
+    /// ```
+    #[inline]
+    pub fn receive_each(&mut self, budget: u32, mut give: impl FnMut(Frame<'_, 'a, Q, P>)) -> u32 {
+        let mut left = budget;
+
+        while left > 0 {
+            let (count, ended) = self.receive_short(left, &mut give);
+
+            left -= count;
+
+            if ended || left == 0 || !self.receive_long(&mut give) {
+                break;
+            }
+            left -= 1;
+        }
+
+        budget - left
+    }
+
+    /// Gives up to `budget` frames of one buffer each to `give`. Returns how many, and whether that
+    /// was all: else what comes next has several buffers, or is impossible.
+    #[inline]
+    fn receive_short(
+        &mut self,
+        budget: u32,
+        give: &mut impl FnMut(Frame<'_, 'a, Q, P>),
+    ) -> (u32, bool) {
+        if self.partial.count > 0 {
+            return (0, false);
+        }
+
+        let layout = self.layout;
+        let mut at = self.head;
+        let end = at.wrapping_add(self.posted().min(budget));
+        let mut ended = true;
+
+        while at != end {
+            // SAFETY: The memory is ours.
+            if !unsafe { layout.is_done(at) } {
+                break;
+            }
+
+            // SAFETY: As above.
+            let descriptor = unsafe { layout.read(at) };
+            let received = descriptor.received();
+
+            if !received.last {
+                ended = false;
+                break;
+            }
+
+            // SAFETY: The slot is ours, and the device is done with it.
+            let Ok(len) = (unsafe { self.take_over(&layout, at, received.len) }) else {
+                ended = false;
+                break;
+            };
+
+            // INVARIANT: The device is done with the slot.
+            give(Frame {
+                at,
+                count: 1,
+                len,
+                descriptor,
+                frees: false,
+                consumer: self,
+            });
+            at = at.wrapping_add(1);
+        }
+
+        let count = at.wrapping_sub(self.head);
+
+        if count > 0 {
+            self.advance(count);
+        }
+
+        (count, ended)
+    }
+
+    /// Gives the next frame, of any number of pieces, to `give`; returns whether there was one.
+    #[inline(never)]
+    fn receive_long(&mut self, give: &mut impl FnMut(Frame<'_, 'a, Q, P>)) -> bool {
+        let Some(mut frame) = self.receive_pieces() else {
+            return false;
+        };
+        let count = frame.count;
+
+        frame.frees = false;
+        give(frame);
+        self.advance(count);
+        true
     }
 
     /// As [`receive`](Self::receive), for frames of any number of pieces.
@@ -361,11 +489,12 @@ where
                 break;
             }
 
-            if !self.is_done(&layout, at) {
+            // SAFETY: The memory is ours.
+            if !unsafe { layout.is_done(at) } {
                 break;
             }
 
-            // SAFETY: The memory is ours.
+            // SAFETY: As above.
             let descriptor = unsafe { layout.read(at) };
             let received = descriptor.received();
 
@@ -387,10 +516,13 @@ where
             if received.last && !partial.malformed {
                 self.partial = Partial::default();
 
+                // INVARIANT: The device is done with all of them.
                 return Some(Frame {
+                    at: self.head,
                     count: partial.count,
                     len: partial.len,
                     descriptor,
+                    frees: true,
                     consumer: self,
                 });
             }
@@ -413,7 +545,7 @@ where
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and the device done with it.
+    /// The slot must be ours, and the device done with it; `layout` must be a copy of ours.
     #[inline]
     unsafe fn take_over(
         &mut self,
@@ -447,8 +579,8 @@ where
 ///
 /// # Invariants
 ///
-/// The first `count` slots of the consumer are those of the frame, and the device is done with
-/// them.
+/// The `count` slots from `at` on are those of the frame, and the device is done with them. They
+/// are the first ones of the consumer, unless `frees` is false.
 ///
 /// # Examples
 ///
@@ -480,9 +612,14 @@ where
     P: Piece<'a, FromDevice>,
 {
     consumer: &'c mut Consumer<'a, Q, P>,
+    /// The first slot.
+    at: u32,
     count: u32,
     len: usize,
     descriptor: Q::Descriptor,
+    /// Whether the slots go back to the producer when this is dropped. Else who made it sees to
+    /// that.
+    frees: bool,
 }
 
 impl<'c, 'a, Q, P> Frame<'c, 'a, Q, P>
@@ -518,7 +655,7 @@ where
         }
 
         // SAFETY: The slot is ours.
-        let piece = unsafe { self.consumer.layout.slot(self.consumer.head) }
+        let piece = unsafe { self.consumer.layout.slot(self.at) }
             .piece
             .as_ref()?;
 
@@ -529,27 +666,32 @@ where
 
     /// Returns the bytes, piece by piece.
     #[inline]
-    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let Consumer {
-            head, layout, lens, ..
-        } = &*self.consumer;
+    pub fn pieces<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> + use<'s, 'c, 'a, Q, P> {
+        (0..self.count).filter_map(|i| {
+            // SAFETY: The slot is ours.
+            let piece = unsafe { self.consumer.layout.slot(self.at.wrapping_add(i)) }
+                .piece
+                .as_ref()?;
+
+            // SAFETY: As in `bytes()`.
+            Some(unsafe {
+                core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(piece), self.len_of(i))
+            })
+        })
+    }
+
+    /// Returns how many bytes are in a piece.
+    #[inline]
+    fn len_of(&self, piece: u32) -> usize {
+        if self.count == 1 {
+            return self.len;
+        }
 
         // CAST: Widening.
-        lens.iter()
-            .take(self.count as usize)
-            .zip(0..)
-            .filter_map(move |(len, i)| {
-                // SAFETY: The slot is ours.
-                let piece = unsafe { layout.slot(head.wrapping_add(i)) }
-                    .piece
-                    .as_ref()?;
-
-                // CAST: Widening.
-                // SAFETY: As in `bytes()`.
-                Some(unsafe {
-                    core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(piece), *len as usize)
-                })
-            })
+        self.consumer
+            .lens
+            .get(piece as usize)
+            .map_or(0, |len| *len as usize)
     }
 
     /// Leaves the buffers in their slots, where they stay mapped.
@@ -562,15 +704,28 @@ where
     #[inline]
     pub fn take(self) -> impl Iterator<Item = (P, usize)> + use<'c, 'a, Q, P> {
         let this = core::mem::ManuallyDrop::new(self);
-        let count = this.count;
+        let Self {
+            at, count, frees, ..
+        } = *this;
+        let whole = (count == 1).then_some(this.len);
 
-        // SAFETY: `this` is not dropped and not used afterwards.
-        let mut taken = Taken::new(unsafe { core::ptr::read(&this.consumer) }, count);
+        // INVARIANT: As those of the frame.
+        let mut taken = Taken {
+            // SAFETY: `this` is not dropped and not used afterwards.
+            consumer: unsafe { core::ptr::read(&this.consumer) },
+            next: at,
+            left: count,
+            frees,
+        };
 
         core::iter::from_fn(move || {
-            // CAST: Widening.
-            let i = taken.next.wrapping_sub(taken.consumer.head) as usize;
-            let len = taken.consumer.lens.get(i).map_or(0, |len| *len as usize);
+            let len = whole.unwrap_or_else(|| {
+                // CAST: Widening.
+                let i = taken.next.wrapping_sub(at) as usize;
+
+                // CAST: Widening.
+                taken.consumer.lens.get(i).map_or(0, |len| *len as usize)
+            });
 
             // SAFETY: The CPU sees that much of it.
             Some((unsafe { taken.advance(len) }?, len))
@@ -585,7 +740,9 @@ where
 {
     #[inline]
     fn drop(&mut self) {
-        self.consumer.advance(self.count);
+        if self.frees {
+            self.consumer.advance(self.count);
+        }
     }
 }
 
@@ -595,8 +752,8 @@ where
 ///
 /// # Invariants
 ///
-/// The first `count` slots of the consumer are those of the frame, and the device is done with
-/// them.
+/// The `left` slots from `next` on are those of the frame, and the device is done with them. Those
+/// before `next` were the first ones of the consumer, unless `frees` is false.
 #[must_use = "dropping it drops the pieces"]
 pub struct Taken<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     consumer: &'c mut Consumer<'a, Q, P>,
@@ -604,17 +761,8 @@ pub struct Taken<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     next: u32,
     /// How many there are from there on.
     left: u32,
-}
-
-impl<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'c, 'a, Q, P> {
-    #[inline]
-    fn new(consumer: &'c mut Consumer<'a, Q, P>, count: u32) -> Self {
-        Self {
-            next: consumer.head,
-            left: count,
-            consumer,
-        }
-    }
+    /// As in [`Frame`].
+    frees: bool,
 }
 
 impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
@@ -632,10 +780,11 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
             self.next = self.next.wrapping_add(1);
             self.left -= 1;
 
-            if let Some(mut piece) = slot.piece.take() {
-                // SAFETY: A piece in a slot is mapped, and the device is done with it.
-                unsafe { piece.unmap(self.consumer.dma, slot.addr, synced) };
-                return Some(piece);
+            // SAFETY: The device is done with it; the rest by the safety requirements.
+            let piece = unsafe { slot.take::<Q::Direction>(self.consumer.dma, synced) };
+
+            if piece.is_some() {
+                return piece;
             }
         }
 
@@ -658,8 +807,10 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Drop for Taken<'_, 'a, Q, P> {
     fn drop(&mut self) {
         self.by_ref().for_each(drop);
 
-        let count = self.next.wrapping_sub(self.consumer.head);
+        if self.frees {
+            let count = self.next.wrapping_sub(self.consumer.head);
 
-        self.consumer.advance(count);
+            self.consumer.advance(count);
+        }
     }
 }

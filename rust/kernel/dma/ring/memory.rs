@@ -4,6 +4,7 @@
 
 use super::{
     super::{
+        barrier::dma_rmb,
         binding::{
             Binding,
             Open, //
@@ -50,6 +51,30 @@ pub(super) struct Slot<P> {
     /// If there is one, it is mapped, at `addr`.
     pub(super) piece: Option<P>,
     pub(super) addr: DmaAddress,
+}
+
+impl<P> Slot<P> {
+    /// Takes the piece, if there is one, and unmaps it.
+    ///
+    /// # Safety
+    ///
+    /// The device, which is that of `dma`, must be done with it. The CPU must see the first
+    /// `synced` bytes.
+    #[inline]
+    pub(super) unsafe fn take<'a, D: Direction>(
+        &mut self,
+        dma: Configured<'a>,
+        synced: usize,
+    ) -> Option<P>
+    where
+        P: Piece<'a, D>,
+    {
+        let mut piece = self.piece.take()?;
+
+        // SAFETY: A piece in a slot is mapped; the rest by the safety requirements.
+        unsafe { piece.unmap(dma, self.addr, synced) };
+        Some(piece)
+    }
 }
 
 /// Where things are: what a half needs again and again.
@@ -133,9 +158,28 @@ impl<T: Descriptor, P> Layout<T, P> {
     ///
     /// The memory must be there.
     #[inline]
-    pub(super) unsafe fn status(&self, counter: u32) -> u32 {
+    unsafe fn status(&self, counter: u32) -> u32 {
         // SAFETY: In the memory of the ring. The device may write it at any time, hence volatile.
         u32::from_le(unsafe { self.status_word(counter).read_volatile() })
+    }
+
+    /// Returns whether the device is done with a descriptor that was posted.
+    ///
+    /// # Safety
+    ///
+    /// The memory must be there.
+    #[inline]
+    pub(super) unsafe fn is_done(&self, counter: u32) -> bool {
+        // SAFETY: By the safety requirements.
+        let status = unsafe { self.status(counter) };
+
+        if !T::is_done(status) {
+            return false;
+        }
+
+        // Ordering 3: done before the rest.
+        dma_rmb();
+        true
     }
 
     /// Gives a descriptor to a device that looks at own bits.
@@ -278,10 +322,8 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Drop for Owned<'a, T, P, 
     /// Not called before the device is done with the memory.
     fn drop(&mut self) {
         for slot in self.slots.iter_mut().map(UnsafeCell::get_mut) {
-            if let Some(piece) = &mut slot.piece {
-                // SAFETY: A piece in a slot is mapped; see above.
-                unsafe { piece.unmap(self.dma, slot.addr, 0) };
-            }
+            // SAFETY: See above.
+            drop(unsafe { slot.take::<D>(self.dma, 0) });
         }
     }
 }
@@ -446,9 +488,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
                 // SAFETY: By the safety requirements.
                 let slot = unsafe { layout.slot(head.wrapping_add(i)) };
 
-                if let Some(mut piece) = slot.piece.take() {
-                    // SAFETY: It was in a slot, so it is mapped; the device is done with it.
-                    unsafe { piece.unmap(self.dma(), slot.addr, 0) };
+                // SAFETY: The device is done with it.
+                if let Some(piece) = unsafe { slot.take::<Q::Direction>(self.dma(), 0) } {
                     give(piece);
                 }
             }

@@ -237,18 +237,18 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         Ok(())
     }
 
-    /// Returns where the device finds what is in a slot, as long as it is there.
+    /// Returns where the device finds what is in a slot.
     ///
     /// # Safety
     ///
-    /// The slot must be ours.
+    /// The slot must be ours, and the piece stay there as long as the result is used.
     #[inline]
     unsafe fn memory_at<'r>(&self, at: u32) -> Option<DmaAddr<'r>> {
         // SAFETY: By the safety requirements.
         let slot: &Slot<P> = unsafe { self.layout.slot(at) };
 
         slot.piece.as_ref().map(|piece| {
-            // SAFETY: A piece in a slot is mapped.
+            // SAFETY: A piece in a slot is mapped; it stays by the safety requirements.
             unsafe { DmaAddr::new(slot.addr, Held::<Q::Direction>::len(piece)) }
         })
     }
@@ -460,10 +460,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
         // SAFETY: The slot is ours.
         let slot = unsafe { self.layout.slot(at) };
 
-        if let Some(mut piece) = slot.piece.take() {
-            // SAFETY: It was in a slot, so it is mapped; the device wasn't told of it.
-            unsafe { piece.unmap(self.dma, slot.addr, 0) };
-        }
+        // SAFETY: The device wasn't told of it.
+        drop(unsafe { slot.take::<ToDevice>(self.dma, 0) });
     }
 }
 
@@ -513,10 +511,11 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
                 }
                 None => {
                     let mut piece = alloc()?;
-                    let len = Held::<FromDevice>::len(&piece);
 
                     // SAFETY: As in `put()`.
                     slot.addr = unsafe { piece.map(self.dma) }?;
+
+                    let len = Held::<FromDevice>::len(&piece);
 
                     // SAFETY: There is nothing to be dropped.
                     unsafe { core::ptr::write(&mut slot.piece, Some(piece)) };
@@ -527,7 +526,7 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
             // If it can't be posted, the piece stays, as if it had been left there.
             let open = self.enter()?;
 
-            // SAFETY: The slot is ours, and is described here; the piece in it is mapped.
+            // SAFETY: The slot is ours, and described here; the piece in it is mapped, and stays.
             unsafe {
                 let memory = Some(DmaAddr::new(slot.addr, len));
                 let status = self.describe(tail, memory, options, true, true);
@@ -719,9 +718,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
             // SAFETY: The slots of a chain are the producer's.
             let slot = unsafe { self.producer.layout.slot(at) };
 
-            if let Some(mut piece) = slot.piece.take() {
-                // SAFETY: It was in a slot, so it is mapped; the device wasn't told of it.
-                unsafe { piece.unmap(self.producer.dma, slot.addr, 0) };
+            // SAFETY: The device wasn't told of it.
+            if let Some(piece) = unsafe { slot.take::<ToDevice>(self.producer.dma, 0) } {
                 give(piece);
             }
             at = at.wrapping_add(1);

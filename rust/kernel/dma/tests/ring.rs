@@ -17,6 +17,7 @@ use crate::{
             Consumer,
             Descriptor,
             Fragment,
+            Frame,
             Part,
             Publish,
             Queue,
@@ -352,6 +353,24 @@ fn bytes(from: &[u8]) -> Result<KVec<u8>> {
     Ok(vec)
 }
 
+/// Whether a frame has these bytes.
+fn holds<Q>(frame: &Frame<'_, '_, Q, RxBuf>, bytes: &[u8]) -> bool
+where
+    Q: Queue<Direction = FromDevice>,
+    Q::Descriptor: ReceiveDescriptor,
+{
+    let mut rest = bytes;
+
+    for piece in frame.pieces() {
+        match rest.strip_prefix(piece) {
+            Some(others) => rest = others,
+            None => return false,
+        }
+    }
+
+    rest.is_empty() && frame.len() == bytes.len()
+}
+
 /// Bytes that tell one frame from others.
 fn pattern(seed: usize, len: usize) -> Result<KVec<u8>> {
     let mut vec = KVec::with_capacity(len.max(BUF), GFP_KERNEL)?;
@@ -580,6 +599,31 @@ mod cases {
             ensure!(rig.tx.consumer.reap_each(drop) == 1);
             rig.wait(5);
             ensure!(rig.tx.consumer.reap_each(drop) == 1);
+
+            // The first piece is, of a frame; meanwhile another is posted.
+            let mut chain = rig.tx.producer.new_chain();
+
+            rig.out.then(Fate::after(0))?;
+            rig.out.then(Fate::after(9))?;
+            chain.push(pattern(3, 10)?, ())?;
+            chain.push(pattern(4, 10)?, ())?;
+            chain.commit()?;
+            rig.tx.producer.kick()?;
+            rig.wait(5);
+            ensure!(rig.tx.consumer.reap_each(drop) == 0);
+            rig.wait(5);
+
+            let Ring { producer, consumer } = &mut rig.tx;
+            let mut posted = 0;
+            let frames = consumer.reap_each(|piece| {
+                posted += usize::from(producer.post(piece, ()).is_ok());
+            });
+
+            ensure!(frames == 1 && posted == 2);
+            rig.tx.producer.kick()?;
+            rig.wait(20);
+            ensure!(rig.reap()? == Some(pattern(3, 10)?));
+            ensure!(rig.reap()? == Some(pattern(4, 10)?));
             Ok(())
         });
 
@@ -691,6 +735,77 @@ mod cases {
         Ok(())
     }
 
+    /// What has arrived is given together, up to the budget, in whatever number of buffers; what
+    /// isn't taken out stays mapped.
+    #[test]
+    fn receives_each() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            // Of frames that are half there, the first half.
+            rig.into.receive(&pattern(0, 6 * BUF)?)?;
+            rig.into.receive(&pattern(1, 3 * BUF)?)?;
+            rig.wait(20);
+            ensure!(rig.rx.consumer.receive_each(9, |_| {}) == 1);
+            ensure!(rig.rx.consumer.receive_each(9, |_| {}) == 0);
+            rig.fill()?;
+            rig.wait(20);
+            let mut len = 0;
+            ensure!(rig.rx.consumer.receive_each(9, |frame| len = frame.len()) == 1);
+            ensure!(len == 3 * BUF);
+            rig.fill()?;
+
+            for turn in 0..20_usize {
+                let lens = [10, 20, 2 * BUF, 30, 40];
+
+                for (i, len) in lens.into_iter().enumerate() {
+                    rig.into.receive(&pattern(turn + i, len + turn)?)?;
+                }
+                rig.wait(20);
+
+                let mut at = 0;
+                let mut right = true;
+                let mut look = |holds: &dyn Fn(&[u8]) -> bool| {
+                    right &= pattern(turn + at, lens[at] + turn).is_ok_and(|bytes| holds(&bytes));
+                    at += 1;
+                };
+
+                let Ring { producer, consumer } = &mut rig.rx;
+                let mut free = 0;
+
+                ensure!(consumer.receive_each(0, |_| {}) == 0);
+                ensure!(consumer.receive_each(1, |frame| look(&|bytes| holds(&frame, bytes))) == 1);
+                ensure!(producer.refresh() == 1);
+
+                let count = consumer.receive_each(3, |frame| {
+                    look(&|bytes| holds(&frame, bytes));
+                    free += producer.refresh();
+
+                    match turn % 3 {
+                        0 => frame.recycle(),
+                        1 => forget(frame),
+                        _ => frame.take().for_each(drop),
+                    }
+                });
+
+                // The slot of the short one came back before the long one, and its before the next.
+                ensure!(count == 3 && free == 1 + 2 + if turn == 0 { 4 } else { 5 });
+
+                let count =
+                    consumer.receive_each(u32::MAX, |frame| look(&|bytes| holds(&frame, bytes)));
+
+                ensure!(count == 1 && right && at == lens.len());
+                ensure!(consumer.receive_each(u32::MAX, |_| {}) == 0);
+
+                rig.fill()?;
+                ensure!(rig.rx.consumer.posted() == LEN - 1);
+                ensure!(rig.rx.consumer.malformed() == 0);
+            }
+
+            Ok(())
+        });
+
+        Ok(())
+    }
+
     /// A frame has 64 buffers at most.
     #[test]
     fn too_many_pieces() -> Result {
@@ -780,6 +895,16 @@ mod cases {
             forget(taken);
             ensure!(rig.reap()? == Some(KVec::new()));
             ensure!(rig.reap()?.is_none());
+            ensure!(rig.tx.producer.refresh() == LEN - 1);
+
+            rig.post(&pattern(6, 60)?)?;
+            rig.tx.producer.kick()?;
+            rig.wait(20);
+            let mut taken = rig.tx.consumer.reap().ok_or(EIO)?;
+            ensure!(taken.next() == Some(pattern(6, 60)?));
+            forget(taken);
+            let mut twice = 0;
+            ensure!(rig.tx.consumer.reap_each(|_| twice += 1) == 1 && twice == 0);
             ensure!(rig.tx.producer.refresh() == LEN - 1);
             Ok(())
         });
@@ -1324,6 +1449,24 @@ mod cases {
                 ensure!(frame.bytes() == Some(&pattern(1, 50)?[..]));
                 Ok(())
             })?;
+
+            // Now the first is the part of a frame, and said to be its end when the next comes.
+            with_rig::<ByTail>(Script::new(model), LEN, |rig| {
+                rig.use_up()?;
+                rig.into.then(Fate::after(0).ends(false))?;
+                rig.into
+                    .then(Fate::after(0).reports(BUF).reports_at(LEN as usize - 1))?;
+                rig.fill()?;
+                rig.into.receive(&pattern(1, 50)?)?;
+                rig.wait(2);
+                ensure!(rig.rx.consumer.receive_each(9, |_| {}) == 0);
+
+                rig.into.receive(&pattern(2, 60)?)?;
+                rig.wait(2);
+                ensure!(rig.rx.consumer.receive_each(9, |_| {}) == 0);
+                ensure!(rig.rx.producer.refresh() == 0);
+                Ok(())
+            })?;
         }
 
         Ok(())
@@ -1459,6 +1602,10 @@ impl Expected {
         (self.count + usize::from(self.context)) as u32
     }
 
+    fn len(&self) -> usize {
+        self.pieces[..self.count].iter().sum()
+    }
+
     fn piece(&self, i: usize) -> Result<KVec<u8>> {
         pattern(self.seed + i, self.pieces[i])
     }
@@ -1578,9 +1725,11 @@ impl<K: Kind> Walk<'_, '_, '_, K> {
                 self.rig.wait(self.random.below(4) as u32);
                 self.look_at_wire()
             }
-            58..70 => self.reap(),
+            58..66 => self.reap(),
+            66..70 => self.reap_each(),
             70..80 => self.arrive(),
-            80..90 => self.receive(),
+            80..87 => self.receive(),
+            87..90 => self.receive_each(),
             90..99 => self.rig.fill(),
             _ => match self.random.below(4) {
                 0 => self.restart(true),
@@ -1695,6 +1844,31 @@ impl<K: Kind> Walk<'_, '_, '_, K> {
         Ok(())
     }
 
+    fn reap_each(&mut self) -> Result {
+        let mut all = KVec::new();
+        let mut kept: Result = Ok(());
+        let frames = self.rig.tx.consumer.reap_each(|piece| {
+            kept = kept.and_then(|()| Ok(all.extend_from_slice(&piece, GFP_KERNEL)?));
+        });
+
+        kept?;
+        self.look_at_wire()?;
+
+        let mut rest = &all[..];
+
+        for _ in 0..frames {
+            let frame = self.posted.pop().ok_or(EIO)?;
+            let (bytes, others) = rest.split_at_checked(frame.len()).ok_or(EIO)?;
+
+            ensure!(frame.is(bytes)?);
+            rest = others;
+        }
+
+        ensure!(rest.is_empty());
+        ensure!(self.posted.left().len() >= self.sent.left().len());
+        Ok(())
+    }
+
     fn arrive(&mut self) -> Result {
         if self.arrived.left().len() >= 12 {
             return Ok(());
@@ -1742,6 +1916,40 @@ impl<K: Kind> Walk<'_, '_, '_, K> {
         Ok(())
     }
 
+    fn receive_each(&mut self) -> Result {
+        let Self {
+            rig,
+            random,
+            arrived,
+            ..
+        } = self;
+        // CAST: A few.
+        let budget = random.below(6) as u32;
+        let mut right: Result = Ok(());
+
+        let count = rig.rx.consumer.receive_each(budget, |frame| {
+            right = right.and_then(|()| {
+                let mut all = KVec::new();
+
+                if random.below(4) == 0 {
+                    for (buf, len) in frame.take() {
+                        all.extend_from_slice(&buf[..len], GFP_KERNEL)?;
+                    }
+                } else {
+                    for piece in frame.pieces() {
+                        all.extend_from_slice(piece, GFP_KERNEL)?;
+                    }
+                }
+
+                ensure!(arrived.pop().ok_or(EIO)?.is(&all)?);
+                Ok(())
+            });
+        });
+
+        ensure!(count <= budget);
+        right
+    }
+
     /// Stops the devices and starts them again, with other rings if `resize` says so.
     fn restart(&mut self, resize: bool) -> Result {
         ensure!(self.rig.enclosure.stop() == Outcome::Stopped);
@@ -1779,6 +1987,18 @@ impl<K: Kind> Walk<'_, '_, '_, K> {
     }
 }
 
+/// Whether a frame is no longer than its buffers. What the device said may have changed since.
+fn is_possible<Q>(frame: &Frame<'_, '_, Q, RxBuf>) -> bool
+where
+    Q: Queue<Direction = FromDevice>,
+    Q::Descriptor: ReceiveDescriptor,
+{
+    let len: usize = frame.pieces().map(<[u8]>::len).sum();
+
+    // CAST: Widening.
+    len <= frame.len() && len <= frame.count() as usize * BUF
+}
+
 /// Whatever the device says, no buffer is lost and the rings go on.
 fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
     let script = Script::new(model).fate(Fate::within(4).lies(2)).seed(seed);
@@ -1787,6 +2007,7 @@ fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
         let mut random = Random(seed | 1);
         let (mut sent, mut received, mut restarts) = (0, 0, 0);
         let mut idle = 0;
+        let mut possible = true;
 
         while sent + received < LIES {
             while rig.tx.producer.refresh() > 0 {
@@ -1805,15 +2026,19 @@ fn bear_lies<K: Kind>(model: Model, seed: u64) -> Result {
             while rig.reap()?.is_some() {
                 sent += 1;
             }
+            // CAST: Widening.
+            received += rig
+                .rx
+                .consumer
+                .receive_each(random.below(4) as u32, |frame| {
+                    possible &= is_possible(&frame);
+                }) as usize;
             while let Some(frame) = rig.rx.consumer.receive() {
-                // What it said may have changed since.
-                let len: usize = frame.pieces().map(<[u8]>::len).sum();
-
-                // CAST: Widening.
-                ensure!(len <= frame.len() && len <= frame.count() as usize * BUF);
+                possible &= is_possible(&frame);
                 drop(frame);
                 received += 1;
             }
+            ensure!(possible);
             rig.fill()?;
 
             ensure!(rig.tx.consumer.posted() + rig.tx.producer.refresh() < rig.tx.producer.len());
