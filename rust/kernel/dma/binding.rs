@@ -497,6 +497,10 @@ struct Root {
     _total: Pin<KBox<debugfs::File<()>>>,
 }
 
+fn show_total(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    quarantine::show(f)
+}
+
 fn debugfs_dir() -> debugfs::Dir {
     static ROOT: SetOnce<Root> = SetOnce::new();
     static BUSY: Atomic<i32> = Atomic::new(0);
@@ -517,12 +521,7 @@ fn debugfs_dir() -> debugfs::Dir {
 
     let dir = debugfs::Dir::new(c"dma_enclosure");
     let total = KBox::pin_init(
-        dir.read_callback_file(c"total", Ok::<_, Error>(()), &|(): &(),
-                                                               f: &mut fmt::Formatter<
-            '_,
-        >| {
-            quarantine::show(f)
-        }),
+        dir.read_callback_file(c"total", Ok::<_, Error>(()), &show_total),
         GFP_KERNEL,
     );
 
