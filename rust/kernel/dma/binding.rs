@@ -170,6 +170,8 @@ pub(super) struct Binding {
 }
 
 /// That work may be started, for as long as this lives. Nobody may sleep meanwhile.
+// Not by `rcu_read_lock_sched()`, which costs less with preemptible RCU: what is done meanwhile, to
+// ring a doorbell for instance, may take locks, and with PREEMPT_RT those sleep.
 pub(super) struct Open(rcu::Guard);
 
 impl Binding {
