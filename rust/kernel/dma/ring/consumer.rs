@@ -357,10 +357,13 @@ where
     /// Gives up to `budget` frames to `give`, as far as the device is done with them; returns how
     /// many.
     ///
-    /// Cheaper than [`receive`](Self::receive) where frames are many: the slots go back to the
-    /// producer together. So `give` must not wait for room in the ring. A frame that it drops, or
-    /// forgets, leaves its buffers in their slots. Context: as `give`, and as unmapping what it
-    /// takes.
+    /// Cheaper than [`receive`](Self::receive) where frames are many: slots go back to the producer
+    /// together, at the latest when this returns. So `give` must not wait for room in the ring. A
+    /// frame that it drops, or forgets, leaves its buffers in their slots.
+    ///
+    /// Frames that are thrown away ([`malformed`](Self::malformed)) don't count. When a ringful
+    /// was, this returns, whether there is more or not; else if it returns less than `budget`,
+    /// there was nothing more. Context: as `give`, and as unmapping what it takes.
     ///
     /// # Examples
     ///
@@ -388,10 +391,17 @@ where
 
             left -= count;
 
-            if ended || left == 0 || !self.receive_long(&mut give) {
-                break;
+            if ended {
+                // Meanwhile there may be more.
+                if count == 0 {
+                    break;
+                }
+            } else if left > 0 {
+                if !self.receive_long(&mut give) {
+                    break;
+                }
+                left -= 1;
             }
-            left -= 1;
         }
 
         budget - left
@@ -435,7 +445,7 @@ where
                 break;
             };
 
-            // INVARIANT: The device is done with the slot.
+            // INVARIANT: The device is done with the slot, which `take_over()` has looked at.
             give(Frame {
                 at,
                 count: 1,
@@ -579,8 +589,10 @@ where
 ///
 /// # Invariants
 ///
-/// The `count` slots from `at` on are those of the frame, and the device is done with them. They
-/// are the first ones of the consumer, unless `frees` is false.
+/// The `count` slots from `at` on are those of the frame, each has a piece, and the device is done
+/// with them. They are the first ones of the consumer, unless `frees` is false. If there is one,
+/// the CPU sees the first `len` bytes of its piece; else of each piece as many as `lens` of the
+/// consumer says, which come to `len`.
 ///
 /// # Examples
 ///
@@ -727,7 +739,8 @@ where
                 taken.consumer.lens.get(i).map_or(0, |len| *len as usize)
             });
 
-            // SAFETY: The CPU sees that much of it.
+            // SAFETY: By the type invariants each slot of a frame has a piece, so that the next
+            // piece is that of the next slot, and the CPU sees that much of it.
             Some((unsafe { taken.advance(len) }?, len))
         })
     }
@@ -770,7 +783,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
     ///
     /// # Safety
     ///
-    /// The CPU must see the first `synced` bytes of it already.
+    /// The CPU must see the first `synced` bytes of it already, which has no fewer.
     #[inline]
     unsafe fn advance(&mut self, synced: usize) -> Option<P> {
         while self.left > 0 {

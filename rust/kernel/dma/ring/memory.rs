@@ -59,7 +59,7 @@ impl<P> Slot<P> {
     /// # Safety
     ///
     /// The device, which is that of `dma`, must be done with it. The CPU must see the first
-    /// `synced` bytes.
+    /// `synced` bytes, and the piece have no fewer.
     #[inline]
     pub(super) unsafe fn take<'a, D: Direction>(
         &mut self,
@@ -124,7 +124,8 @@ impl<T: Descriptor, P> Layout<T, P> {
 
     /// # Safety
     ///
-    /// The caller must be who may use that slot, and the memory must be there.
+    /// The caller must be who may use that slot, and use it by this reference only; and the memory
+    /// must be there, as long as it does.
     #[inline]
     pub(super) unsafe fn slot<'s>(&self, counter: u32) -> &'s mut Slot<P> {
         // CAST: Widening.
