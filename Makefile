@@ -4,6 +4,7 @@
 ARCH    ?= x86_64
 SUITE   ?=
 VARIANT ?=
+SLOW    ?=
 MUTANT  ?=
 KSRC    ?=
 
@@ -21,8 +22,9 @@ help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo 'Variables:'
 	@echo '  ARCH=           x86_64 (default) or arm64'
-	@echo '  VARIANT=        one variant of the matrix; a wrong name lists them'
+	@echo '  VARIANT=        globs of variants of the matrix; a wrong name lists them'
 	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, "controls" or "guest"'
+	@echo '  SLOW=1          the slow tests instead of the others, for test'
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  KSRC=           your own Linux 7.3 tree; it is copied, never changed'
 
@@ -32,7 +34,7 @@ run: ## boot the demonstration: bytes to a device and back, by DMA
 
 .PHONY: test
 test: ## boot every variant of the matrix, run KUnit and the controls, judge the logs
-	@$(RUN) --suite='$(SUITE)' test
+	@$(RUN) --suite='$(SUITE)' $(if $(SLOW),--slow) test
 
 .PHONY: selftest
 selftest: ## test the judgement of the runner itself, without a guest

@@ -298,6 +298,7 @@ mod cases {
 
     /// Frames of all lengths, one after the other, and long ones in several buffers.
     #[test]
+    #[slow]
     fn every_length() -> Result {
         let source = Source::new()?;
 
@@ -494,6 +495,7 @@ mod cases {
 
     /// Ten turns of both rings, with batches of several sizes.
     #[test]
+    #[slow]
     fn wrap_around() -> Result {
         let source = Source::new()?;
 
@@ -728,6 +730,7 @@ mod cases {
 
     /// Rings that grow and shrink while there is something in them.
     #[test]
+    #[slow]
     fn resize() -> Result {
         let source = Source::new()?;
         with_loopback(SETTINGS, |nic| {
@@ -774,6 +777,7 @@ mod cases {
 
     /// The extremes are good for traffic, too.
     #[test]
+    #[slow]
     fn long_and_short_rings() -> Result {
         let source = Source::new()?;
         let settings = Settings {
@@ -867,6 +871,7 @@ mod cases {
     /// One thread resets the device, another one uses it: what arrives is right, and each buffer
     /// comes back once.
     #[test]
+    #[slow]
     fn reset_under_traffic() -> Result {
         share_loopback(SETTINGS, |nic| {
             let theirs = nic.clone();
@@ -934,6 +939,7 @@ mod cases {
 
     /// Unbound with frames in all places: all is freed.
     #[test]
+    #[slow]
     fn unbound_in_each_phase() -> Result {
         if is_absent() {
             return Ok(());
@@ -1041,6 +1047,7 @@ mod cases {
 
     /// What debugfs offers for measuring.
     #[test]
+    #[slow]
     fn traffic_report() -> Result {
         with_nic(SETTINGS, |nic| {
             for (frames, len) in [(200, 60), (200, 1514), (40, 9000), (20, MAX_FRAME)] {

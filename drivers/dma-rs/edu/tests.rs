@@ -164,6 +164,7 @@ mod cases {
 
     /// Longer than the device can take at once.
     #[test]
+    #[slow]
     fn copy_in_pieces() -> Result {
         if is_absent() {
             return Ok(());
@@ -486,6 +487,7 @@ mod cases {
 
     /// What probing needs is taken: it fails, or makes do, and leaves nothing behind.
     #[test]
+    #[slow]
     fn taken_resources() -> Result {
         if is_absent() {
             return Ok(());
@@ -663,6 +665,7 @@ mod cases {
     /// At the end, that bus mastering is off isn't enough: the next driver may switch it on. So
     /// what a device may touch that doesn't say that it forgot is leaked.
     #[test]
+    #[slow]
     fn unbound_without_registers() -> Result {
         if is_absent() {
             return Ok(());
@@ -705,6 +708,7 @@ mod cases {
     /// Unbound in each phase of a transfer, with the buffer in the slot or beside it: all is freed,
     /// after the device has stopped.
     #[test]
+    #[slow]
     fn unbound_in_each_phase() -> Result {
         if is_absent() {
             return Ok(());
@@ -786,6 +790,7 @@ mod cases {
 
     /// One thread resets the device, another one uses it: what arrives is right.
     #[test]
+    #[slow]
     fn reset_under_load() -> Result {
         if is_absent() {
             return Ok(());
@@ -833,6 +838,7 @@ mod cases {
     /// A probe that fails after each of its steps: nothing is left behind, also when the device is
     /// at work already.
     #[test]
+    #[slow]
     fn failed_probe() -> Result {
         if is_absent() {
             return Ok(());

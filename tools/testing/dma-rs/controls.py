@@ -5,7 +5,6 @@ The guest misbehaves on purpose, one control after the other (drivers/dma-rs/con
 and its log says where each begins and ends. A control passes if an oracle spoke in between: a line
 that is an offence, and that says what went wrong."""
 
-import fnmatch
 import re
 
 import oracle
@@ -47,14 +46,6 @@ SAYS = {name: re.compile(pattern) for name, pattern in {
     "free-queued": r"ODEBUG: free active .* work_struct",
     "stall-rcu": r"detected expedited stalls",
 }.items()}
-
-
-def chosen(variant, glob):
-    """A variant's controls that the user's glob (suite or suite.test) lets run."""
-    suite, _, test = glob.partition(".")
-    if not fnmatch.fnmatch(SUITE, suite or "*"):
-        return ()
-    return tuple(name for name in variant.controls if fnmatch.fnmatch(name, test or "*"))
 
 
 def split(lines):

@@ -29,6 +29,7 @@ import run
 import tree
 import variants
 from common import CACHE, OUT, REPO, Fail, Progress, checksum, lock, main, say, write
+from selection import Selection
 
 LIST = pathlib.Path(__file__).with_name("mutants.toml")
 RESULTS = OUT / "mutants.json"
@@ -195,7 +196,7 @@ class Bench:
         guest = qemu.Guest(self.opened.arch, f"mutant-{name}", variants.VARIANTS[self.opened.arch][variant],
                            build.copy_image(self.opened), self.initramfs, silence=SILENCE, total=TOTAL)
         kunit = self.tree / "tools/testing/kunit/kunit.py"
-        return self.pool.submit(lambda: killers(run.judged_boot(guest, kunit, suites)[0]))
+        return self.pool.submit(lambda: killers(run.judged_boot(guest, kunit, Selection(suites))[0]))
 
     def baseline(self, mutants):
         """Without a fault nothing may complain, wherever the mutants are tried."""

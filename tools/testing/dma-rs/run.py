@@ -26,9 +26,9 @@ import qemu
 import results
 import variants
 from common import REPO, Fail, clean_env, lock, main, say
+from selection import GUEST_SUITE, Selection
 
 DEMO = "dma-rs| "
-GUEST_SUITE = "guest"
 GUEST_TEST = re.compile(r"dma-rs: guest test (\w+) (passed|failed):? ?(.*)")
 
 
@@ -51,25 +51,17 @@ def chosen(options):
     if options.arch not in variants.VARIANTS:
         raise Fail(f"unknown ARCH {options.arch!r}; known: {', '.join(variants.VARIANTS)}")
     known = variants.VARIANTS[options.arch]
-    if options.variant and options.variant not in known:
+    globs = options.variant.split() or ["*"]
+    unknown = [glob for glob in globs if not fnmatch.filter(known, glob)]
+    if unknown:
         rows = "\n".join(f"    {name:<14} {variant.purpose}" for name, variant in known.items())
-        raise Fail(f"unknown VARIANT {options.variant!r} for {options.arch}; known:\n{rows}")
-    return [options.variant] if options.variant else list(known)
+        raise Fail(f"unknown VARIANT {unknown[0]!r} for {options.arch}; known:\n{rows}")
+    return [name for name in known if any(fnmatch.fnmatch(name, glob) for glob in globs)]
 
 
-def names_only(suite_glob, suite):
-    """Whether the user's glob names a suite that isn't one of KUnit's, and nothing else."""
-    return suite_glob.split(".")[0] == suite
-
-
-def has_tests(options, name):
-    """Whether a variant may have what the user's glob names."""
-    variant = variants.VARIANTS[options.arch][name]
-    if variant.controls:
-        return bool(controls.chosen(variant, options.suite))
-    if names_only(options.suite, GUEST_SUITE):
-        return bool(wanted_guest_tests(variant, options.suite))
-    return not names_only(options.suite, controls.SUITE)
+def one(options):
+    """The one variant to show something on."""
+    return chosen(options)[0] if options.variant else "plain"
 
 
 def parse(kunit, guest, lines):
@@ -95,15 +87,6 @@ def check(name, guest, complaints):
     return results.Case(guest.name, "runner", f"{name}:{guest.name}", status, "\n".join(complaints))
 
 
-def missing_suites(guest, cases, suite_glob):
-    """The required suites that did not run, of those that the user's glob lets run."""
-    seen = {case.suite for case in cases}
-    required = (*variants.COMMON_SUITES, *guest.variant.suites)
-    pattern = suite_glob.split(".")[0] or "*"
-    return [f"suite {suite} did not run" for suite in required
-            if fnmatch.fnmatch(suite, pattern) and not fnmatch.filter(seen, suite)]
-
-
 def guest_cases(guest, wanted, lines):
     """The verdicts of the tests that ran in the guest's user space."""
     found = {match[1]: match for match in map(GUEST_TEST.search, lines) if match}
@@ -115,72 +98,60 @@ def guest_cases(guest, wanted, lines):
     return cases
 
 
-def wanted_guest_tests(variant, suite_glob):
-    """A variant's guest tests that the user's glob lets run, by the names of their scripts."""
-    suite, _, test = suite_glob.partition(".")
-    if not fnmatch.fnmatch(GUEST_SUITE, suite or "*"):
-        return ()
-    return tuple(name for name in variant.guest_tests if fnmatch.fnmatch(name, test or "*"))
-
-
-def kunit_cases(guest, kunit, suite_glob, lines):
+def kunit_cases(guest, kunit, selection, lines):
     """The verdicts of KUnit's tests, and on whether all ran; and kunit.py's words about failures."""
     cases, words = parse(kunit, guest, lines)
     if not cases:
-        return [check("kunit", guest, [f"no suite ran{f' for SUITE={suite_glob}' if suite_glob else ''}"])], words
-    return [*cases, check("suites", guest, missing_suites(guest, cases, suite_glob))], words
+        named = f" for SUITE={selection.glob}" if selection.glob else ""
+        return [check("kunit", guest, [f"no suite ran{named}"])], words
+    missing = selection.missing(guest.variant, {case.suite for case in cases})
+    return [*cases, check("suites", guest, [f"suite {suite} did not run" for suite in missing])], words
 
 
-def boot_tests(guest, kunit, suite_glob):
+def boot_tests(guest, kunit, selection):
     """Boots one variant with its tests. Returns their cases, why the guest was ended if it was, and
     kunit.py's words about failures."""
-    wanted = wanted_guest_tests(guest.variant, suite_glob)
+    wanted = selection.guest_tests(guest.variant)
     guest = dataclasses.replace(guest, slots=variants.slots(wanted))
     with tempfile.TemporaryDirectory(prefix="dma-rs-") as sockets:
         if set(wanted) & set(variants.CABLE_TESTS):
             guest = dataclasses.replace(guest, cable=sockets)
-        return boot_with_tests(guest, kunit, suite_glob, wanted)
+        return boot_with_tests(guest, kunit, selection, wanted)
 
 
-def boot_with_tests(guest, kunit, suite_glob, wanted):
+def boot_with_tests(guest, kunit, selection, wanted):
     """Boots a guest that has what the wanted guest tests need. Returns what boot_tests does."""
-    mode = " ".join(("test", *wanted))
-    if names_only(suite_glob, GUEST_SUITE):
-        cases, words = [], ""
-        ended = guest.boot(mode, f"{variants.TEST_KERNEL} kunit.enable=0")
-        lines = console.read(guest.log)
-    else:
-        kunit_filter = f"kunit.filter_glob={suite_glob}" if suite_glob else ""
-        ended = guest.boot(mode, f"{variants.TEST_KERNEL} {kunit_filter}")
-        lines = console.read(guest.log)
-        cases, words = kunit_cases(guest, kunit, suite_glob, lines)
+    ended = guest.boot(" ".join(("test", *wanted)),
+                       f"{variants.TEST_KERNEL} {selection.kernel_arguments(guest.variant)}")
+    lines = console.read(guest.log)
+    cases, words = kunit_cases(guest, kunit, selection, lines) if selection.kunit else ([], "")
     cases += guest_cases(guest, wanted, lines)
     cases.append(check("log", guest, oracle.judge(lines)))
     return cases, ended, words
 
 
-def boot_controls(guest, suite_glob):
+def boot_controls(guest, selection):
     """Boots one variant in which the oracles must speak. Returns what boot_tests does."""
-    wanted = controls.chosen(guest.variant, suite_glob)
+    wanted = selection.controls(guest.variant)
     ended = guest.boot(f"controls {','.join(wanted)}", "kunit.enable=0")
     cases, complaints = controls.judge(guest.name, wanted, console.read(guest.log))
     return [*cases, check("log", guest, complaints)], ended, ""
 
 
-def judged_boot(guest, kunit, suite_glob):
+def judged_boot(guest, kunit, selection):
     """Boots one variant and judges everything about it. Returns the cases and kunit.py's words."""
     if guest.variant.controls:
-        cases, ended, words = boot_controls(guest, suite_glob)
+        cases, ended, words = boot_controls(guest, selection)
     else:
-        cases, ended, words = boot_tests(guest, kunit, suite_glob)
+        cases, ended, words = boot_tests(guest, kunit, selection)
     cases.append(check("boot", guest, [f"{ended}; the last lines:\n{qemu.last_lines(guest)}"] if ended else []))
     return cases, words
 
 
-def test_boot(guest, kunit, suite_glob):
+def test_boot(guest, kunit, selection):
     """Boots one variant and says how it went."""
     start = time.monotonic()
-    cases, words = judged_boot(guest, kunit, suite_glob)
+    cases, words = judged_boot(guest, kunit, selection)
     say(f"  {guest.name:<14} {results.summary(cases)}  [{time.monotonic() - start:.0f} s]")
     if any(case.status == results.FAILED and case.suite != "runner" for case in cases):
         say(words.strip())
@@ -201,13 +172,15 @@ def explain(cases, arch):
 
 def test(options):
     """The matrix: every variant boots, two at a time."""
-    names = [name for name in chosen(options) if has_tests(options, name)]
+    selection = Selection(options.suite, options.slow)
+    known = variants.VARIANTS[options.arch]
+    names = [name for name in chosen(options) if selection.has_tests(known[name])]
     if not names:
-        raise Fail(f"VARIANT={options.variant} has nothing of SUITE={options.suite}")
+        raise Fail("no variant has such tests: see SUITE=, SLOW= and VARIANT= in the README")
     boots, kunit = guests(options, names)
     say(f"booting {len(boots)} {options.arch} variant{'s' * (len(boots) > 1)} under {boots[0].accel}")
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count())) as pool:
-        jobs = [pool.submit(test_boot, guest, kunit, options.suite) for guest in boots]
+        jobs = [pool.submit(test_boot, guest, kunit, selection) for guest in boots]
         try:
             cases = sum((job.result() for job in jobs), [])
         except BaseException:
@@ -224,7 +197,7 @@ def test(options):
 
 def demo(options):
     """The demonstration: shows what the guest's demo.sh says, and nothing else."""
-    boots, _ = guests(options, [options.variant or "plain"])
+    boots, _ = guests(options, [one(options)])
     # KVM can't count.
     guest = dataclasses.replace(boots[0], name=f"{boots[0].name}-demo", counted=True, accel="tcg")
     verdicts = []
@@ -248,7 +221,7 @@ def demo(options):
 
 def shell(options):
     """An interactive shell in the guest; QEMU takes over this terminal."""
-    boots, _ = guests(options, [options.variant or "plain"])
+    boots, _ = guests(options, [one(options)])
     guest = boots[0]
     command = guest.command("shell", "kunit.enable=0 loglevel=4", "mon:stdio")
     say("leave the guest with: poweroff -f, or press Ctrl-A, then X")
@@ -259,8 +232,9 @@ def cli():
     """Command line."""
     parser = build.arguments(__doc__)
     parser.add_argument("mode", choices=("test", "run", "shell"))
-    parser.add_argument("--variant", default="", help="one variant of the matrix; all if not given")
-    parser.add_argument("--suite", default="", help="glob of the KUnit suites (suite or suite.test) to run")
+    parser.add_argument("--variant", default="", help="globs of variants of the matrix; all if not given")
+    parser.add_argument("--suite", default="", help="glob of the suites (suite or suite.test) to run")
+    parser.add_argument("--slow", action="store_true", help="run the slow tests instead of the others")
     options = parser.parse_args()
     chosen(options)
     return {"test": test, "run": demo, "shell": shell}[options.mode](options)

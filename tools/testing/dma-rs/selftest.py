@@ -21,6 +21,8 @@ import qemu
 import results
 import run
 import variants
+from common import Fail
+from selection import Selection
 
 COUNT = "[    9.000000] dma-rs: dma-api errors {}"
 ERROR = ("[    1.000000] DMA-API: dma_rs_edu 0000:00:01.0: device driver frees DMA memory with "
@@ -170,23 +172,74 @@ class Controls(unittest.TestCase):
                 used = [name for variant in known.values() for name in variant.controls]
                 self.assertEqual(sorted(used), sorted(controls.SAYS))
 
-    def test_chosen(self):
-        """SUITE= narrows the controls too."""
+
+class Choice(unittest.TestCase):
+    """Which tests run, and where."""
+
+    def test_controls(self):
+        """SUITE= narrows the controls too; none is slow."""
         variant = variants.Variant("", controls=("unmap-size", "warn"))
-        for glob, names in (("", ("unmap-size", "warn")), ("controls", ("unmap-size", "warn")),
-                            ("contr*.unmap*", ("unmap-size",)), ("rust_dma*", ())):
-            with self.subTest(glob):
-                self.assertEqual(controls.chosen(variant, glob), names)
+        for selection, names in (
+                (Selection(), ("unmap-size", "warn")), (Selection("controls"), ("unmap-size", "warn")),
+                (Selection("contr*.unmap*"), ("unmap-size",)), (Selection("rust_dma*"), ()),
+                (Selection(slow=True), ())):
+            with self.subTest(selection):
+                self.assertEqual(selection.controls(variant), names)
+
+    def test_guest_tests(self):
+        """They are slow; SUITE= names them all the same."""
+        variant = variants.Variant("", guest_tests=("sweep", "unplug"))
+        for selection, names in (
+                (Selection(), ()), (Selection(slow=True), ("sweep", "unplug")),
+                (Selection("guest"), ("sweep", "unplug")), (Selection("guest.un*"), ("unplug",)),
+                (Selection("rust_dma*"), ()), (Selection("rust_dma*", slow=True), ())):
+            with self.subTest(selection):
+                self.assertEqual(selection.guest_tests(variant), names)
 
     def test_has_tests(self):
-        """SUITE= leaves out the guests that have nothing of it."""
-        for glob, names in (("", ["plain", "controls"]), ("controls", ["controls"]),
-                            ("guest.suspend", ["plain"]), ("guest.sweep", []),
-                            ("rust_dma*", ["plain"]), ("*", ["plain", "controls"])):
-            with self.subTest(glob):
-                options = argparse.Namespace(arch="x86_64", suite=glob)
+        """Guests that have nothing of it are left out."""
+        for selection, names in (
+                (Selection(), ["plain", "controls"]), (Selection("controls"), ["controls"]),
+                (Selection("guest.suspend"), ["plain"]), (Selection("guest.sweep"), []),
+                (Selection("rust_dma*"), ["plain"]), (Selection("*"), ["plain", "controls"]),
+                (Selection(slow=True), ["plain"])):
+            with self.subTest(selection):
+                known = variants.VARIANTS["x86_64"]
                 self.assertEqual([name for name in ("plain", "controls")
-                                  if run.has_tests(options, name)], names)
+                                  if selection.has_tests(known[name])], names)
+
+    def test_kernel_arguments(self):
+        """KUnit leaves out what is slow, what isn't, or neither."""
+        variant = variants.Variant("", suites="dma_rs_*")
+        for selection, words in (
+                (Selection(), "kunit.filter_glob=dma_rs_* kunit.filter=speed>slow"),
+                (Selection(slow=True), "kunit.filter_glob=dma_rs_* kunit.filter=speed<=slow"),
+                (Selection("rust_kvec"), "kunit.filter_glob=rust_kvec"),
+                (Selection("guest"), "kunit.enable=0")):
+            with self.subTest(selection):
+                self.assertEqual(selection.kernel_arguments(variant), words)
+
+    def test_missing(self):
+        """A suite that did not run, unless it was left out."""
+        every, devices = variants.Variant(""), variants.Variant("", suites="dma_rs_*")
+        seen = set(variants.COMMON_SUITES) - {"rust_kvec", "dma_rs_edu"}
+        for selection, variant, names in (
+                (Selection(), every, ["dma_rs_edu", "rust_kvec"]),
+                (Selection(), devices, ["dma_rs_edu"]),
+                (Selection("rust_*"), every, ["rust_kvec"]),
+                (Selection("rust_*"), devices, ["rust_kvec"]),
+                (Selection(slow=True), every, ["dma_rs_edu"])):
+            with self.subTest(selection):
+                self.assertEqual(selection.missing(variant, seen), names)
+
+    def test_variants(self):
+        """VARIANT= is a list of globs."""
+        for globs, names in (("swiotlb", ["swiotlb"]), ("iommu-*  plain", ["plain", "iommu-strict", "iommu-lazy"])):
+            with self.subTest(globs):
+                options = argparse.Namespace(arch="x86_64", variant=globs)
+                self.assertEqual(run.chosen(options), names)
+        with self.assertRaisesRegex(Fail, "unknown VARIANT 'nothing'"):
+            run.chosen(argparse.Namespace(arch="x86_64", variant="plain nothing"))
 
 
 class Guest(unittest.TestCase):
@@ -216,28 +269,13 @@ class Guest(unittest.TestCase):
 class Verdict(unittest.TestCase):
     """What becomes of the cases."""
 
-    GUEST = qemu.Guest("x86_64", "plain", variants.Variant("", suites=("extra",)), None, None)
-
-    def test_missing_suite(self):
-        """A suite that did not run, unless the user left it out."""
-        seen = [dataclasses.replace(case("test", results.PASSED), suite=suite)
-                for suite in variants.COMMON_SUITES]
-        self.assertEqual(run.missing_suites(self.GUEST, seen, ""), ["suite extra did not run"])
-        self.assertEqual(run.missing_suites(self.GUEST, seen, "rust_*"), [])
+    GUEST = qemu.Guest("x86_64", "plain", variants.Variant(""), None, None)
 
     def test_guest_cases(self):
         """A test in the guest that failed, and one that never ended."""
         found = run.guest_cases(self.GUEST, ["a", "b"], ["dma-rs: guest test a failed: why"])
         self.assertEqual([(each.name, each.status) for each in found],
                          [("a", results.FAILED), ("guest:plain", results.FAILED)])
-
-    def test_wanted_guest_tests(self):
-        """SUITE= narrows the guest's tests too; without them, nothing needs ports."""
-        variant = variants.Variant("", guest_tests=("sweep", "unplug"))
-        for glob, names in (("", ("sweep", "unplug")), ("guest", ("sweep", "unplug")),
-                            ("guest.un*", ("unplug",)), ("rust_dma*", ())):
-            with self.subTest(glob):
-                self.assertEqual(run.wanted_guest_tests(variant, glob), names)
 
     def test_slots(self):
         """Tests that need the same ports share them; one that needs none has none."""

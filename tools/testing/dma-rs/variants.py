@@ -41,7 +41,8 @@ class Variant:
     edu: str = "edu"
     iommu: tuple = ()
     noncoherent: bool = False
-    suites: tuple = ()
+    # The suites for which it makes a difference: a glob.
+    suites: str = "*"
     guest_tests: tuple = ()
     # Instead of all tests: what is to go wrong, in this order (see controls.py).
     controls: tuple = ()
@@ -89,7 +90,7 @@ TEST_KERNEL = "dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64"
 # What disturbs devices at work. unplug leaves lockdep off.
 DISTURBANCES = ("reset", "suspend", "peer", "nic_reset", "nic_suspend", "rebind", "unplug", "nic_unplug")
 
-# Suites that must appear in every variant; a missing one is a failure. Globs.
+# Suites that must appear in every variant for which they matter; a missing one is a failure.
 COMMON_SUITES = (
     "dma_rs_e1000", "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer", "rust_dma_configured",
     "rust_dma_enclosure", "rust_dma_enclosure_sim",
@@ -101,6 +102,15 @@ COMMON_SUITES = (
     "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str", "rust_kvec",
     "rust_spinlock_irq_condvar",
 )
+
+# Those of them that have slow tests.
+SLOW_SUITES = (
+    "dma_rs_e1000", "dma_rs_edu", "rust_dma_enclosure", "rust_dma_ring", "rust_dma_sim",
+    "rust_dma_streaming_sim",
+)
+
+# Those that have devices.
+DEVICE_SUITES = "dma_rs_*"
 
 # What must make an oracle speak. The leak detector is asked before others leave leaks. lockdep ends
 # with its first report, and goes off when memory was found corrupt or the kernel has stumbled; KASAN
@@ -134,10 +144,10 @@ VARIANTS = {
         "iommu-lazy": Variant(
             "Intel IOMMU, unmapped in batches", "intel_iommu=on iommu.strict=0",
             iommu=INTEL_IOMMU, guest_tests=DISTURBANCES),
-        "intx": Variant("as plain, with legacy interrupts",
-                          f"{WIDE} pci=nomsi", edu=WIDE_EDU),
+        "intx": Variant("as plain, with legacy interrupts", f"{WIDE} pci=nomsi", edu=WIDE_EDU,
+                        suites=DEVICE_SUITES),
         "mask64": Variant("a device with 64-bit addresses", "dma_rs_edu.dma_bits=64",
-                          edu="edu,dma_mask=0xffffffffffffffff"),
+                          edu="edu,dma_mask=0xffffffffffffffff", suites=DEVICE_SUITES),
         "controls-iommu": Variant(
             "the device misbehaves: Intel's IOMMU must say so",
             f"intel_iommu=on iommu.strict=1 {WIDE}",

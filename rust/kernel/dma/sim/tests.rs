@@ -1535,6 +1535,7 @@ mod cases {
 
     /// A device that lies at random keeps to what it was given, and lies the same again.
     #[test]
+    #[slow]
     fn random_lies() -> Result {
         let script = Script::new(Model::NonCoherent).fate(Fate::within(3).lies(2));
 
@@ -1555,6 +1556,7 @@ mod cases {
 
     /// In a long run, and one that takes a second or two, nothing is lost.
     #[test]
+    #[slow]
     fn long_runs() -> Result {
         let script = Script::new(Model::NonCoherent);
         let (done, resets, _) = bear(script, 100_000, false)?;

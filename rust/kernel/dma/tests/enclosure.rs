@@ -702,6 +702,7 @@ mod cases {
 
     /// One thread stops and starts the device, another one uses it.
     #[test]
+    #[slow]
     fn two_threads() -> Result {
         on_each_bus(|pdev| {
             let puppet = Puppet::new()?;

@@ -1525,6 +1525,7 @@ mod cases {
 
     /// Each allocation and each mapping that making and filling a ring takes fails once.
     #[test]
+    #[slow]
     fn failures() -> Result {
         for model in Model::ALL {
             for k in 1..40 {
@@ -1581,6 +1582,7 @@ mod cases {
 
     /// Random calls, against a queue that says what should come of them.
     #[test]
+    #[slow]
     fn model() -> Result {
         // CAST: Cut on purpose.
         let seed = Instant::<Monotonic>::now().as_nanos() as u64;
@@ -1598,6 +1600,7 @@ mod cases {
 
     /// A device that lies about lengths and ends, reports twice, elsewhere or not at all.
     #[test]
+    #[slow]
     fn lies() -> Result {
         // CAST: Cut on purpose.
         let seed = Instant::<Monotonic>::now().as_nanos() as u64;

@@ -533,6 +533,7 @@ mod on_sim {
 
     /// Room for mappings ends somewhere; then the buffer comes back, and what is mapped stays good.
     #[test]
+    #[slow]
     fn no_room_left() -> Result {
         on_each_model(|dma, _| {
             let mut held = KVec::new();

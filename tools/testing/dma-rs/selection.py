@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which tests are to run, of those that a variant has.
+
+Without a name: all that aren't slow. Tests of the guest's user space are all slow, and of KUnit's
+those that say so. By name: all that bear it, slow or not."""
+
+import dataclasses
+import fnmatch
+
+import controls
+import variants
+
+GUEST_SUITE = "guest"
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What the user asked for: a glob of names (suite or suite.test), and whether slow tests are to
+    run instead of the others."""
+
+    glob: str = ""
+    slow: bool = False
+
+    @property
+    def parts(self):
+        """Globs of suites and of their tests."""
+        suite, _, test = self.glob.partition(".")
+        return suite or "*", test or "*"
+
+    def names_only(self, suite):
+        """Whether this names a suite that isn't one of KUnit's, and nothing else."""
+        return self.parts[0] == suite
+
+    @property
+    def kunit(self):
+        """Whether KUnit's tests are to run."""
+        return not self.names_only(GUEST_SUITE) and not self.names_only(controls.SUITE)
+
+    def of(self, suite, tests):
+        """Those of a suite's tests that are named."""
+        suites, names = self.parts
+        if not fnmatch.fnmatch(suite, suites):
+            return ()
+        return tuple(name for name in tests if fnmatch.fnmatch(name, names))
+
+    def guest_tests(self, variant):
+        """A variant's tests of the guest's user space, by the names of their scripts."""
+        return self.of(GUEST_SUITE, variant.guest_tests) if self.slow or self.glob else ()
+
+    def controls(self, variant):
+        """What is to go wrong in a variant."""
+        return () if self.slow else self.of(controls.SUITE, variant.controls)
+
+    def has_tests(self, variant):
+        """Whether a variant may have any."""
+        if variant.controls:
+            return bool(self.controls(variant))
+        return self.kunit or bool(self.guest_tests(variant))
+
+    def kernel_arguments(self, variant):
+        """What KUnit must be told."""
+        if not self.kunit:
+            return "kunit.enable=0"
+        words = [f"kunit.filter_glob={self.glob or variant.suites}"]
+        if self.slow:
+            words.append("kunit.filter=speed<=slow")
+        elif not self.glob:
+            words.append("kunit.filter=speed>slow")
+        return " ".join(words)
+
+    def missing(self, variant, seen):
+        """The suites that must run, and are not among those that were seen."""
+        required = variants.SLOW_SUITES if self.slow else variants.COMMON_SUITES
+        globs = self.parts[0], "*" if self.glob else variant.suites
+        return [suite for suite in required
+                if all(fnmatch.fnmatch(suite, glob) for glob in globs) and suite not in seen]
