@@ -127,10 +127,16 @@ pub(super) fn map<B: Buffer, D: Direction>(
 
     // SAFETY: `addr` was returned by the mapping call for this device.
     if unsafe { bindings::dma_mapping_error(dma.as_raw(), addr) } != 0 {
-        return Err(ENOMEM);
+        return Err(no_room());
     }
 
     Ok(addr)
+}
+
+/// Tells the compiler that this hardly ever happens.
+#[cold]
+fn no_room() -> Error {
+    ENOMEM
 }
 
 /// No backend has a lower limit, so it is only asked for its own if there is more to map. The
@@ -201,7 +207,7 @@ pub(super) unsafe fn unmap<D: Direction>(
 /// `len` bytes must be mapped at `addr`, in the direction `D`; the device must be done with them.
 #[inline]
 pub(super) unsafe fn sync_for_cpu<D: Direction>(dma: Configured<'_>, addr: DmaAddress, len: usize) {
-    if D::DEVICE_WRITES && dma.need_sync() && len > 0 {
+    if D::DEVICE_WRITES && len > 0 {
         // SAFETY: By the safety requirements.
         unsafe {
             bindings::dma_sync_single_for_cpu(dma.as_raw(), addr, len, D::DATA_DIRECTION.into())

@@ -23,6 +23,7 @@ use crate::{
     prelude::*,
     sync::Arc, //
 };
+use core::cell::Cell;
 
 /// The half of a ring that gets buffers back.
 ///
@@ -337,13 +338,14 @@ where
 
             if received.last {
                 // SAFETY: The slot is ours, and the device is done with it.
-                if let Ok(len) = unsafe { self.take_over(&layout, at, received.len) } {
+                if let Ok(len) = unsafe { Self::check(&layout, at, received.len) } {
                     // INVARIANT: The device is done with the slot.
                     return Some(Frame {
                         at,
                         count: 1,
                         len,
                         descriptor,
+                        is_synced: Cell::new(false),
                         frees: true,
                         consumer: self,
                     });
@@ -386,45 +388,34 @@ where
     pub fn receive_each(&mut self, budget: u32, mut give: impl FnMut(Frame<'_, 'a, Q, P>)) -> u32 {
         let mut left = budget;
 
-        while left > 0 {
-            let (count, ended) = self.receive_short(left, &mut give);
+        loop {
+            left -= self.receive_short(left, &mut give);
 
-            left -= count;
-
-            if ended {
-                // Meanwhile there may be more.
-                if count == 0 {
-                    break;
-                }
-            } else if left > 0 {
-                if !self.receive_long(&mut give) {
-                    break;
-                }
-                left -= 1;
+            // What comes next, if it came, has several buffers, or is impossible.
+            if left == 0 || !self.receive_long(&mut give) {
+                break;
             }
+            left -= 1;
         }
 
         budget - left
     }
 
-    /// Gives up to `budget` frames of one buffer each to `give`. Returns how many, and whether that
-    /// was all: else what comes next has several buffers, or is impossible.
+    /// Gives up to `budget` frames to `give`, up to one that isn't in one buffer; returns how many.
     #[inline]
-    fn receive_short(
-        &mut self,
-        budget: u32,
-        give: &mut impl FnMut(Frame<'_, 'a, Q, P>),
-    ) -> (u32, bool) {
+    fn receive_short(&mut self, budget: u32, give: &mut impl FnMut(Frame<'_, 'a, Q, P>)) -> u32 {
         if self.partial.count > 0 {
-            return (0, false);
+            return 0;
         }
 
         let layout = self.layout;
-        let mut at = self.head;
-        let end = at.wrapping_add(self.posted().min(budget));
-        let mut ended = true;
+        let head = self.head;
+        let posted = self.posted().min(budget);
+        let mut count = 0;
 
-        while at != end {
+        while count < posted {
+            let at = head.wrapping_add(count);
+
             // SAFETY: The memory is ours.
             if !unsafe { layout.is_done(at) } {
                 break;
@@ -435,35 +426,32 @@ where
             let received = descriptor.received();
 
             if !received.last {
-                ended = false;
                 break;
             }
 
             // SAFETY: The slot is ours, and the device is done with it.
-            let Ok(len) = (unsafe { self.take_over(&layout, at, received.len) }) else {
-                ended = false;
+            let Ok(len) = (unsafe { Self::check(&layout, at, received.len) }) else {
                 break;
             };
 
-            // INVARIANT: The device is done with the slot, which `take_over()` has looked at.
+            // INVARIANT: The device is done with the slot, which `check()` has looked at.
             give(Frame {
                 at,
                 count: 1,
                 len,
                 descriptor,
+                is_synced: Cell::new(false),
                 frees: false,
                 consumer: self,
             });
-            at = at.wrapping_add(1);
+            count += 1;
         }
-
-        let count = at.wrapping_sub(self.head);
 
         if count > 0 {
             self.advance(count);
         }
 
-        (count, ended)
+        count
     }
 
     /// Gives the next frame, of any number of pieces, to `give`; returns whether there was one.
@@ -509,7 +497,7 @@ where
             let received = descriptor.received();
 
             // SAFETY: The slot is ours, and the device is done with it.
-            let len = unsafe { self.take_over(&layout, at, received.len) };
+            let len = unsafe { Self::check(&layout, at, received.len) };
 
             // CAST: Widening.
             match (len, self.lens.get_mut(partial.count as usize)) {
@@ -532,6 +520,7 @@ where
                     count: partial.count,
                     len: partial.len,
                     descriptor,
+                    is_synced: Cell::new(false),
                     frees: true,
                     consumer: self,
                 });
@@ -551,26 +540,22 @@ where
         None
     }
 
-    /// Lets the CPU see what the device wrote; returns how much.
+    /// Returns how many bytes there are in a slot, if there can be as many as the device says.
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and the device done with it; `layout` must be a copy of ours.
+    /// The slot must be ours, and the device done with it.
     #[inline]
-    unsafe fn take_over(
-        &mut self,
+    unsafe fn check(
         layout: &Layout<Q::Descriptor, P>,
         at: u32,
         len: Untrusted<usize>,
     ) -> Result<usize> {
         // SAFETY: By the safety requirements.
-        let slot = unsafe { layout.slot(at) };
-        let piece = slot.piece.as_mut().ok_or(EIO)?;
-        let len = len.at_most(Held::<FromDevice>::len(piece))?;
+        let slot: &Slot<P> = unsafe { layout.slot(at) };
+        let piece = slot.piece.as_ref().ok_or(EIO)?;
 
-        // SAFETY: By the safety requirements; a piece in a slot is mapped.
-        unsafe { piece.sync_for_cpu(self.dma, slot.addr, len) };
-        Ok(len)
+        len.at_most(Held::<FromDevice>::len(piece))
     }
 
     /// Leaves the buffers of an impossible frame in their slots.
@@ -591,8 +576,8 @@ where
 ///
 /// The `count` slots from `at` on are those of the frame, each has a piece, and the device is done
 /// with them. They are the first ones of the consumer, unless `frees` is false. If there is one,
-/// the CPU sees the first `len` bytes of its piece; else of each piece as many as `lens` of the
-/// consumer says, which come to `len`.
+/// the device wrote the first `len` bytes of its piece; else of each piece as many as `lens` of the
+/// consumer says, which come to `len`. If `is_synced`, the CPU sees them; else nobody has looked.
 ///
 /// # Examples
 ///
@@ -629,6 +614,7 @@ where
     count: u32,
     len: usize,
     descriptor: Q::Descriptor,
+    is_synced: Cell<bool>,
     /// Whether the slots go back to the producer when this is dropped. Else who made it sees to
     /// that.
     frees: bool,
@@ -659,12 +645,35 @@ where
         Untrusted::new(self.descriptor)
     }
 
+    /// Lets the CPU see what the device wrote: when somebody looks for the first time.
+    #[inline]
+    fn sync_for_cpu(&self) {
+        // INVARIANT: It sees it below.
+        if self.is_synced.replace(true) {
+            return;
+        }
+
+        for i in 0..self.count {
+            // SAFETY: The slot is ours, and nobody has looked at what is in it.
+            let slot = unsafe { self.consumer.layout.slot(self.at.wrapping_add(i)) };
+
+            if let Some(piece) = &mut slot.piece {
+                // SAFETY: A piece in a slot is mapped; the device is done with it.
+                unsafe { piece.sync_for_cpu(self.consumer.dma, slot.addr, self.len_of(i)) };
+            }
+        }
+    }
+
     /// Returns the bytes of a frame of one piece.
+    ///
+    /// Context: any.
     #[inline]
     pub fn bytes(&self) -> Option<&[u8]> {
         if self.count != 1 {
             return None;
         }
+
+        self.sync_for_cpu();
 
         // SAFETY: The slot is ours.
         let piece = unsafe { self.consumer.layout.slot(self.at) }
@@ -677,8 +686,12 @@ where
     }
 
     /// Returns the bytes, piece by piece.
+    ///
+    /// Context: any.
     #[inline]
     pub fn pieces<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> + use<'s, 'c, 'a, Q, P> {
+        self.sync_for_cpu();
+
         (0..self.count).filter_map(|i| {
             // SAFETY: The slot is ours.
             let piece = unsafe { self.consumer.layout.slot(self.at.wrapping_add(i)) }
@@ -720,6 +733,7 @@ where
             at, count, frees, ..
         } = *this;
         let whole = (count == 1).then_some(this.len);
+        let is_synced = this.is_synced.get();
 
         // INVARIANT: As those of the frame.
         let mut taken = Taken {
@@ -739,10 +753,60 @@ where
                 taken.consumer.lens.get(i).map_or(0, |len| *len as usize)
             });
 
+            let synced = if is_synced { len } else { 0 };
+
             // SAFETY: By the type invariants each slot of a frame has a piece, so that the next
             // piece is that of the next slot, and the CPU sees that much of it.
-            Some((unsafe { taken.advance(len) }?, len))
+            Some((unsafe { taken.advance(synced) }?, len))
         })
+    }
+
+    /// Takes the buffer of a frame of one piece, which is unmapped; [`len`](Self::len) bytes of it
+    /// were received.
+    ///
+    /// Context: as [`take`](Self::take).
+    ///
+    /// # Errors
+    ///
+    /// A frame of several pieces comes back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+    /// /// Gives long frames to `keep`, which are in one buffer.
+    /// fn receive<'a, Q>(
+    ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
+    ///     mut keep: impl FnMut(KBox<[u8; 2048]>, usize),
+    /// ) -> u32
+    /// where
+    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q::Descriptor: ReceiveDescriptor,
+    /// {
+    ///     rx.receive_each(64, |frame| {
+    ///         let len = frame.len();
+    ///
+    ///         if let Ok(buf) = frame.take_single() {
+    ///             keep(buf, len);
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    #[inline]
+    pub fn take_single(self) -> Result<P, Self> {
+        if self.count != 1 {
+            return Err(self);
+        }
+
+        let synced = if self.is_synced.get() { self.len } else { 0 };
+        // SAFETY: The slot is ours.
+        let slot = unsafe { self.consumer.layout.slot(self.at) };
+
+        // SAFETY: The device is done with it; the CPU sees that much of it.
+        match unsafe { slot.take::<FromDevice>(self.consumer.dma, synced) } {
+            Some(piece) => Ok(piece),
+            None => Err(self),
+        }
     }
 }
 

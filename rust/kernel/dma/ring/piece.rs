@@ -79,13 +79,18 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize) {
         let len = Buffer::len(self);
 
-        // What the CPU sees already isn't copied again.
-        //
-        // CAST: An offset into a mapped buffer fits into a bus address.
-        // SAFETY: By the safety requirements.
-        unsafe {
-            streaming::sync_for_cpu::<D>(dma, addr + synced as DmaAddress, len - synced);
-            streaming::unmap::<D>(dma, addr, len, MapAttrs::NONE.skip_cpu_sync());
+        if D::DEVICE_WRITES && synced == 0 {
+            // SAFETY: By the safety requirements.
+            unsafe { streaming::unmap::<D>(dma, addr, len, MapAttrs::NONE) };
+        } else {
+            // What the CPU sees already isn't copied again.
+            //
+            // CAST: An offset into a mapped buffer fits into a bus address.
+            // SAFETY: By the safety requirements.
+            unsafe {
+                streaming::sync_for_cpu::<D>(dma, addr + synced as DmaAddress, len - synced);
+                streaming::unmap::<D>(dma, addr, len, MapAttrs::NONE.skip_cpu_sync());
+            }
         }
         streaming::hand_over(Buffer::as_mut_ptr(self));
     }

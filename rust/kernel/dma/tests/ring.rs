@@ -915,6 +915,78 @@ mod cases {
         Ok(())
     }
 
+    /// The first look syncs, each piece once; what nobody looked at is not synced, and what is taken
+    /// is there as a whole, seen before or not.
+    #[test]
+    fn looks() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            let sim = rig.sim;
+            let before = sim.counters().syncs_for_cpu;
+            let syncs = || sim.counters().syncs_for_cpu - before;
+
+            for seed in 0..6 {
+                rig.into.receive(&pattern(seed, 100)?)?;
+            }
+            rig.wait(20);
+
+            drop(rig.rx.consumer.receive());
+            ensure!(syncs() == 0);
+
+            let frame = rig.rx.consumer.receive().ok_or(EIO)?;
+            ensure!(frame.bytes() == Some(&pattern(1, 100)?));
+            ensure!(holds(&frame, &pattern(1, 100)?));
+            drop(frame);
+            ensure!(syncs() == 1);
+
+            for (seed, look) in [(2, true), (3, false)] {
+                let frame = rig.rx.consumer.receive().ok_or(EIO)?;
+                ensure!(!look || holds(&frame, &pattern(seed, 100)?));
+                let Ok(buf) = frame.take_single() else {
+                    return Err(EIO);
+                };
+                ensure!(buf[..100] == pattern(seed, 100)?[..]);
+                ensure!(buf[100..].iter().all(|byte| *byte == 0));
+            }
+
+            // Where slots aren't given back one by one, each frame is found in its own.
+            let mut right = true;
+            let mut seed = 4;
+
+            rig.rx.consumer.receive_each(2, |frame| {
+                if seed == 4 {
+                    right &= frame.bytes().is_some();
+                }
+                right &= pattern(seed, 100)
+                    .is_ok_and(|sent| frame.take_single().is_ok_and(|buf| buf[..100] == sent[..]));
+                seed += 1;
+            });
+            ensure!(right && seed == 6);
+
+            rig.fill()?;
+            rig.into.receive(&pattern(6, 2 * BUF)?)?;
+            rig.wait(8);
+
+            let seen = syncs();
+            let frame = rig.rx.consumer.receive().ok_or(EIO)?;
+            let Err(frame) = frame.take_single() else {
+                return Err(EIO);
+            };
+            ensure!(syncs() == seen);
+            ensure!(holds(&frame, &pattern(6, 2 * BUF)?));
+            ensure!(syncs() == seen + 2);
+
+            let mut all = KVec::new();
+            for (buf, len) in frame.take() {
+                all.extend_from_slice(&buf[..len], GFP_KERNEL)?;
+            }
+            ensure!(all == pattern(6, 2 * BUF)?);
+            ensure!(rig.rx.consumer.malformed() == 0);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
     /// Whatever is forgotten, nothing is freed too early and nothing is handed out twice.
     #[test]
     fn forgets() -> Result {
