@@ -48,6 +48,8 @@ FRAGMENTS_OF = {
     "": TEST_FRAGMENTS,
     "clippy": (*TEST_FRAGMENTS, "clippy"),
     "mutants": ("common", "{arch}", "dma_rs", "mutants"),
+    "bench": ("common", "{arch}", "bench"),
+    "bench-calls": ("common", "{arch}", "bench", "bench_calls"),
 }
 
 
