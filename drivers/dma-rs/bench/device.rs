@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device, and the way from Rust to C.
+//!
+//! The only file with `unsafe` code: here is claimed what the device does, which is little.
+
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+use kernel::{
+    device::{
+        Bound,
+        Core,
+        Device, //
+    },
+    dma::{
+        self,
+        ring::{
+            Area,
+            Descriptor,
+            Part,
+            Queue,
+            ReceiveDescriptor,
+            Received,
+            Tail, //
+        },
+        Buffer,
+        Direction,
+        FromDevice,
+        Outcome,
+        Quiesce,
+        Streaming,
+        StreamingBox,
+        ToDevice,
+        Untrusted, //
+    },
+    error::to_result,
+    io::Io,
+    pci,
+    prelude::*, //
+};
+
+/// As in `bench.h`.
+pub(crate) const FRAME: usize = 2048;
+pub(crate) const COPIED: usize = 64;
+pub(crate) const COHERENT: usize = 4096;
+pub(crate) const BLOCK: usize = 64;
+pub(crate) const BATCH: u32 = 32;
+const DONE: u32 = 1 << 0;
+const END: u32 = 1 << 1;
+const TAIL: usize = 4;
+
+pub(crate) mod ffi {
+    use kernel::prelude::*;
+
+    /// `struct dma_bench`
+    #[repr(C)]
+    pub(crate) struct Bench([u8; 0]);
+
+    /// `struct dma_bench_device`
+    #[repr(C)]
+    pub(crate) struct SoftDevice([u8; 0]);
+
+    unsafe extern "C" {
+        pub(super) fn dma_bench_open(name: *const c_char) -> *mut Bench;
+        pub(super) fn dma_bench_close(bench: *mut Bench);
+        pub(super) fn dma_bench_prepare(
+            bench: *mut Bench,
+            buf: *const c_void,
+            batch: u32,
+            ring: u32,
+        ) -> c_int;
+        pub(super) fn dma_bench_slot_size() -> u32;
+        pub(super) fn dma_bench_device_new(name: *const c_char) -> *mut SoftDevice;
+        pub(super) fn dma_bench_device_free(device: *mut SoftDevice);
+        pub(super) fn dma_bench_device_set_batch(device: *mut SoftDevice, batch: u32);
+        pub(super) fn dma_bench_device_attach(
+            device: *mut SoftDevice,
+            addr: dma::DmaAddress,
+            len: u32,
+        ) -> c_int;
+        pub(super) fn dma_bench_device_run(device: *mut SoftDevice);
+    }
+    use super::dma;
+}
+
+/// A loop in C: does something that many times.
+pub(crate) type CLoop = unsafe extern "C" fn(*mut ffi::Bench, u32) -> c_int;
+
+/// The C half.
+pub(crate) struct CHalf(NonNull<ffi::Bench>);
+
+// SAFETY: It is C's memory, which any thread may use, one at a time.
+unsafe impl Send for CHalf {}
+
+impl CHalf {
+    /// Opens the C half for a device that is bound, which must outlive it.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn new(dev: &Device<Bound>) -> Result<Self> {
+        // SAFETY: The name is a C string.
+        let raw = unsafe { ffi::dma_bench_open(dev.name().as_char_ptr()) };
+
+        Ok(Self(NonNull::new(raw).ok_or(ENOMEM)?))
+    }
+
+    /// Prepares what loops work on: a buffer, and rings, unless `ring` is zero.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn prepare<const N: usize>(
+        &mut self,
+        buf: Option<&KBox<[u8; N]>>,
+        batch: u32,
+        ring: u32,
+    ) -> Result {
+        let buf = buf.map_or(core::ptr::null(), |buf| (&raw const **buf).cast());
+
+        // SAFETY: It is open. The buffer is only used by loops.
+        to_result(unsafe { ffi::dma_bench_prepare(self.0.as_ptr(), buf, batch, ring) })
+    }
+
+    /// Runs a loop.
+    ///
+    /// # Errors
+    ///
+    /// What mapping or allocating says.
+    pub(crate) fn run(&mut self, c: CLoop, n: u32) -> Result {
+        // SAFETY: It is open, and what the loop works on was prepared. The loops map the buffer
+        // and sync it, but neither they nor the device access it.
+        to_result(unsafe { c(self.0.as_ptr(), n) })
+    }
+
+    /// Returns how many bytes a C driver needs for a descriptor, besides the descriptor.
+    pub(crate) fn slot_size() -> usize {
+        // CAST: Widening.
+        // SAFETY: No requirements.
+        unsafe { ffi::dma_bench_slot_size() as usize }
+    }
+}
+
+impl Drop for CHalf {
+    fn drop(&mut self) {
+        // SAFETY: It is open, and not used afterwards.
+        unsafe { ffi::dma_bench_close(self.0.as_ptr()) };
+    }
+}
+
+/// Tells the compiler that somebody else has accessed memory: C's `barrier()`.
+#[inline(always)]
+pub(crate) fn barrier() {
+    // SAFETY: The assembly is empty.
+    unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
+}
+
+/// Takes a buffer back from the device, which has accessed the first `len` bytes of it.
+#[inline(always)]
+pub(crate) fn take_back<'a, B: Buffer, D: Direction>(
+    streaming: Streaming<'a, B, D>,
+    len: usize,
+) -> StreamingBox<'a, B, D> {
+    let len = len.min(streaming.address().len());
+
+    // SAFETY: The device does no DMA, and nobody in this crate tells it an address.
+    unsafe { dma::bench::complete(streaming, 0..len) }
+}
+
+/// How the device is stopped: it does nothing.
+pub(crate) struct Idle<'a>(pub(crate) &'a Device<Bound>);
+
+// SAFETY: The device does no DMA. What marks descriptors as done is the CPU, when a doorbell is
+// rung, and not afterwards.
+unsafe impl Quiesce for Idle<'_> {
+    fn device(&self) -> &Device {
+        self.0
+    }
+
+    fn forget(&mut self) -> Result {
+        Ok(())
+    }
+
+    fn stop(&self) -> Outcome {
+        Outcome::Stopped
+    }
+}
+
+/// A descriptor: `struct dma_bench_desc`.
+#[derive(Clone, Copy, FromBytes, IntoBytes)]
+#[repr(C)]
+pub(crate) struct BenchDescriptor {
+    addr: u64,
+    len: u32,
+    status: u32,
+}
+
+// SAFETY: Nobody accesses the buffer. `DONE` is set when a descriptor was worked off, in order.
+unsafe impl Descriptor for BenchDescriptor {
+    type Options = ();
+    const STATUS: usize = 12;
+
+    #[inline]
+    fn new(part: Part<'_, ()>) -> Self {
+        // SAFETY: Nobody accesses the buffer.
+        let addr = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
+        // CAST: A frame.
+        let len = part.memory.map_or(0, |memory| memory.len() as u32);
+
+        Self {
+            addr: addr.to_le(),
+            len: len.to_le(),
+            status: 0,
+        }
+    }
+
+    #[inline]
+    fn is_done(status: u32) -> bool {
+        status & DONE != 0
+    }
+}
+
+impl ReceiveDescriptor for BenchDescriptor {
+    #[inline]
+    fn received(&self) -> Received {
+        Received {
+            // CAST: Widening.
+            len: Untrusted::new(u32::from_le(self.len) as usize),
+            last: u32::from_le(self.status) & END != 0,
+        }
+    }
+}
+
+/// The registers, of which a write to one is ignored.
+pub(crate) type Registers<'a> = pci::Bar<'a, 4096>;
+
+/// What works off the descriptors of a ring.
+struct SoftDevice(NonNull<ffi::SoftDevice>);
+
+// SAFETY: It is C's memory, which any thread may use, one at a time.
+unsafe impl Send for SoftDevice {}
+
+impl SoftDevice {
+    fn new(dev: &Device<Bound>) -> Result<Self> {
+        // SAFETY: The name is a C string.
+        let raw = unsafe { ffi::dma_bench_device_new(dev.name().as_char_ptr()) };
+
+        Ok(Self(NonNull::new(raw).ok_or(ENOMEM)?))
+    }
+}
+
+impl Drop for SoftDevice {
+    fn drop(&mut self) {
+        // SAFETY: It is not used afterwards.
+        unsafe { ffi::dma_bench_device_free(self.0.as_ptr()) };
+    }
+}
+
+/// A ring's place in the device.
+struct Place<'a> {
+    dev: &'a Device<Bound>,
+    registers: &'a Registers<'a>,
+    soft: SoftDevice,
+}
+
+impl<'a> Place<'a> {
+    fn new(pdev: &pci::Device<Core<'a>>, registers: &'a Registers<'a>) -> Result<Self> {
+        let dev = pdev.bound().as_ref();
+
+        Ok(Self {
+            dev,
+            registers,
+            soft: SoftDevice::new(dev)?,
+        })
+    }
+
+    fn start(&mut self, ring: Area<'_>) -> Result {
+        // SAFETY: The ring is accessed in `doorbell()` only, which a ring calls as long as it is
+        // there.
+        to_result(unsafe {
+            ffi::dma_bench_device_attach(self.soft.0.as_ptr(), ring.memory.to_bits(), ring.len)
+        })
+    }
+
+    #[inline]
+    fn doorbell(&mut self, tail: Tail) {
+        self.registers.write32(tail.index(), TAIL);
+
+        // SAFETY: The ring is there, as its producer calls this.
+        unsafe { ffi::dma_bench_device_run(self.soft.0.as_ptr()) };
+    }
+
+    fn set_batch(&self, batch: u32) {
+        // SAFETY: It may be changed at any time.
+        unsafe { ffi::dma_bench_device_set_batch(self.soft.0.as_ptr(), batch) };
+    }
+}
+
+/// Makes the two kinds of queues.
+macro_rules! queue {
+    ($(#[$doc:meta])* $name:ident, $direction:ident) => {
+        $(#[$doc])*
+        pub(crate) struct $name<'a>(Place<'a>);
+
+        impl<'a> $name<'a> {
+            /// Context: may sleep.
+            ///
+            /// # Errors
+            ///
+            /// [`ENOMEM`].
+            pub(crate) fn new(
+                pdev: &pci::Device<Core<'a>>,
+                registers: &'a Registers<'a>,
+            ) -> Result<Self> {
+                Place::new(pdev, registers).map(Self)
+            }
+
+            /// Sets how many descriptors are worked off each time.
+            pub(crate) fn set_batch(&self, batch: u32) {
+                self.0.set_batch(batch);
+            }
+        }
+
+        // SAFETY: Descriptors are worked off when the doorbell is rung, in order, by the CPU. A
+        // loop that counts posts as many as are worked off.
+        unsafe impl Queue for $name<'_> {
+            type Descriptor = BenchDescriptor;
+            type Direction = $direction;
+
+            fn device(&self) -> &Device {
+                self.0.dev
+            }
+
+            fn start(&mut self, ring: Area<'_>) -> Result {
+                self.0.start(ring)
+            }
+
+            #[inline]
+            fn doorbell(&mut self, tail: Tail) {
+                self.0.doorbell(tail);
+            }
+        }
+    };
+}
+
+queue!(
+    /// The ring that sends.
+    TxQueue,
+    ToDevice
+);
+
+queue!(
+    /// The ring that receives.
+    RxQueue,
+    FromDevice
+);

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the loops, and takes the time.
+
+use super::{
+    device::{
+        CHalf,
+        Idle,
+        Registers,
+        RxQueue,
+        TxQueue,
+        BATCH,
+        BLOCK,
+        FRAME, //
+    },
+    loops::map_unmap_buffer,
+    table::{
+        Operation,
+        DEVICE,
+        MAP_UNMAP,
+        OPERATIONS, //
+    },
+    BenchLt, //
+};
+use kernel::{
+    device::{
+        Core,
+        Device, //
+    },
+    devres::Shared,
+    dma::{
+        ring::{
+            Consumer,
+            Ring, //
+        },
+        Configured,
+        DmaAddress,
+        Enclosure,
+        FromDevice,
+        Pool,
+        PoolEntry,
+        Streaming,
+        StreamingBox, //
+    },
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::Mutex,
+    time::{
+        BootTime,
+        Instant, //
+    }, //
+};
+
+/// How often each loop is run. What comes in between, an interrupt of the clock for instance, makes
+/// a run longer, never shorter: so the shortest counts.
+const ROUNDS: usize = 8;
+
+/// Leads to the device until it is unbound.
+pub(crate) type Handle = Shared<BenchLt>;
+
+/// What is sent and received.
+pub(crate) type Frame = KBox<[u8; FRAME]>;
+pub(crate) type TxRing<'a> = Ring<'a, TxQueue<'a>, Frame>;
+pub(crate) type RxRing<'a> = Ring<'a, RxQueue<'a>, Frame>;
+
+/// What the loops in Rust work on.
+pub(crate) struct Session<'a> {
+    pub(crate) dma: Configured<'a>,
+    pub(crate) pool: &'a Pool<'a, [u8; BLOCK]>,
+    pub(crate) small: Option<KBox<[u8; 64]>>,
+    pub(crate) frame: Option<Frame>,
+    pub(crate) large: Option<KBox<[u8; 65536]>>,
+    pub(crate) tx: TxRing<'a>,
+    pub(crate) rx: RxRing<'a>,
+    /// Frames that aren't in a ring.
+    pub(crate) spare: KVec<Frame>,
+    pub(crate) batch: u32,
+    /// How much was received.
+    pub(crate) bytes: usize,
+    c: CHalf,
+}
+
+/// A session that has a buffer of `N` bytes.
+pub(crate) trait Holds<const N: usize> {
+    fn place(&mut self) -> &mut Option<KBox<[u8; N]>>;
+}
+
+impl Holds<64> for Session<'_> {
+    fn place(&mut self) -> &mut Option<KBox<[u8; 64]>> {
+        &mut self.small
+    }
+}
+
+impl Holds<FRAME> for Session<'_> {
+    fn place(&mut self) -> &mut Option<Frame> {
+        &mut self.frame
+    }
+}
+
+impl Holds<65536> for Session<'_> {
+    fn place(&mut self) -> &mut Option<KBox<[u8; 65536]>> {
+        &mut self.large
+    }
+}
+
+/// A bound device.
+pub(crate) struct Bench<'a> {
+    dma: Configured<'a>,
+    enclosure: Enclosure<'a, Mutex<Session<'a>>>,
+}
+
+/// How long a loop took.
+struct Sample {
+    /// Without a single turn.
+    empty: u64,
+    least: u64,
+    most: u64,
+}
+
+/// Makes a buffer. Context: may sleep.
+pub(crate) fn zeroed<const N: usize>() -> Result<KBox<[u8; N]>> {
+    KBox::init(pin_init::init_zeroed(), GFP_KERNEL)
+}
+
+impl<'a> Bench<'a> {
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// What the allocations and mappings say. Nothing is left behind.
+    pub(crate) fn bring_up(pdev: &pci::Device<Core<'a>>) -> Result<Handle> {
+        pdev.enable_device_mem()?;
+
+        let dev: &Device<Core<'a>> = pdev.as_ref();
+        let dma = Configured::get(dev.bound())?;
+        let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_bench")?;
+        let registers = dev.manage(Ok::<_, Error>(registers))?;
+        let session = Session {
+            dma,
+            pool: Pool::new(dev, c"dma_rs_bench")?,
+            small: None,
+            frame: None,
+            large: None,
+            tx: Ring::new(dma, TxQueue::new(pdev, registers)?, 64)?,
+            rx: Ring::new(dma, RxQueue::new(pdev, registers)?, 64)?,
+            spare: KVec::new(),
+            batch: 1,
+            bytes: 0,
+            c: CHalf::new(dev.bound())?,
+        };
+        let enclosure = Enclosure::new(dev, Idle(dev.bound()), new_mutex!(session))?;
+
+        dev.share::<BenchLt>(Ok::<_, Error>(Self { dma, enclosure }))
+    }
+
+    /// Runs the operations whose names begin so, and reports to the log.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// What the loops say.
+    pub(crate) fn run(&self, prefix: &str) -> Result {
+        report_sizes();
+
+        for operation in OPERATIONS.iter().filter(|o| o.name.starts_with(prefix)) {
+            self.prepare(operation)?;
+            self.enclosure.lock().measure(operation)?;
+        }
+
+        Ok(())
+    }
+
+    /// Maps and unmaps a buffer of its own, in C or in Rust, and reports to the log.
+    ///
+    /// This may be done by several threads at the same time. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if it is neither C nor Rust; what mapping says.
+    pub(crate) fn run_parallel(&self, who: &str, n: u32) -> Result {
+        let buf = zeroed()?;
+        let mut c = CHalf::new(self.dma.device())?;
+
+        c.prepare(Some(&buf), 1, 0)?;
+
+        let start = Instant::<BootTime>::now();
+
+        match who {
+            "c" => c.run(MAP_UNMAP, n)?,
+            "rust" => drop(map_unmap_buffer::<FromDevice, FRAME>(self.dma, buf, n)?),
+            _ => return Err(EINVAL),
+        }
+
+        let time = start.elapsed().as_nanos();
+
+        pr_info!("dma-rs-bench: parallel {who} {n} {time}\n");
+        Ok(())
+    }
+
+    /// Brings all that loops work on into the same state.
+    fn prepare(&self, operation: &Operation) -> Result {
+        self.enclosure.stop();
+
+        let ring = operation.ring.max(64);
+        let mut session = self.enclosure.lock();
+
+        session.tx.resize(ring, drop)?;
+        session.rx.resize(ring, drop)?;
+        drop(session);
+        self.enclosure.start()?;
+        self.enclosure.lock().prepare(operation)
+    }
+}
+
+/// Reports how much memory things take that a driver has many of, to the log.
+fn report_sizes() {
+    // What a C driver keeps of what it has mapped or allocated: where both sides find it.
+    const PAIR: usize = size_of::<(*const u8, DmaAddress)>();
+
+    let sizes = [
+        (
+            "slot",
+            CHalf::slot_size(),
+            Consumer::<'_, TxQueue<'_>, Frame>::SLOT_SIZE,
+        ),
+        (
+            "Configured",
+            size_of::<*const u8>(),
+            size_of::<Configured<'_>>(),
+        ),
+        (
+            "Streaming",
+            PAIR,
+            size_of::<Streaming<'_, Frame, FromDevice>>(),
+        ),
+        (
+            "StreamingBox",
+            PAIR,
+            size_of::<StreamingBox<'_, Frame, FromDevice>>(),
+        ),
+        ("PoolEntry", PAIR, size_of::<PoolEntry<'_, [u8; BLOCK]>>()),
+    ];
+
+    for (name, c, rust) in sizes {
+        pr_info!("dma-rs-bench: size {name} {c} {rust}\n");
+    }
+}
+
+impl Session<'_> {
+    fn prepare(&mut self, operation: &Operation) -> Result {
+        let Operation {
+            buffer,
+            batch,
+            ring,
+            ..
+        } = *operation;
+
+        self.batch = batch;
+        self.tx.producer.queue().set_batch(batch);
+        self.rx.producer.queue().set_batch(batch);
+        self.tx.start(drop)?;
+        self.rx.start(drop)?;
+        self.small = Some(zeroed()?);
+        self.frame = Some(zeroed()?);
+        self.large = Some(zeroed()?);
+        self.spare.clear();
+
+        while self.spare.len() < BATCH as usize {
+            self.spare.push(zeroed()?, GFP_KERNEL)?;
+        }
+
+        if ring > 0 {
+            self.rx.producer.refill((), zeroed)?;
+            self.rx.producer.kick()?;
+        }
+
+        // The loops in C work on the same buffer.
+        match buffer {
+            64 => self.c.prepare(self.small.as_ref(), batch, ring),
+            FRAME => self.c.prepare(self.frame.as_ref(), batch, ring),
+            65536 => self.c.prepare(self.large.as_ref(), batch, ring),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Runs all loops of an operation by turns.
+    fn measure(&mut self, operation: &Operation) -> Result {
+        let n = operation.times;
+        let mut c = Sample::new();
+        let mut lowest = Sample::new();
+        let mut rust = Sample::new();
+        let mut device = Sample::new();
+
+        for _ in 0..ROUNDS {
+            c.add(n, |n| self.c.run(operation.c, n))?;
+
+            if let Some(c) = operation.lowest {
+                lowest.add(n, |n| self.c.run(c, n))?;
+            }
+
+            rust.add(n, |n| (operation.rust)(self, n))?;
+
+            if operation.ring > 0 {
+                device.add(n, |n| self.c.run(DEVICE, n))?;
+            }
+        }
+
+        c.report(operation, "c");
+        lowest.report(operation, "lowest");
+        rust.report(operation, "rust");
+        device.report(operation, "device");
+        Ok(())
+    }
+}
+
+impl Sample {
+    fn new() -> Self {
+        Self {
+            empty: u64::MAX,
+            least: u64::MAX,
+            most: 0,
+        }
+    }
+
+    /// Runs a loop once without a turn, and once with `n`.
+    fn add(&mut self, n: u32, mut run: impl FnMut(u32) -> Result) -> Result {
+        let mut take = |n| -> Result<u64> {
+            let start = Instant::<BootTime>::now();
+
+            run(n)?;
+            // CAST: Time doesn't go back.
+            Ok(start.elapsed().as_nanos() as u64)
+        };
+
+        self.empty = self.empty.min(take(0)?);
+
+        let full = take(n)?;
+
+        self.least = self.least.min(full);
+        self.most = self.most.max(full);
+        Ok(())
+    }
+
+    /// Reports the shortest and the longest run, without what comes before and after the loop.
+    fn report(&self, operation: &Operation, who: &str) {
+        if self.most > 0 {
+            pr_info!(
+                "dma-rs-bench: op {} {} {} {} {}\n",
+                operation.name,
+                who,
+                operation.times,
+                self.least.saturating_sub(self.empty),
+                self.most.saturating_sub(self.empty)
+            );
+        }
+    }
+}

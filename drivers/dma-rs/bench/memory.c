@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Mapping, syncing and allocating as C drivers do it.
+ *
+ * What is done once is in a function that isn't inlined, as in the Rust half,
+ * so that the compiler can't take any of it out of the loop.
+ */
+
+#include <linux/dmapool.h>
+#include <linux/io.h>
+
+#include "bench.h"
+
+/* Does something with the buffer, again and again. */
+static __always_inline int again(struct dma_bench *bench, u32 n,
+				 int (*step)(struct device *dev, void *buf))
+{
+	struct device *dev = bench->dev;
+	void *buf = bench->buf;
+	int err = 0;
+
+	for (; n && !err; n--)
+		err = step(dev, buf);
+
+	return err;
+}
+
+/* Does nothing: what a loop costs. */
+static noinline int nothing(struct device *dev, void *buf)
+{
+	barrier();
+	return 0;
+}
+
+DMA_BENCH_LOOP(nothing)
+{
+	return again(bench, n, nothing);
+}
+
+static __always_inline int map_unmap(struct device *dev, void *buf, size_t len,
+				     enum dma_data_direction dir)
+{
+	dma_addr_t addr = dma_map_single(dev, buf, len, dir);
+
+	if (dma_mapping_error(dev, addr))
+		return -ENOMEM;
+
+	dma_unmap_single(dev, addr, len, dir);
+	return 0;
+}
+
+static __always_inline int map_unmap_phys(struct device *dev, void *buf,
+					  size_t len,
+					  enum dma_data_direction dir)
+{
+	dma_addr_t addr = dma_map_phys(dev, virt_to_phys(buf), len, dir, 0);
+
+	if (dma_mapping_error(dev, addr))
+		return -ENOMEM;
+
+	dma_unmap_phys(dev, addr, len, dir, 0);
+	return 0;
+}
+
+#define DMA_BENCH_MAP_UNMAP(way, size, name, dir)			\
+static noinline int way##_##size##_##name(struct device *dev, void *buf) \
+{									\
+	return way(dev, buf, size, dir);				\
+}									\
+									\
+DMA_BENCH_LOOP(way##_##size##_##name)					\
+{									\
+	return again(bench, n, way##_##size##_##name);			\
+}
+
+DMA_BENCH_MAP_UNMAP(map_unmap, 64, to, DMA_TO_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap, 64, from, DMA_FROM_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap, 64, both, DMA_BIDIRECTIONAL)
+DMA_BENCH_MAP_UNMAP(map_unmap, 2048, to, DMA_TO_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap, 2048, from, DMA_FROM_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap, 2048, both, DMA_BIDIRECTIONAL)
+DMA_BENCH_MAP_UNMAP(map_unmap, 65536, to, DMA_TO_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap, 65536, from, DMA_FROM_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap, 65536, both, DMA_BIDIRECTIONAL)
+
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 64, to, DMA_TO_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 64, from, DMA_FROM_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 64, both, DMA_BIDIRECTIONAL)
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 2048, to, DMA_TO_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 2048, from, DMA_FROM_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 2048, both, DMA_BIDIRECTIONAL)
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 65536, to, DMA_TO_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 65536, from, DMA_FROM_DEVICE)
+DMA_BENCH_MAP_UNMAP(map_unmap_phys, 65536, both, DMA_BIDIRECTIONAL)
+
+/*
+ * A buffer that stays mapped, and changes hands again and again. Only what the
+ * other side may have written is synced (Documentation/core-api/dma-api-howto.rst).
+ */
+static __always_inline void pass_to(struct device *dev, dma_addr_t addr)
+{
+	dma_sync_single_for_device(dev, addr, DMA_BENCH_FRAME, DMA_TO_DEVICE);
+}
+
+static __always_inline void pass_from(struct device *dev, dma_addr_t addr)
+{
+	dma_sync_single_for_cpu(dev, addr, DMA_BENCH_FRAME, DMA_FROM_DEVICE);
+}
+
+static __always_inline void pass_both(struct device *dev, dma_addr_t addr)
+{
+	dma_sync_single_for_device(dev, addr, DMA_BENCH_FRAME,
+				   DMA_BIDIRECTIONAL);
+	dma_sync_single_for_cpu(dev, addr, DMA_BENCH_FRAME, DMA_BIDIRECTIONAL);
+}
+
+static __always_inline void pass_part(struct device *dev, dma_addr_t addr)
+{
+	dma_sync_single_for_cpu(dev, addr, DMA_BENCH_COPIED, DMA_FROM_DEVICE);
+}
+
+static __always_inline int pass(struct dma_bench *bench, u32 n,
+				enum dma_data_direction dir,
+				void (*step)(struct device *dev,
+					     dma_addr_t addr))
+{
+	dma_addr_t addr = dma_map_single(bench->dev, bench->buf,
+					 DMA_BENCH_FRAME, dir);
+
+	if (dma_mapping_error(bench->dev, addr))
+		return -ENOMEM;
+
+	for (; n; n--) {
+		step(bench->dev, addr);
+		/* Somebody else has accessed memory meanwhile. */
+		barrier();
+	}
+
+	dma_unmap_single(bench->dev, addr, DMA_BENCH_FRAME, dir);
+	return 0;
+}
+
+DMA_BENCH_LOOP(pass_to)
+{
+	return pass(bench, n, DMA_TO_DEVICE, pass_to);
+}
+
+DMA_BENCH_LOOP(pass_from)
+{
+	return pass(bench, n, DMA_FROM_DEVICE, pass_from);
+}
+
+DMA_BENCH_LOOP(pass_both)
+{
+	return pass(bench, n, DMA_BIDIRECTIONAL, pass_both);
+}
+
+DMA_BENCH_LOOP(pass_part)
+{
+	return pass(bench, n, DMA_FROM_DEVICE, pass_part);
+}
+
+/* Drivers keep their pool in a structure of theirs. */
+static noinline int pool(struct dma_bench *bench)
+{
+	dma_addr_t addr;
+	void *block = dma_pool_zalloc(bench->pool, GFP_ATOMIC, &addr);
+
+	if (!block)
+		return -ENOMEM;
+
+	dma_pool_free(bench->pool, block, addr);
+	return 0;
+}
+
+DMA_BENCH_LOOP(pool)
+{
+	for (; n; n--) {
+		int err = pool(bench);
+
+		if (err)
+			return err;
+	}
+
+	return 0;
+}
+
+static noinline int coherent(struct device *dev, void *unused)
+{
+	dma_addr_t addr;
+	void *memory = dma_alloc_coherent(dev, DMA_BENCH_COHERENT, &addr,
+					  GFP_KERNEL);
+
+	if (!memory)
+		return -ENOMEM;
+
+	dma_free_coherent(dev, DMA_BENCH_COHERENT, memory, addr);
+	return 0;
+}
+
+DMA_BENCH_LOOP(coherent)
+{
+	return again(bench, n, coherent);
+}
