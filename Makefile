@@ -7,11 +7,14 @@ VARIANT ?=
 SLOW    ?=
 MUTANT  ?=
 KSRC    ?=
+CHECK   ?=
+BASELINE ?=
 
 COMMON := --arch='$(ARCH)' --ksrc='$(KSRC)'
 BUILD  := scripts/build.py $(COMMON)
-CHECK  := scripts/check.py $(COMMON)
+LINT   := scripts/check.py $(COMMON)
 RUN    := tools/testing/dma-rs/run.py $(COMMON) --variant='$(VARIANT)'
+BENCH  := tools/testing/dma-rs/bench.py --ksrc='$(KSRC)'
 MUTATE := tools/testing/dma-rs/mutants.py $(COMMON) --mutant='$(MUTANT)'
 
 export PYTHONDONTWRITEBYTECODE := 1
@@ -26,6 +29,8 @@ help: ## show this list
 	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, "controls" or "guest"'
 	@echo '  SLOW=1          the slow tests instead of the others, for test'
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
+	@echo '  CHECK=1         for bench: fail if a count is worse than the committed baseline'
+	@echo '  BASELINE=1      for bench: make this run the baseline, and what Documentation says'
 	@echo '  KSRC=           your own Linux 7.3 tree; it is copied, never changed'
 
 .PHONY: run
@@ -43,6 +48,10 @@ selftest: ## test the judgement of the runner itself, without a guest
 .PHONY: shell
 shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
 	@$(RUN) shell
+
+.PHONY: bench
+bench: ## count what DMA costs in C and in Rust: table, out/bench.json, out/bench.html
+	@$(BENCH) $(if $(CHECK),--check) $(if $(BASELINE),--baseline)
 
 .PHONY: mutants
 mutants: ## put one fault after the other into the code, see that the tests notice
@@ -70,19 +79,19 @@ build: ## build the test kernel
 
 .PHONY: clippy
 clippy: ## lint our Rust code, warnings are errors
-	@$(CHECK) clippy
+	@$(LINT) clippy
 
 .PHONY: rustfmtcheck
 rustfmtcheck: ## check the format of our Rust code
-	@$(CHECK) rustfmt
+	@$(LINT) rustfmt
 
 .PHONY: rustdoc
 rustdoc: ## build the kernel crate's documentation, check our part of it
-	@$(CHECK) rustdoc
+	@$(LINT) rustdoc
 
 .PHONY: checkpatch
 checkpatch: ## run checkpatch --strict over our files and patches
-	@$(CHECK) checkpatch
+	@$(LINT) checkpatch
 
 .PHONY: kunitconfig
 kunitconfig: tree ## show how to run our tests with the kernel's own kunit.py

@@ -8,19 +8,23 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import archive
 from common import CACHE, Fail, Progress, clean_env, new_directory, run, say, succeeds, tail, watch
 
 PACKAGES = (
     "bc bison cpio device-tree-compiler flex gcc git kmod libc6-dev libelf-dev "
-    "libssl-dev make patch perl qemu-system-arm qemu-system-x86 xz-utils"
+    "libssl-dev make patch perl python3-venv qemu-system-arm qemu-system-x86 xz-utils"
 ).split()
 LLVM_PACKAGES = ("clang", "lld", "llvm", "libclang-{}-dev")
 
 # 0.71.1, the kernel's minimum, silently makes opaque structs with libclang 22 and newer.
 BINDGEN = "0.72.1"
 RUSTC_MINIMUM = (1, 85, 0)
+
+# Draws charts.
+MATPLOTLIB = "3.10.0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +132,22 @@ def ensure_core(release, sysroot):
         (folder / f"deb/usr/src/rustc-{release}/library").rename(folder / "library")
         shutil.rmtree(folder / "deb")
     return home / "library"
+
+
+def ensure_charts():
+    """Installs matplotlib once, in a place of its own; returns the Python that has it. Call it
+    under the lock."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    home = CACHE / f"matplotlib-{MATPLOTLIB}-python{version}"
+    python = home / "bin/python"
+    if not (home / "done").exists():
+        say(f"installing matplotlib {MATPLOTLIB}")
+        shutil.rmtree(home, ignore_errors=True)
+        run([sys.executable, "-m", "venv", home], "Python's module venv is needed.")
+        run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+             f"matplotlib=={MATPLOTLIB}"], "Check that pip can reach its package index.")
+        (home / "done").touch()
+    return python
 
 
 @functools.cache

@@ -37,6 +37,7 @@ class Guest:
     # doesn't wait while the guest is idle.
     counted: bool = False
     accel: str = "tcg"
+    cpus: int = 2
     silence: int = SILENCE
     total: int = TOTAL
 
@@ -49,7 +50,7 @@ class Guest:
         """The hardware: all that shapes the device tree."""
         machine = MACHINES[self.arch]
         words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
-                 "-cpu", machine.cpu, "-m", "1G", "-smp", "1" if self.counted else "2", "-nodefaults",
+                 "-cpu", machine.cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus), "-nodefaults",
                  "-display", "none", "-no-reboot", *machine.extra]
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES):
             words += ["-device", device]

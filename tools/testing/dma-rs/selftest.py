@@ -14,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2] / "scripts"))
 
 # pylint: disable=wrong-import-position
+import bench
 import console
 import controls
 import oracle
@@ -303,6 +304,51 @@ class Verdict(unittest.TestCase):
         cases = [case("a", results.PASSED), case("b", results.FAILED), case("c", results.SKIPPED)]
         self.assertEqual(results.summary(cases), "1 passed, 1 failed, 1 skipped")
         self.assertEqual(results.cell(cases), "1 1 FAILED 1 skip")
+
+
+class Bench(unittest.TestCase):
+    """What is made of counts."""
+
+    KERNEL = bench.Kernel("x86_64", "bench", ("plain",))
+
+    def count(self, rust, c=100):
+        """A document with one count."""
+        rows = [("op", "c", "10", str(c * 10 + 50), str(c * 10 + 70)), ("op", "device", "10", "50", "50"),
+                ("op", "rust", "10", str(rust * 10 + 50), str(rust * 10 + 50))]
+        return {"counts": bench.counts(self.KERNEL, "plain", rows)}
+
+    def test_counts(self):
+        """What the device of a ring costs isn't counted."""
+        one = self.count(90)["counts"][0]
+        self.assertEqual((one["c"], one["rust"], one["ratio"], one["lowest"]), (100, 90, 0.9, None))
+        self.assertEqual(one["spread"]["c"], 2)
+
+    def test_worse(self):
+        """Over an instruction more than before, against C."""
+        before = self.count(90)
+        for rust, c, complaints in ((90, 100, 0), (91, 100, 0), (92, 100, 1), (92, 102, 0), (90, 98, 1),
+                                    (50, 100, 0)):
+            with self.subTest((rust, c)):
+                self.assertEqual(len(bench.worse(self.count(rust, c)["counts"], before)), complaints)
+
+    def test_unknown(self):
+        """What the baseline doesn't have can't be compared, and is named."""
+        counts = self.count(90)["counts"]
+        self.assertEqual(bench.worse(counts, {"counts": []}), [])
+        self.assertEqual(bench.unknown(counts, {"counts": []}), ["op on x86_64 dma-direct"])
+        self.assertEqual(bench.unknown(counts, {"counts": counts}), [])
+
+    def test_speeds(self):
+        """The slowest CPU ends a round; the best round counts."""
+        rows = [("c", "100", "50"), ("c", "100", "100"), ("rust", "100", "50"), ("rust", "100", "50"),
+                ("c", "100", "400"), ("c", "100", "400")]
+        self.assertEqual(bench.speeds(rows, 2), {"c": 2e9, "rust": 4e9})
+
+    def test_lost_frames(self):
+        """A speed at which frames are lost is none."""
+        rows = [("c", "64", "10", "1000", "0"), ("rust", "64", "9", "1000", "1")]
+        with self.assertRaises(Fail):
+            bench.frames(self.KERNEL, "plain", rows)
 
 
 if __name__ == "__main__":
