@@ -164,11 +164,12 @@ fn check<B: Buffer, D: Direction>(dma: Configured<'_>, buf: &B) -> Result {
 
     if D::DEVICE_WRITES && !dma.is_coherent() {
         // SAFETY: No requirements.
-        // CAST: The C side returns a small positive number.
-        let line = unsafe { bindings::dma_get_cache_alignment() } as usize;
+        // CAST: The C side returns a small power of two; so there is no division here.
+        let mask = (unsafe { bindings::dma_get_cache_alignment() } as usize).wrapping_sub(1);
+        let lines = len.wrapping_add(mask) & !mask;
 
         // Invalidating a line throws away what else lives in it.
-        if buf.as_ptr().addr() % line != 0 || len.next_multiple_of(line) > buf.allocation() {
+        if buf.as_ptr().addr() & mask != 0 || lines > buf.allocation() {
             return Err(EINVAL);
         }
     }

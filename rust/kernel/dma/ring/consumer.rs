@@ -23,7 +23,10 @@ use crate::{
     prelude::*,
     sync::Arc, //
 };
-use core::cell::Cell;
+use core::{
+    cell::Cell,
+    ptr::NonNull, //
+};
 
 /// The half of a ring that gets buffers back.
 ///
@@ -147,9 +150,18 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
     /// Gives slots back to the producer.
     #[inline]
     fn advance(&mut self, count: u32) {
-        self.head = self.head.wrapping_add(count);
-        // Ordering 5: slot before head.
-        self.memory.set_head(self.head);
+        self.advance_to(self.head.wrapping_add(count));
+    }
+
+    /// Gives the slots before `at` back to the producer.
+    #[inline]
+    fn advance_to(&mut self, at: u32) {
+        // What nobody needs to see would only take the cache line away from the producer.
+        if at != self.head {
+            self.head = at;
+            // Ordering 5: slot before head.
+            self.memory.set_head(self.head);
+        }
     }
 }
 
@@ -231,12 +243,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
             frames += 1;
         }
 
-        let count = at.wrapping_sub(self.head);
-
-        if count > 0 {
-            self.advance(count);
-        }
-
+        self.advance_to(at);
         frames
     }
 
@@ -315,41 +322,27 @@ where
     // A call for each frame, with the frame on the stack, would cost more than what is done here.
     #[inline(always)]
     pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
+        let at = self.head;
+
         // Most frames are in one buffer. For all others `receive_pieces()` does the same.
-        if self.partial.count == 0 {
-            let at = self.head;
-
-            if !self.is_posted(at) {
-                return None;
-            }
-
+        if self.partial.count == 0 && self.is_posted(at) {
             // A copy: where things are doesn't change, which the compiler can't know otherwise, for
             // the device accesses memory.
             let layout = self.layout;
 
-            // SAFETY: The memory is ours.
-            if !unsafe { layout.is_done(at) } {
-                return None;
-            }
-
-            // SAFETY: As above.
-            let descriptor = unsafe { layout.read(at) };
-            let received = descriptor.received();
-
-            if received.last {
-                // SAFETY: The slot is ours, and the device is done with it.
-                if let Ok(len) = unsafe { Self::check(&layout, at, received.len) } {
-                    // INVARIANT: The device is done with the slot.
-                    return Some(Frame {
-                        at,
-                        count: 1,
-                        len,
-                        descriptor,
-                        is_synced: Cell::new(false),
-                        frees: true,
-                        consumer: self,
-                    });
-                }
+            // SAFETY: The slot is ours.
+            if let Some((descriptor, len)) = unsafe { Self::look(&layout, at) } {
+                // INVARIANT: `look()` has looked at the slot.
+                return Some(Frame {
+                    at,
+                    count: 1,
+                    first: layout.place(at),
+                    len,
+                    descriptor,
+                    is_synced: Cell::new(false),
+                    frees: true,
+                    consumer: self,
+                });
             }
         }
 
@@ -386,86 +379,92 @@ where
     /// ```
     #[inline]
     pub fn receive_each(&mut self, budget: u32, mut give: impl FnMut(Frame<'_, 'a, Q, P>)) -> u32 {
-        let mut left = budget;
-
-        loop {
-            left -= self.receive_short(left, &mut give);
-
-            // What comes next, if it came, has several buffers, or is impossible.
-            if left == 0 || !self.receive_long(&mut give) {
-                break;
-            }
-            left -= 1;
-        }
-
-        budget - left
-    }
-
-    /// Gives up to `budget` frames to `give`, up to one that isn't in one buffer; returns how many.
-    #[inline]
-    fn receive_short(&mut self, budget: u32, give: &mut impl FnMut(Frame<'_, 'a, Q, P>)) -> u32 {
-        if self.partial.count > 0 {
-            return 0;
-        }
-
         let layout = self.layout;
-        let head = self.head;
-        let posted = self.posted().min(budget);
-        let mut count = 0;
+        let mut at = self.head;
+        let mut frames = 0;
+        // Up to where slots are looked at here.
+        let mut end = if self.partial.count == 0 {
+            at.wrapping_add(self.posted())
+        } else {
+            at
+        };
 
-        while count < posted {
-            let at = head.wrapping_add(count);
+        while frames < budget {
+            // SAFETY: The slots up to `end` are ours.
+            let single = (at != end).then(|| unsafe { Self::look(&layout, at) });
 
-            // SAFETY: The memory is ours.
-            if !unsafe { layout.is_done(at) } {
-                break;
-            }
+            let (descriptor, count, len) = if let Some(Some((descriptor, len))) = single {
+                (descriptor, 1, len)
+            } else {
+                self.advance_to(at);
 
-            // SAFETY: As above.
-            let descriptor = unsafe { layout.read(at) };
-            let received = descriptor.received();
+                let Some(frame) = self.receive_pieces_apart() else {
+                    return frames;
+                };
 
-            if !received.last {
-                break;
-            }
-
-            // SAFETY: The slot is ours, and the device is done with it.
-            let Ok(len) = (unsafe { Self::check(&layout, at, received.len) }) else {
-                break;
+                // Frames before it may have been thrown away.
+                at = self.head;
+                end = self.tail;
+                frame
             };
 
-            // INVARIANT: The device is done with the slot, which `check()` has looked at.
+            // Only here, so that `give` can be compiled into the loop.
+            //
+            // INVARIANT: The device is done with the slots, which were looked at above.
             give(Frame {
                 at,
-                count: 1,
+                count,
+                first: layout.place(at),
                 len,
                 descriptor,
                 is_synced: Cell::new(false),
                 frees: false,
                 consumer: self,
             });
-            count += 1;
+            at = at.wrapping_add(count);
+            frames += 1;
         }
 
-        if count > 0 {
-            self.advance(count);
-        }
-
-        count
+        self.advance_to(at);
+        frames
     }
 
-    /// Gives the next frame, of any number of pieces, to `give`; returns whether there was one.
-    #[inline(never)]
-    fn receive_long(&mut self, give: &mut impl FnMut(Frame<'_, 'a, Q, P>)) -> bool {
-        let Some(mut frame) = self.receive_pieces() else {
-            return false;
-        };
-        let count = frame.count;
+    /// Returns the descriptor and the length of the frame in a slot, if the device is done with it;
+    /// none if it isn't alone there, or can't be.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours.
+    #[inline]
+    unsafe fn look(layout: &Layout<Q::Descriptor, P>, at: u32) -> Option<(Q::Descriptor, usize)> {
+        // SAFETY: The memory is ours.
+        if !unsafe { layout.is_done(at) } {
+            return None;
+        }
 
+        // SAFETY: As above.
+        let descriptor = unsafe { layout.read(at) };
+        let received = descriptor.received();
+
+        if !received.last {
+            return None;
+        }
+
+        // SAFETY: By the safety requirements; the device is done with it.
+        let len = unsafe { Self::check(layout, at, received.len) }.ok()?;
+
+        Some((descriptor, len))
+    }
+
+    /// Returns the descriptor of the frame that [`receive_pieces`](Self::receive_pieces) returns,
+    /// how many slots it has from `head` on, and its length.
+    #[inline(never)]
+    fn receive_pieces_apart(&mut self) -> Option<(Q::Descriptor, u32, usize)> {
+        let mut frame = self.receive_pieces()?;
+
+        // Its slots aren't given back here.
         frame.frees = false;
-        give(frame);
-        self.advance(count);
-        true
+        Some((frame.descriptor, frame.count, frame.len))
     }
 
     /// As [`receive`](Self::receive), for frames of any number of pieces.
@@ -518,6 +517,7 @@ where
                 return Some(Frame {
                     at: self.head,
                     count: partial.count,
+                    first: layout.place(self.head),
                     len: partial.len,
                     descriptor,
                     is_synced: Cell::new(false),
@@ -574,10 +574,11 @@ where
 ///
 /// # Invariants
 ///
-/// The `count` slots from `at` on are those of the frame, each has a piece, and the device is done
-/// with them. They are the first ones of the consumer, unless `frees` is false. If there is one,
-/// the device wrote the first `len` bytes of its piece; else of each piece as many as `lens` of the
-/// consumer says, which come to `len`. If `is_synced`, the CPU sees them; else nobody has looked.
+/// The `count` slots from `at` on, of which `first` is the first, are those of the frame, each has
+/// a piece, and the device is done with them. They are the first ones of the consumer, unless
+/// `frees` is false. If there is one, the device wrote the first `len` bytes of its piece; else of
+/// each piece as many as `lens` of the consumer says, which come to `len`. If `is_synced`, the CPU
+/// sees them; else nobody has looked.
 ///
 /// # Examples
 ///
@@ -612,12 +613,21 @@ where
     /// The first slot.
     at: u32,
     count: u32,
+    first: NonNull<Slot<P>>,
     len: usize,
     descriptor: Q::Descriptor,
     is_synced: Cell<bool>,
     /// Whether the slots go back to the producer when this is dropped. Else who made it sees to
     /// that.
     frees: bool,
+}
+
+// SAFETY: It has slots of the consumer, which is `Send`.
+unsafe impl<'a, Q, P> Send for Frame<'_, 'a, Q, P>
+where
+    Q: Queue<Direction = FromDevice>,
+    P: Piece<'a, FromDevice>,
+{
 }
 
 impl<'c, 'a, Q, P> Frame<'c, 'a, Q, P>
@@ -653,14 +663,32 @@ where
             return;
         }
 
-        for i in 0..self.count {
-            // SAFETY: The slot is ours, and nobody has looked at what is in it.
-            let slot = unsafe { self.consumer.layout.slot(self.at.wrapping_add(i)) };
+        if self.count == 1 {
+            // SAFETY: There is the slot, and that is its length.
+            unsafe { self.sync_piece(self.first, self.len) };
+            return;
+        }
 
-            if let Some(piece) = &mut slot.piece {
-                // SAFETY: A piece in a slot is mapped; the device is done with it.
-                unsafe { piece.sync_for_cpu(self.consumer.dma, slot.addr, self.len_of(i)) };
-            }
+        for i in 0..self.count {
+            let place = self.consumer.layout.place(self.at.wrapping_add(i));
+
+            // SAFETY: There is one of the slots, and that is its length.
+            unsafe { self.sync_piece(place, self.len_of(i)) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `place` must be that of a slot of ours in which nobody has looked, and `len` what the device
+    /// wrote there.
+    #[inline]
+    unsafe fn sync_piece(&self, mut place: NonNull<Slot<P>>, len: usize) {
+        // SAFETY: By the safety requirements.
+        let slot = unsafe { place.as_mut() };
+
+        if let Some(piece) = &mut slot.piece {
+            // SAFETY: A piece in a slot is mapped; the device is done with it.
+            unsafe { piece.sync_for_cpu(self.consumer.dma, slot.addr, len) };
         }
     }
 
@@ -673,16 +701,16 @@ where
             return None;
         }
 
-        self.sync_for_cpu();
-
         // SAFETY: The slot is ours.
-        let piece = unsafe { self.consumer.layout.slot(self.at) }
-            .piece
-            .as_ref()?;
+        let slot = unsafe { self.first.as_ref() };
+        // Before the sync, as the compiler would have to look again.
+        let bytes = Held::<FromDevice>::as_ptr(slot.piece.as_ref()?);
+
+        self.sync_for_cpu();
 
         // SAFETY: The device is done with the buffer, of which the CPU sees that many bytes; nobody
         // writes to it as long as it is borrowed.
-        Some(unsafe { core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(piece), self.len) })
+        Some(unsafe { core::slice::from_raw_parts(bytes, self.len) })
     }
 
     /// Returns the bytes, piece by piece.
@@ -799,8 +827,9 @@ where
         }
 
         let synced = if self.is_synced.get() { self.len } else { 0 };
+        let mut first = self.first;
         // SAFETY: The slot is ours.
-        let slot = unsafe { self.consumer.layout.slot(self.at) };
+        let slot = unsafe { first.as_mut() };
 
         // SAFETY: The device is done with it; the CPU sees that much of it.
         match unsafe { slot.take::<FromDevice>(self.consumer.dma, synced) } {

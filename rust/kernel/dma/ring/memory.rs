@@ -122,15 +122,22 @@ impl<T: Descriptor, P> Layout<T, P> {
         unsafe { self.descriptors.add(self.index(counter) as usize) }
     }
 
+    /// Returns where a slot is.
+    #[inline]
+    pub(super) fn place(&self, counter: u32) -> NonNull<Slot<P>> {
+        // CAST: Widening.
+        // SAFETY: By the type invariants.
+        unsafe { self.slots.add(self.index(counter) as usize) }
+    }
+
     /// # Safety
     ///
     /// The caller must be who may use that slot, and use it by this reference only; and the memory
     /// must be there, as long as it does.
     #[inline]
     pub(super) unsafe fn slot<'s>(&self, counter: u32) -> &'s mut Slot<P> {
-        // CAST: Widening.
         // SAFETY: By the type invariants and the safety requirements.
-        unsafe { self.slots.add(self.index(counter) as usize).as_mut() }
+        unsafe { self.place(counter).as_mut() }
     }
 
     /// # Safety
