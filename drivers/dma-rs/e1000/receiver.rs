@@ -153,6 +153,14 @@ impl<'c, 'a> ReceivedFrame<'c, 'a> {
         self.0.bytes()
     }
 
+    /// Returns the bytes in the first buffer.
+    #[inline]
+    pub(crate) fn head(&self) -> &[u8] {
+        self.bytes()
+            .or_else(|| self.pieces().next())
+            .unwrap_or_default()
+    }
+
     /// Returns the bytes, buffer by buffer.
     #[inline]
     pub(crate) fn pieces<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> + use<'s, 'c, 'a> {
@@ -160,7 +168,16 @@ impl<'c, 'a> ReceivedFrame<'c, 'a> {
     }
 
     /// Returns whether the bytes are these.
+    #[inline]
     pub(crate) fn is(&self, expected: &[u8]) -> bool {
+        match self.bytes() {
+            Some(bytes) => bytes == expected,
+            None => self.is_long(expected),
+        }
+    }
+
+    /// As [`is`](Self::is), for frames in several buffers.
+    fn is_long(&self, expected: &[u8]) -> bool {
         let mut left = expected;
 
         for piece in self.pieces() {

@@ -183,33 +183,7 @@ impl<'a> Sender<'a> {
                 .ring
                 .post(Fragment::Buffer(frame), offload.data())
                 .map_err(unwrap),
-            Some(context) => {
-                let mut chain = self.ring.new_chain();
-
-                match chain.push_context(context) {
-                    Err(error) => Err(MapError {
-                        error,
-                        value: frame,
-                    }),
-                    Ok(()) => match chain.push(Fragment::Buffer(frame), offload.data()) {
-                        Err(refused) => Err(unwrap(refused)),
-                        Ok(()) => match chain.commit() {
-                            Ok(()) => Ok(()),
-                            Err(MapError { error, value }) => {
-                                let mut frame = KVec::new();
-
-                                value.rollback(|piece| {
-                                    frame = buffer(piece).unwrap_or_else(KVec::new)
-                                });
-                                Err(MapError {
-                                    error,
-                                    value: frame,
-                                })
-                            }
-                        },
-                    },
-                }
-            }
+            Some(context) => self.post_after(context, frame, offload.data()),
         };
 
         match posted {
@@ -222,6 +196,36 @@ impl<'a> Sender<'a> {
                 Err(refused)
             }
         }
+    }
+
+    /// Posts a frame after what the device must be told before it.
+    // Apart from `post()`, which has better things to do.
+    #[inline(never)]
+    fn post_after(
+        &mut self,
+        context: TxOptions,
+        frame: TxPiece,
+        data: TxOptions,
+    ) -> Result<(), MapError<TxPiece>> {
+        let mut chain = self.ring.new_chain();
+
+        if let Err(error) = chain.push_context(context) {
+            return Err(MapError {
+                error,
+                value: frame,
+            });
+        }
+
+        chain.push(Fragment::Buffer(frame), data).map_err(unwrap)?;
+        chain.commit().map_err(|MapError { error, value }| {
+            let mut frame = KVec::new();
+
+            value.rollback(|piece| frame = buffer(piece).unwrap_or_else(KVec::new));
+            MapError {
+                error,
+                value: frame,
+            }
+        })
     }
 
     /// Posts a frame of several pieces, which [`flush`](Self::flush) sends.

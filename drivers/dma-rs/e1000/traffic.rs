@@ -91,21 +91,18 @@ impl Template {
         }
     }
 
-    /// Returns the number that a frame says it has.
-    fn number_of(frame: &ReceivedFrame<'_, '_>) -> Option<u32> {
-        let bytes = frame.pieces().next()?.get(NUMBER)?;
+    /// Returns the number that a frame says it has, which begins so.
+    fn number_of(head: &[u8]) -> Option<u32> {
+        let bytes = head.get(NUMBER)?;
 
         bytes.try_into().ok().map(u32::from_be_bytes)
     }
 
-    /// Returns whether a frame is one of ours at all.
-    fn is_like(&self, frame: &ReceivedFrame<'_, '_>) -> bool {
-        let head = frame
-            .pieces()
-            .next()
-            .and_then(|piece| piece.get(..NUMBER.start));
+    /// Returns whether a frame that begins so is one of ours at all.
+    fn is_like(&self, head: &[u8]) -> bool {
+        let start = head.get(..NUMBER.start);
 
-        head.is_some() && head == self.0.get(..NUMBER.start)
+        start.is_some() && start == self.0.get(..NUMBER.start)
     }
 
     /// Returns whether a frame is the one with that number.
@@ -221,12 +218,14 @@ fn receive(
 
     while next < end {
         let arrived = nic.wait(end - next, PATIENCE, |frame| {
-            if !template.is_like(frame) {
+            let head = frame.head();
+
+            if !template.is_like(head) {
                 return;
             }
 
             // Some may be missing before it: of a batch the device may hear the end only.
-            let number = Template::number_of(frame).filter(|number| (next..end).contains(number));
+            let number = Template::number_of(head).filter(|number| (next..end).contains(number));
 
             match number {
                 Some(number) if template.is(frame, number) => {
