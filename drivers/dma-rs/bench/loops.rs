@@ -187,7 +187,8 @@ pub(crate) fn receive_recycle(session: &mut Session<'_>, n: u32) -> Result {
 #[inline(never)]
 fn clean_recycle(ring: &mut RxRing<'_>, bytes: &mut usize) {
     ring.consumer.receive_each(u32::MAX, |frame| {
-        *bytes += frame.len();
+        // Looks, as the CPU must see the bytes.
+        *bytes += frame.bytes().map_or(0, <[u8]>::len);
         frame.recycle();
     });
 }
@@ -216,9 +217,10 @@ pub(crate) fn receive_unmap(session: &mut Session<'_>, n: u32) -> Result {
 fn clean_unmap(ring: &mut RxRing<'_>, bytes: &mut usize, spare: &mut KVec<Frame>) {
     ring.consumer.receive_each(u32::MAX, |frame| {
         *bytes += frame.len();
-        frame
-            .take()
-            .for_each(|(buf, _)| drop(spare.push_within_capacity(buf)));
+
+        if let Ok(buf) = frame.take_single() {
+            drop(spare.push_within_capacity(buf));
+        }
     });
 }
 

@@ -20,6 +20,9 @@ bench.json is an object:
   "sizes"    a list of types: name, c and rust (bytes)
   "frames"   a list of lengths of frames that an e1000 sends to itself: length, backend, arch,
              helpers, c and rust (frames for each million of instructions), ratio
+  "transfers" a list of lengths of transfers of edu: name (write or read), length, backend, arch,
+             helpers, c and rust (instructions for each, from the system call to its return; not
+             those of the interrupt's handler; known to some 10), ratio
   "scaling"  a list of numbers of CPUs that map and unmap at the same time: arch, helpers, cpus, c
              and rust (how often in a second, against C on one CPU). By the wall clock: not exact,
              and more CPUs than the host has bring nothing.
@@ -109,7 +112,8 @@ def boot(kernel, backend, image, files, cpus=0):
     variant = variants.VARIANTS[kernel.arch][backend]
     name = f"{backend}-{kernel.flavour}" + (f"-{cpus}" if cpus else "")
     guest = qemu.Guest(kernel.arch, name, variant, image, files, counted=not cpus, cpus=cpus)
-    ended = guest.boot("bench parallel" if cpus else "bench", BOOT)
+    bits = 32 if variant.edu == variants.WIDE_EDU else 28
+    ended = guest.boot("bench parallel" if cpus else "bench", f"{BOOT} dma_rs_bench_edu.dma_bits={bits}")
     lines = console.read(guest.log)
     log = guest.log.relative_to(REPO)
     offences = [line for line in lines if oracle.offends(line)]
@@ -152,6 +156,21 @@ def frames(kernel, backend, rows):
         found[int(length)][who] = round(int(arrived) * 1e6 / int(time), 2)
     return [{"length": length, "backend": backend, "arch": kernel.arch, "helpers": kernel.helpers,
              **who, "ratio": round(who["rust"] / who["c"], 4)} for length, who in found.items()]
+
+
+def transfers(kernel, backend, rows):
+    """What a transfer of edu costs, in the form of bench.json. A row: who, length, transfers each
+    way, the time that writes took, and reads, how many bytes came back wrong."""
+    found = collections.defaultdict(dict)
+    for who, length, times, written, read, wrong in rows:
+        if int(wrong):
+            raise Fail(f"{kernel.arch} {backend}: of the bytes that {who} moved, {wrong} were wrong: "
+                       f"see out/{kernel.arch}-{backend}-{kernel.flavour}.log")
+        for name, time in (("write", written), ("read", read)):
+            found[name, int(length)][who] = round(int(time) / int(times), 1)
+    return [{"name": name, "length": length, "backend": backend, "arch": kernel.arch,
+             "helpers": kernel.helpers, **who, "ratio": round(who["rust"] / who["c"], 4)}
+            for (name, length), who in found.items()]
 
 
 def speeds(rows, cpus):
@@ -224,7 +243,8 @@ def measure(kernel, options):
         opened = build.open_build(kernel.arch, options.ksrc, lock_fd, kernel.flavour)
         image = build.build_image(opened)
         files = initramfs.build(opened)
-        part = {"counts": [], "frames": [], "sizes": [], "code": code(kernel, opened)}
+        part = {"counts": [], "frames": [], "transfers": [], "sizes": [],
+                "code": code(kernel, opened)}
     qemu.check(kernel.arch)
     for backend in kernel.backends:
         say(f"counting: {kernel.arch} {backend}"
@@ -232,6 +252,7 @@ def measure(kernel, options):
         found = boot(kernel, backend, image, files)
         part["counts"] += counts(kernel, backend, found["op"])
         part["frames"] += frames(kernel, backend, found["traffic"])
+        part["transfers"] += transfers(kernel, backend, found["transfer"])
         part["sizes"] = [{"name": name, "c": int(c), "rust": int(rust)}
                          for name, c, rust in found["size"]]
     if kernel == KERNELS[0]:
@@ -288,6 +309,12 @@ def figures(document):
     for one in document["frames"]:
         lines += [f"   * - {one['length']}", f"     - {label(one)}", f"     - {one['c']}",
                   f"     - {one['rust']}", f"     - {one['ratio']:.3f}"]
+    lines += ["", ".. list-table:: Transfers of edu: instructions",
+              "   :header-rows: 1", "", "   * - transfer", "     - where", "     - C", "     - Rust",
+              "     - Rust / C"]
+    for one in document["transfers"]:
+        lines += [f"   * - {one['name']}, {one['length']} bytes", f"     - {label(one)}",
+                  f"     - {one['c']:.0f}", f"     - {one['rust']:.0f}", f"     - {one['ratio']:.3f}"]
     lines += ["", ".. list-table:: Hot functions: bytes of code", "   :header-rows: 1", "",
               "   * - function", "     - machine", "     - C", "     - Rust", "     - panics"]
     for one in document["code"]:
@@ -361,7 +388,7 @@ def cli():
                         help="make this run the baseline, and what Documentation says")
     options = parser.parse_args()
 
-    document = {"counts": [], "frames": [], "scaling": [], "code": [], "sizes": []}
+    document = {name: [] for name in ("counts", "frames", "transfers", "scaling", "code", "sizes")}
     for kernel in KERNELS:
         for name, items in measure(kernel, options).items():
             document[name] = items if name == "sizes" else document[name] + items

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the guest's initramfs: a static busybox, our init, the tests, a program for frames."""
+"""Builds the guest's initramfs: a static busybox, our init, the tests, and our own programs."""
 
 import pathlib
 import shutil
@@ -11,6 +11,7 @@ from common import CACHE, OUT, new_directory, run, write
 HERE = pathlib.Path(__file__).resolve().parent
 FILES = HERE / "initramfs"
 DEBIAN_ARCH = {"x86_64": "amd64", "arm64": "arm64"}
+PROGRAMS = ("frames", "transfers")
 TARGETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 
@@ -36,16 +37,16 @@ def entry(number, name, mode, data=b"", device=(0, 0)):
     return padded + b"\0" * (-len(padded) % 4)
 
 
-def frames(opened):
-    """The program that sends and receives frames, for the guest's architecture."""
-    program = OUT / f"frames-{opened.arch}"
+def program(opened, name):
+    """A program of our own, built for the guest's architecture."""
+    built = OUT / f"{name}-{opened.arch}"
     nolibc = opened.prepared.source.tree / "tools/include/nolibc/nolibc.h"
     OUT.mkdir(exist_ok=True)
     run([f"clang-{opened.tools.llvm}", f"--target={TARGETS[opened.arch]}",
          f"--ld-path=ld.lld-{opened.tools.llvm}", "-Os", "-ffreestanding", "-Wall", "-Wextra", "-Werror", "-static",
          "-nostdlib", "-isystem", kernel.headers(opened), "-include", nolibc,
-         HERE / "frames.c", "-o", program])
-    return program
+         HERE / f"{name}.c", "-o", built])
+    return built
 
 
 def build(opened):
@@ -55,7 +56,7 @@ def build(opened):
         ("dev", 0o040755, b"", (0, 0)),
         ("dev/console", 0o020600, b"", (5, 1)),
         ("bin/busybox", 0o100755, busybox(opened.arch).read_bytes(), (0, 0)),
-        ("bin/frames", 0o100755, frames(opened).read_bytes(), (0, 0)),
+        *((f"bin/{name}", 0o100755, program(opened, name).read_bytes(), (0, 0)) for name in PROGRAMS),
         ("bin/sh", 0o120777, b"busybox", (0, 0)),
         *((path.name, 0o100755, path.read_bytes(), (0, 0)) for path in sorted(FILES.iterdir())),
         ("TRAILER!!!", 0, b"", (0, 0)),
