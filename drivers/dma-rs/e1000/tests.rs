@@ -332,6 +332,7 @@ mod cases {
     /// Frames of several pieces, of odd lengths, that begin at odd addresses in the frame; short
     /// ones are lengthened.
     #[test]
+    #[slow]
     fn pieces() -> Result {
         let source = Source::new()?;
 
@@ -378,6 +379,7 @@ mod cases {
 
     /// A header from a pool, and a payload from elsewhere.
     #[test]
+    #[slow]
     fn headers() -> Result {
         let source = Source::new()?;
 
@@ -421,6 +423,7 @@ mod cases {
 
     /// Checksums and VLAN tags that the device inserts, and takes out.
     #[test]
+    #[slow]
     fn offloads() -> Result {
         let source = Source::new()?;
 
@@ -605,6 +608,7 @@ mod cases {
 
     /// What can't be sent comes back, and changes nothing.
     #[test]
+    #[slow]
     fn refusals() -> Result {
         let source = Source::new()?;
 
@@ -707,6 +711,7 @@ mod cases {
 
     /// The same without interrupts.
     #[test]
+    #[slow]
     fn polling() -> Result {
         let source = Source::new()?;
 

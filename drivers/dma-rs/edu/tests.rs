@@ -183,6 +183,7 @@ mod cases {
 
     /// What doesn't suit the device is refused, and comes back as it was.
     #[test]
+    #[slow]
     fn refusals() -> Result {
         if is_absent() {
             return Ok(());
@@ -345,6 +346,7 @@ mod cases {
     /// A buffer that stays mapped: what the CPU writes between two transfers reaches the device,
     /// and what the device writes reaches the CPU, each time.
     #[test]
+    #[slow]
     fn kept_mapping() -> Result {
         if is_absent() {
             return Ok(());
@@ -556,6 +558,7 @@ mod cases {
     /// A transfer that is cut short writes nothing, neither when its time comes, nor when the
     /// device is started again.
     #[test]
+    #[slow]
     fn cut_short() -> Result {
         if is_absent() {
             return Ok(());
@@ -909,6 +912,7 @@ mod cases {
 
     /// A mask that the platform can't serve fails the probe, and nothing else. An IOMMU serves any.
     #[test]
+    #[slow]
     fn refused_mask() -> Result {
         if is_absent() {
             return Ok(());

@@ -66,26 +66,26 @@ def table(cases):
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows)
 
 
-def write_json(arch, cases):
-    """out/<arch>-results.json"""
-    document = {"arch": arch, "summary": count(cases), "tests": [dataclasses.asdict(case) for case in cases]}
-    (OUT / f"{arch}-results.json").write_text(json.dumps(document, indent=1) + "\n")
+def write_json(title, cases):
+    """out/<title>-results.json"""
+    document = {"run": title, "summary": count(cases), "tests": [dataclasses.asdict(case) for case in cases]}
+    (OUT / f"{title}-results.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
-def write_junit(arch, cases):
-    """out/<arch>-junit.xml"""
+def write_junit(title, cases):
+    """out/<title>-junit.xml"""
     root = ET.Element("testsuites", name="dma-rs")
     groups = collections.defaultdict(list)
     for case in cases:
         groups[case.variant, case.suite].append(case)
     for (variant, suite), members in groups.items():
         tally = count(members)
-        node = ET.SubElement(root, "testsuite", name=f"{arch}.{variant}.{suite}", tests=str(len(members)),
+        node = ET.SubElement(root, "testsuite", name=f"{title}.{variant}.{suite}", tests=str(len(members)),
                              failures=str(tally[FAILED]), skipped=str(tally[SKIPPED]))
         for case in members:
-            test = ET.SubElement(node, "testcase", classname=f"{arch}.{variant}.{suite}", name=case.name)
+            test = ET.SubElement(node, "testcase", classname=f"{title}.{variant}.{suite}", name=case.name)
             if case.status != PASSED:
                 printable = "".join(char for char in case.detail if char.isprintable() or char == "\n")
                 ET.SubElement(test, "failure" if case.status == FAILED else "skipped").text = printable
     ET.indent(root)
-    ET.ElementTree(root).write(OUT / f"{arch}-junit.xml", encoding="utf-8", xml_declaration=True)
+    ET.ElementTree(root).write(OUT / f"{title}-junit.xml", encoding="utf-8", xml_declaration=True)

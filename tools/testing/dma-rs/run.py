@@ -32,15 +32,16 @@ DEMO = "dma-rs| "
 GUEST_TEST = re.compile(r"dma-rs: guest test (\w+) (passed|failed):? ?(.*)")
 
 
-def guests(options, wanted):
-    """The guests to boot, with an up-to-date kernel. Also returns the tree's kunit.py."""
+def guests(options, wanted, title=str):
+    """The guests to boot, with an up-to-date kernel, and what they are called. Also returns the
+    tree's kunit.py."""
     with lock() as lock_fd:
         opened = build.open_build(options.arch, options.ksrc, lock_fd)
         kernel = build.build_image(opened)
         image = initramfs.build(opened)
     qemu.check(options.arch)
     known = variants.VARIANTS[options.arch]
-    found = [qemu.Guest(options.arch, name, known[name], kernel, image) for name in wanted]
+    found = [qemu.Guest(options.arch, title(name), known[name], kernel, image) for name in wanted]
     accel = qemu.accelerator(found[0])
     kunit = opened.prepared.source.tree / "tools/testing/kunit/kunit.py"
     return [dataclasses.replace(guest, accel=accel) for guest in found], kunit
@@ -177,7 +178,7 @@ def test(options):
     names = [name for name in chosen(options) if selection.has_tests(known[name])]
     if not names:
         raise Fail("no variant has such tests: see SUITE=, SLOW= and VARIANT= in the README")
-    boots, kunit = guests(options, names)
+    boots, kunit = guests(options, names, selection.title)
     say(f"booting {len(boots)} {options.arch} variant{'s' * (len(boots) > 1)} under {boots[0].accel}")
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count())) as pool:
         jobs = [pool.submit(test_boot, guest, kunit, selection) for guest in boots]
@@ -188,8 +189,9 @@ def test(options):
             qemu.stop_all()
             raise
     explain(cases, options.arch)
-    results.write_json(options.arch, cases)
-    results.write_junit(options.arch, cases)
+    title = selection.title(options.arch)
+    results.write_json(title, cases)
+    results.write_junit(title, cases)
     say("\n" + results.table(cases) + "\n\n" + results.summary(cases))
     # A skip is a failure too: what we boot has everything that a test can want.
     return 0 if all(case.status == results.PASSED for case in cases) else 1

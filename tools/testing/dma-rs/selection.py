@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Which tests are to run, of those that a variant has.
 
-Without a name: all that aren't slow. Tests of the guest's user space are all slow, and of KUnit's
-those that say so. By name: all that bear it, slow or not."""
+Without a name: all that aren't slow. Tests of the guest's user space are all slow, of KUnit's those
+that say so, and in a slow variant all are. By name: all that bear it, slow or not."""
 
 import dataclasses
 import fnmatch
@@ -53,6 +53,8 @@ class Selection:
 
     def has_tests(self, variant):
         """Whether a variant may have any."""
+        if variant.slow and not self.slow and not self.glob:
+            return False
         if variant.controls:
             return bool(self.controls(variant))
         return self.kunit or bool(self.guest_tests(variant))
@@ -62,15 +64,20 @@ class Selection:
         if not self.kunit:
             return "kunit.enable=0"
         words = [f"kunit.filter_glob={self.glob or variant.suites}"]
-        if self.slow:
+        if self.slow and not variant.slow:
             words.append("kunit.filter=speed<=slow")
-        elif not self.glob:
+        elif not self.slow and not self.glob:
             words.append("kunit.filter=speed>slow")
         return " ".join(words)
 
+    def title(self, name):
+        """What a variant's boot is called."""
+        return f"{name}-slow" if self.slow else name
+
     def missing(self, variant, seen):
         """The suites that must run, and are not among those that were seen."""
-        required = variants.SLOW_SUITES if self.slow else variants.COMMON_SUITES
+        some = self.slow and not variant.slow
+        required = variants.SLOW_SUITES if some else variants.COMMON_SUITES
         globs = self.parts[0], "*" if self.glob else variant.suites
         return [suite for suite in required
                 if all(fnmatch.fnmatch(suite, glob) for glob in globs) and suite not in seen]

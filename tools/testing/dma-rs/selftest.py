@@ -205,7 +205,8 @@ class Choice(unittest.TestCase):
                 (Selection("rust_dma*"), ["plain"]), (Selection("*"), ["plain", "controls"]),
                 (Selection(slow=True), ["plain"])):
             with self.subTest(selection):
-                known = variants.VARIANTS["x86_64"]
+                known = {"plain": variants.Variant("", guest_tests=("suspend",)),
+                         "controls": variants.Variant("", controls=("warn",))}
                 self.assertEqual([name for name in ("plain", "controls")
                                   if selection.has_tests(known[name])], names)
 
@@ -219,6 +220,18 @@ class Choice(unittest.TestCase):
                 (Selection("guest"), "kunit.enable=0")):
             with self.subTest(selection):
                 self.assertEqual(selection.kernel_arguments(variant), words)
+
+    def test_slow_variant(self):
+        """There all tests are slow."""
+        variant = variants.Variant("", slow=True)
+        for selection, has, words in (
+                (Selection(), False, None), (Selection(slow=True), True, "kunit.filter_glob=*"),
+                (Selection("rust_kvec"), True, "kunit.filter_glob=rust_kvec")):
+            with self.subTest(selection):
+                self.assertEqual(selection.has_tests(variant), has)
+                if words:
+                    self.assertEqual(selection.kernel_arguments(variant), words)
+                    self.assertEqual(selection.missing(variant, {"rust_kvec"}) == [], bool(selection.glob))
 
     def test_missing(self):
         """A suite that did not run, unless it was left out."""

@@ -43,6 +43,8 @@ class Variant:
     noncoherent: bool = False
     # The suites for which it makes a difference: a glob.
     suites: str = "*"
+    # Whether all tests are slow there.
+    slow: bool = False
     guest_tests: tuple = ()
     # Instead of all tests: what is to go wrong, in this order (see controls.py).
     controls: tuple = ()
@@ -109,7 +111,8 @@ SLOW_SUITES = (
     "rust_dma_streaming_sim",
 )
 
-# Those that have devices.
+# Those about DMA, and of them those that have devices.
+DMA_SUITES = "*dma*"
 DEVICE_SUITES = "dma_rs_*"
 
 # What must make an oracle speak. The leak detector is asked before others leave leaks. lockdep ends
@@ -131,19 +134,19 @@ VARIANTS = {
     "x86_64": {
         "kmemleak": Variant("as plain; probes fail at each allocation; the leak detector scans at the end",
                             f"kmemleak=on slab_debug=F {WIDE}", edu=WIDE_EDU,
-                            guest_tests=("sweep", "nic_sweep", "unplug", "nic_unplug")),
+                            guest_tests=("sweep", "nic_sweep", "unplug", "nic_unplug"), slow=True),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),
         "plain": Variant("dma-direct", WIDE, edu=WIDE_EDU, guest_tests=DISTURBANCES),
         "swiotlb": Variant("every mapping bounces", f"swiotlb=force {WIDE}", edu=WIDE_EDU,
-                           guest_tests=DISTURBANCES),
+                           guest_tests=DISTURBANCES, suites=DMA_SUITES),
         "iommu-strict": Variant(
             "Intel IOMMU, unmapped at once", "intel_iommu=on iommu.strict=1",
-            iommu=INTEL_IOMMU, guest_tests=DISTURBANCES),
+            iommu=INTEL_IOMMU, guest_tests=DISTURBANCES, suites=DMA_SUITES),
         "iommu-lazy": Variant(
             "Intel IOMMU, unmapped in batches", "intel_iommu=on iommu.strict=0",
-            iommu=INTEL_IOMMU, guest_tests=DISTURBANCES),
+            iommu=INTEL_IOMMU, guest_tests=DISTURBANCES, suites=DEVICE_SUITES),
         "intx": Variant("as plain, with legacy interrupts", f"{WIDE} pci=nomsi", edu=WIDE_EDU,
                         suites=DEVICE_SUITES),
         "mask64": Variant("a device with 64-bit addresses", "dma_rs_edu.dma_bits=64",
@@ -161,11 +164,12 @@ VARIANTS = {
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),
         "swiotlb": Variant("every mapping bounces", f"swiotlb=force {WIDE}",
-                           edu=WIDE_EDU),
+                           edu=WIDE_EDU, suites=DMA_SUITES),
         "smmuv3": Variant("Arm SMMU, unmapped at once", "iommu.strict=1", machine="iommu=smmuv3",
-                          guest_tests=DISTURBANCES),
+                          guest_tests=DISTURBANCES, suites=DMA_SUITES),
         "noncoherent": Variant("a bus that does not snoop caches", WIDE,
-                               edu=WIDE_EDU, noncoherent=True, guest_tests=DISTURBANCES),
+                               edu=WIDE_EDU, noncoherent=True, guest_tests=DISTURBANCES,
+                               suites=DMA_SUITES),
         "controls-iommu": Variant(
             "the device misbehaves: Arm's SMMU must say so",
             f"iommu.strict=1 {WIDE}", machine="iommu=smmuv3",

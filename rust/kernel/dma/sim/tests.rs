@@ -544,6 +544,7 @@ mod cases {
 
     /// Addresses fit the mask, use its top bit, and are not used again at once.
     #[test]
+    #[slow]
     fn addresses() -> Result {
         fn check(setup: Setup, model: Model) -> Result {
             run(Script::new(model).setup(setup), |pdev, _| {
@@ -1053,6 +1054,7 @@ mod cases {
 
     /// All frames come back, in order; or out of order, but always in the same one.
     #[test]
+    #[slow]
     fn rings() -> Result {
         for model in Model::ALL {
             let (order, _) = loop_frames(Script::new(model))?;
