@@ -62,6 +62,16 @@ pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
 /// How many buffers a received frame may have. 16 KiB in buffers of 256 bytes.
 const MAX_PIECES: usize = 64;
 
+/// What there is in a slot.
+enum Look<T, P> {
+    /// Nothing yet.
+    Pending,
+    /// A frame: its descriptor, its length, and its slot.
+    Single(T, usize, NonNull<Slot<P>>),
+    /// A part of one, or what can't be.
+    Other,
+}
+
 /// The part of a frame that has arrived.
 #[derive(Clone, Copy, Default)]
 struct Partial {
@@ -331,18 +341,22 @@ where
             let layout = self.layout;
 
             // SAFETY: The slot is ours.
-            if let Some((descriptor, len)) = unsafe { Self::look(&layout, at) } {
-                // INVARIANT: `look()` has looked at the slot.
-                return Some(Frame {
-                    at,
-                    count: 1,
-                    first: layout.place(at),
-                    len,
-                    descriptor,
-                    is_synced: Cell::new(false),
-                    frees: true,
-                    consumer: self,
-                });
+            match unsafe { Self::look(&layout, at) } {
+                Look::Pending => return None,
+                Look::Single(descriptor, len, first) => {
+                    // INVARIANT: `look()` has looked at the slot.
+                    return Some(Frame {
+                        at,
+                        count: 1,
+                        first,
+                        len,
+                        descriptor,
+                        is_synced: Cell::new(false),
+                        frees: true,
+                        consumer: self,
+                    });
+                }
+                Look::Other => {}
             }
         }
 
@@ -390,22 +404,33 @@ where
         };
 
         while frames < budget {
-            // SAFETY: The slots up to `end` are ours.
-            let single = (at != end).then(|| unsafe { Self::look(&layout, at) });
-
-            let (descriptor, count, len) = if let Some(Some((descriptor, len))) = single {
-                (descriptor, 1, len)
-            } else {
-                self.advance_to(at);
-
-                let Some(frame) = self.receive_pieces_apart() else {
-                    return frames;
-                };
-
-                // Frames before it may have been thrown away.
-                at = self.head;
+            let look = if at != end {
+                // SAFETY: The slots up to `end` are ours.
+                unsafe { Self::look(&layout, at) }
+            } else if self.partial.count > 0 {
+                Look::Other
+            } else if self.is_posted(at) {
                 end = self.tail;
-                frame
+                continue;
+            } else {
+                Look::Pending
+            };
+
+            let (descriptor, count, len, first) = match look {
+                Look::Pending => break,
+                Look::Single(descriptor, len, first) => (descriptor, 1, len, first),
+                Look::Other => {
+                    self.advance_to(at);
+
+                    let Some((descriptor, count, len)) = self.receive_pieces_apart() else {
+                        return frames;
+                    };
+
+                    // Frames before it may have been thrown away.
+                    at = self.head;
+                    end = self.tail;
+                    (descriptor, count, len, layout.place(at))
+                }
             };
 
             // Only here, so that `give` can be compiled into the loop.
@@ -414,7 +439,7 @@ where
             give(Frame {
                 at,
                 count,
-                first: layout.place(at),
+                first,
                 len,
                 descriptor,
                 is_synced: Cell::new(false),
@@ -429,31 +454,32 @@ where
         frames
     }
 
-    /// Returns the descriptor and the length of the frame in a slot, if the device is done with it;
-    /// none if it isn't alone there, or can't be.
+    /// Looks whether there is a frame in a slot, and is alone there.
     ///
     /// # Safety
     ///
     /// The slot must be ours.
     #[inline]
-    unsafe fn look(layout: &Layout<Q::Descriptor, P>, at: u32) -> Option<(Q::Descriptor, usize)> {
+    unsafe fn look(layout: &Layout<Q::Descriptor, P>, at: u32) -> Look<Q::Descriptor, P> {
         // SAFETY: The memory is ours.
         if !unsafe { layout.is_done(at) } {
-            return None;
+            return Look::Pending;
         }
 
         // SAFETY: As above.
         let descriptor = unsafe { layout.read(at) };
         let received = descriptor.received();
+        let place = layout.place(at);
 
         if !received.last {
-            return None;
+            return Look::Other;
         }
 
         // SAFETY: By the safety requirements; the device is done with it.
-        let len = unsafe { Self::check(layout, at, received.len) }.ok()?;
-
-        Some((descriptor, len))
+        match unsafe { Self::check(place, received.len) } {
+            Ok(len) => Look::Single(descriptor, len, place),
+            Err(_) => Look::Other,
+        }
     }
 
     /// Returns the descriptor of the frame that [`receive_pieces`](Self::receive_pieces) returns,
@@ -496,7 +522,7 @@ where
             let received = descriptor.received();
 
             // SAFETY: The slot is ours, and the device is done with it.
-            let len = unsafe { Self::check(&layout, at, received.len) };
+            let len = unsafe { Self::check(layout.place(at), received.len) };
 
             // CAST: Widening.
             match (len, self.lens.get_mut(partial.count as usize)) {
@@ -544,15 +570,11 @@ where
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and the device done with it.
+    /// `place` must be that of a slot of ours, and the device done with it.
     #[inline]
-    unsafe fn check(
-        layout: &Layout<Q::Descriptor, P>,
-        at: u32,
-        len: Untrusted<usize>,
-    ) -> Result<usize> {
+    unsafe fn check(place: NonNull<Slot<P>>, len: Untrusted<usize>) -> Result<usize> {
         // SAFETY: By the safety requirements.
-        let slot: &Slot<P> = unsafe { layout.slot(at) };
+        let slot = unsafe { place.as_ref() };
         let piece = slot.piece.as_ref().ok_or(EIO)?;
 
         len.at_most(Held::<FromDevice>::len(piece))
@@ -578,7 +600,7 @@ where
 /// a piece, and the device is done with them. They are the first ones of the consumer, unless
 /// `frees` is false. If there is one, the device wrote the first `len` bytes of its piece; else of
 /// each piece as many as `lens` of the consumer says, which come to `len`. If `is_synced`, the CPU
-/// sees them; else nobody has looked.
+/// sees them; else nobody has a reference to them.
 ///
 /// # Examples
 ///
@@ -663,12 +685,6 @@ where
             return;
         }
 
-        if self.count == 1 {
-            // SAFETY: There is the slot, and that is its length.
-            unsafe { self.sync_piece(self.first, self.len) };
-            return;
-        }
-
         for i in 0..self.count {
             let place = self.consumer.layout.place(self.at.wrapping_add(i));
 
@@ -677,19 +693,20 @@ where
         }
     }
 
+    /// Lets the CPU see what the device wrote to a piece; returns where its bytes are.
+    ///
     /// # Safety
     ///
-    /// `place` must be that of a slot of ours in which nobody has looked, and `len` what the device
-    /// wrote there.
+    /// `place` must be that of a slot of ours, and nobody have a reference to what is in it; `len`
+    /// must be what the device wrote there.
     #[inline]
-    unsafe fn sync_piece(&self, mut place: NonNull<Slot<P>>, len: usize) {
+    unsafe fn sync_piece(&self, mut place: NonNull<Slot<P>>, len: usize) -> Option<*const u8> {
         // SAFETY: By the safety requirements.
         let slot = unsafe { place.as_mut() };
+        let piece = slot.piece.as_mut()?;
 
-        if let Some(piece) = &mut slot.piece {
-            // SAFETY: A piece in a slot is mapped; the device is done with it.
-            unsafe { piece.sync_for_cpu(self.consumer.dma, slot.addr, len) };
-        }
+        // SAFETY: A piece in a slot is mapped; the device is done with it.
+        Some(unsafe { piece.sync_for_cpu(self.consumer.dma, slot.addr, len) })
     }
 
     /// Returns the bytes of a frame of one piece.
@@ -701,12 +718,15 @@ where
             return None;
         }
 
-        // SAFETY: The slot is ours.
-        let slot = unsafe { self.first.as_ref() };
-        // Before the sync, as the compiler would have to look again.
-        let bytes = Held::<FromDevice>::as_ptr(slot.piece.as_ref()?);
+        let bytes = if self.is_synced.replace(true) {
+            // SAFETY: The slot is ours.
+            let slot = unsafe { self.first.as_ref() };
 
-        self.sync_for_cpu();
+            Held::<FromDevice>::as_ptr(slot.piece.as_ref()?)
+        } else {
+            // SAFETY: There is the slot, and that is its length.
+            unsafe { self.sync_piece(self.first, self.len) }?
+        };
 
         // SAFETY: The device is done with the buffer, of which the CPU sees that many bytes; nobody
         // writes to it as long as it is borrowed.

@@ -44,12 +44,17 @@ mod private {
         /// not be over `self.len()`.
         unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize);
 
-        /// Lets the CPU see what the device wrote to the first `len` bytes.
+        /// Lets the CPU see what the device wrote to the first `len` bytes; returns where they are.
         ///
         /// # Safety
         ///
         /// As [`unmap`](Self::unmap); `len` must not be over `self.len()`.
-        unsafe fn sync_for_cpu(&mut self, dma: Configured<'a>, addr: DmaAddress, len: usize);
+        unsafe fn sync_for_cpu(
+            &mut self,
+            dma: Configured<'a>,
+            addr: DmaAddress,
+            len: usize,
+        ) -> *const u8;
 
         /// Gives memory that the CPU only read back to the device.
         fn hand_over(&mut self);
@@ -96,10 +101,18 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     }
 
     #[inline]
-    unsafe fn sync_for_cpu(&mut self, dma: Configured<'a>, addr: DmaAddress, len: usize) {
+    unsafe fn sync_for_cpu(
+        &mut self,
+        dma: Configured<'a>,
+        addr: DmaAddress,
+        len: usize,
+    ) -> *const u8 {
+        let bytes = Buffer::as_mut_ptr(self);
+
         // SAFETY: By the safety requirements.
         unsafe { streaming::sync_for_cpu::<D>(dma, addr, len) };
-        streaming::hand_over(Buffer::as_mut_ptr(self));
+        streaming::hand_over(bytes);
+        bytes
     }
 
     #[inline]
@@ -192,11 +205,21 @@ where
     }
 
     #[inline]
-    unsafe fn sync_for_cpu(&mut self, dma: Configured<'a>, addr: DmaAddress, len: usize) {
+    unsafe fn sync_for_cpu(
+        &mut self,
+        dma: Configured<'a>,
+        addr: DmaAddress,
+        len: usize,
+    ) -> *const u8 {
         match self {
             // SAFETY: By the safety requirements.
             Self::Buffer(buf) => unsafe { Held::<D>::sync_for_cpu(buf, dma, addr, len) },
-            Self::Block(block) => streaming::hand_over(block.as_ptr().cast()),
+            Self::Block(block) => {
+                let bytes = block.as_ptr().cast();
+
+                streaming::hand_over(bytes);
+                bytes
+            }
         }
     }
 

@@ -823,6 +823,35 @@ mod cases {
                 ensure!(rig.rx.consumer.malformed() == 0);
             }
 
+            // What is posted and arrives meanwhile.
+            for i in 0..LEN as usize - 1 {
+                rig.into.receive(&pattern(i, 10)?)?;
+            }
+            rig.wait(20);
+            ensure!(rig.rx.consumer.receive_each(1, |_| {}) == 1);
+
+            let Ring { producer, consumer } = &mut rig.rx;
+            let mut more: Result = Ok(());
+            let mut next = 1;
+            let count = consumer.receive_each(u32::MAX, |frame| {
+                if next == 1 {
+                    more = producer.refill((), rx_buf).and_then(|()| {
+                        producer.kick()?;
+                        rig.into.receive(&pattern(LEN as usize - 1, 10)?)
+                    });
+                    rig.sim.advance(20);
+                }
+                more = more.and_then(|()| {
+                    ensure!(holds(&frame, &pattern(next, 10)?));
+                    next += 1;
+                    Ok(())
+                });
+            });
+
+            more?;
+            ensure!(count == LEN - 1);
+            rig.fill()?;
+
             // Frames in one buffer that follow each other.
             for turn in 0..20_usize {
                 for i in 0..3 {
