@@ -54,7 +54,7 @@ use kernel::{
 
 /// How often each loop is run. What comes in between, an interrupt of the clock for instance, makes
 /// a run longer, never shorter: so the shortest counts.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 16;
 
 /// Leads to the device until it is unbound.
 pub(crate) type Handle = Shared<BenchLt>;

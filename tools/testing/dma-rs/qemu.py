@@ -50,8 +50,8 @@ class Guest:
         """The hardware: all that shapes the device tree."""
         machine = MACHINES[self.arch]
         words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
-                 "-cpu", machine.cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus), "-nodefaults",
-                 "-display", "none", "-no-reboot", *machine.extra]
+                 "-cpu", machine.cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus),
+                 "-nodefaults", "-display", "none", "-no-reboot", *machine.extra]
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES):
             words += ["-device", device]
         if self.cable:
@@ -94,7 +94,9 @@ class Guest:
             "-accel", self.accel, "-serial", serial, "-kernel", str(self.kernel),
             "-initrd", str(self.initramfs), "-append", " ".join(append.split())]
         if self.counted:
-            words += ["-icount", "shift=0,sleep=off"]
+            # And nothing depends on the host: not the time of day, and not what is random.
+            words += ["-icount", "shift=0,sleep=off", "-seed", "1",
+                      "-rtc", "base=2026-01-01T00:00:00,clock=vm"]
         if self.variant.noncoherent:
             words += ["-dtb", self.device_tree()]
         return words
