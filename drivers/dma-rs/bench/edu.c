@@ -75,6 +75,8 @@ static int edu_transfer(struct edu *edu, void *buf, size_t len, loff_t offset,
 	if (dma_mapping_error(edu->dev, dma))
 		return -ENOMEM;
 
+	/* Of one that came too late. */
+	writel(readl(edu->regs + EDU_IRQ_STATUS), edu->regs + EDU_IRQ_ACK);
 	reinit_completion(&edu->done);
 
 	if (dir == DMA_TO_DEVICE) {
@@ -90,10 +92,12 @@ static int edu_transfer(struct edu *edu, void *buf, size_t len, loff_t offset,
 	writel(command, edu->regs + EDU_COMMAND);
 
 	if (!wait_for_completion_timeout(&edu->done, HZ) ||
-	    readl(edu->regs + EDU_COMMAND) & EDU_RUN)
+	    readl(edu->regs + EDU_COMMAND) & EDU_RUN) {
+		/* A transfer can't be called off, but moves nothing then. */
+		pci_clear_master(to_pci_dev(edu->dev));
 		err = -ETIMEDOUT;
+	}
 
-	/* It has no way to be stopped: a real driver had to keep the buffer. */
 	dma_unmap_single(edu->dev, dma, len, dir);
 	return err;
 }
@@ -132,7 +136,9 @@ static ssize_t edu_write(struct file *file, const char __user *from,
 	void *buf;
 	int err;
 
-	if (*offset >= EDU_SIZE || !count)
+	if (!count)
+		return 0;
+	if (*offset >= EDU_SIZE)
 		return -ENOSPC;
 
 	count = min_t(size_t, count, EDU_SIZE - *offset);
@@ -166,6 +172,9 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	struct edu *edu;
 	char name[48];
 	int err;
+
+	if (dma_bits < 1 || dma_bits > 64)
+		return -EINVAL;
 
 	edu = devm_kzalloc(&pdev->dev, sizeof(*edu), GFP_KERNEL);
 	if (!edu)

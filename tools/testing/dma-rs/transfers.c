@@ -2,8 +2,8 @@
 /*
  * transfers FILE COUNT LENGTH: writes that many bytes to a file, so often, and reads them as often.
  * Says for how long it was executed each time, in nanoseconds of its CPU time, which are known to
- * the microsecond, and how many bytes came back that weren't written. It isn't executed while it
- * waits; nor is an interrupt's handler its time.
+ * the microsecond, and how many bytes came back last that weren't written. It isn't executed while
+ * it waits, so the handler of the interrupt that it waits for isn't its time.
  *
  * Built with the kernel's nolibc, which is included by the command line.
  */
