@@ -39,7 +39,7 @@ run: ## boot the demonstration: bytes to a device and back, by DMA
 
 .PHONY: test
 test: ## boot every variant of the matrix, run KUnit and the controls, judge the logs
-	@$(RUN) --suite='$(SUITE)' $(if $(SLOW),--slow) test
+	@$(RUN) --suite='$(SUITE)' $(if $(filter-out 0,$(SLOW)),--slow) test
 
 .PHONY: selftest
 selftest: ## test the judgement of the runner itself, without a guest
@@ -51,7 +51,7 @@ shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
 
 .PHONY: bench
 bench: ## count what DMA costs in C and in Rust: table, out/bench.json, out/bench.html
-	@$(BENCH) $(if $(CHECK),--check) $(if $(BASELINE),--baseline)
+	@$(BENCH) $(if $(filter-out 0,$(CHECK)),--check) $(if $(filter-out 0,$(BASELINE)),--baseline)
 
 .PHONY: mutants
 mutants: ## put one fault after the other into the code, see that the tests notice

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Runs the benchmark, which reports to the log: all its operations, frames through a NIC, and
-# transfers of edu, in C and in Rust; or, after "parallel", mapping and unmapping by as many processes at a time as there
-# are CPUs.
+# transfers of edu, in C and in Rust; or, after "parallel", mapping and unmapping by as many
+# processes at a time as there are CPUs.
 
 . /nics.sh
 
