@@ -1558,6 +1558,26 @@ mod cases {
                 ensure!(rig.rx.consumer.malformed() == 2);
                 rig.fill()?;
 
+                // Those after it are found where they are, together, too.
+                rig.use_up()?;
+                rig.into.then(Fate::after(0).reports(BUF + 1))?;
+                rig.fill()?;
+                for seed in 1..4 {
+                    rig.into.receive(&pattern(seed, 50)?)?;
+                }
+                rig.wait(20);
+
+                let mut next = 2;
+                let mut right = true;
+                let count = rig.rx.consumer.receive_each(9, |frame| {
+                    right &= pattern(next, 50).is_ok_and(|sent| holds(&frame, &sent));
+                    next += 1;
+                });
+
+                ensure!(count == 2 && right);
+                ensure!(rig.rx.consumer.malformed() == 3);
+                rig.fill()?;
+
                 // Frames without an end: when all descriptors are used up, they go.
                 rig.use_up()?;
                 for _ in 0..LEN - 1 {
@@ -1569,7 +1589,7 @@ mod cases {
                 }
                 rig.wait(20);
                 ensure!(rig.receive()?.is_none());
-                ensure!(rig.rx.consumer.malformed() == 3);
+                ensure!(rig.rx.consumer.malformed() == 4);
                 ensure!(rig.rx.producer.refresh() == LEN - 1);
                 rig.fill()?;
 
