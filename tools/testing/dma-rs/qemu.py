@@ -15,7 +15,6 @@ from variants import COMMON_DEVICES, KERNEL, MACHINES, NIC, PEER
 # A healthy guest says something every second or so, also on a slow host.
 SILENCE = 90
 TOTAL = 1500
-HANG = "hang: no output"
 
 
 # The QEMU processes that run now; end them with `stop_all`.
@@ -144,7 +143,7 @@ def record(child, log, on_line, silence, total):
                 for line in lines:
                     on_line(line.decode(errors="replace").rstrip("\r"))
             if now - heard > silence:
-                return f"{HANG} for {silence} s"
+                return f"hang: no output for {silence} s"
             if now - start > total:
                 return f"hang: not finished after {total} s"
 

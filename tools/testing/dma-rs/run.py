@@ -29,8 +29,6 @@ from common import REPO, Fail, clean_env, lock, main, say
 from selection import GUEST_SUITE, Selection
 
 DEMO = "dma-rs| "
-# A line of a test, of our drivers, or of our init; the command line doesn't count.
-OURS = re.compile(r"KTAP version|\] (dma-rs|dma_rs|dma_enclosure)|rust_kernel:")
 GUEST_TEST = re.compile(r"dma-rs: guest test (\w+) (passed|failed):? ?(.*)")
 
 
@@ -122,22 +120,11 @@ def boot_tests(guest, kunit, selection):
         return boot_with_tests(guest, kunit, selection, wanted)
 
 
-def boot(guest, mode, arguments):
-    """Boots a guest, and once more if it hung before anything of ours was to be seen: on a host that
-    is very busy QEMU's timers may fail so early. Returns why it was ended if it was, and the log."""
-    ended = guest.boot(mode, arguments)
-    lines = console.read(guest.log)
-    if ended.startswith(qemu.HANG) and not any(map(OURS.search, lines)):
-        say(f"  {guest.name:<14} {ended}, before it ran anything of ours; booting it once more")
-        ended = guest.boot(mode, arguments)
-        lines = console.read(guest.log)
-    return ended, lines
-
-
 def boot_with_tests(guest, kunit, selection, wanted):
     """Boots a guest that has what the wanted guest tests need. Returns what boot_tests does."""
-    ended, lines = boot(guest, " ".join(("test", *wanted)),
-                        f"{variants.TEST_KERNEL} {selection.kernel_arguments(guest.variant)}")
+    ended = guest.boot(" ".join(("test", *wanted)),
+                       f"{variants.TEST_KERNEL} {selection.kernel_arguments(guest.variant)}")
+    lines = console.read(guest.log)
     cases, words = kunit_cases(guest, kunit, selection, lines) if selection.kunit else ([], "")
     cases += guest_cases(guest, wanted, lines)
     cases.append(check("log", guest, oracle.judge(lines)))
@@ -147,8 +134,8 @@ def boot_with_tests(guest, kunit, selection, wanted):
 def boot_controls(guest, selection):
     """Boots one variant in which the oracles must speak. Returns what boot_tests does."""
     wanted = selection.controls(guest.variant)
-    ended, lines = boot(guest, f"controls {','.join(wanted)}", "kunit.enable=0")
-    cases, complaints = controls.judge(guest.name, wanted, lines)
+    ended = guest.boot(f"controls {','.join(wanted)}", "kunit.enable=0")
+    cases, complaints = controls.judge(guest.name, wanted, console.read(guest.log))
     return [*cases, check("log", guest, complaints)], ended, ""
 
 

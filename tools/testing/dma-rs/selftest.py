@@ -275,21 +275,6 @@ class Guest(unittest.TestCase):
         """It says nothing."""
         self.assertEqual(self.boot("exec sleep 60", silence=0), "hang: no output for 0 s")
 
-    def test_once_more(self):
-        """It hangs before anything of ours was to be seen: only then it has a second try."""
-        for says, ended, boots in (("true", False, 2), ("echo '[ 1.0] dma_rs_edu here'", True, 1),
-                                   ("echo 'KTAP version 1'", True, 1)):
-            with self.subTest(says), tempfile.TemporaryDirectory() as name, \
-                    mock.patch.object(qemu, "OUT", pathlib.Path(name)), \
-                    mock.patch.object(run, "say"):
-                count = pathlib.Path(name) / "boots"
-                script = (f"echo >> {count}; {says}; "
-                          f"[ $(wc -l < {count}) = 2 ] || exec sleep 60")
-                guest = qemu.Guest("x86_64", "plain", None, None, None, silence=1)
-                with mock.patch.object(qemu.Guest, "command", lambda *_: ["sh", "-c", script]):
-                    self.assertEqual(bool(run.boot(guest, "test", "")[0]), ended)
-                self.assertEqual(len(count.read_text().splitlines()), boots)
-
     def test_endless(self):
         """It does not stop talking."""
         self.assertEqual(self.boot("exec yes", total=0), "hang: not finished after 0 s")
