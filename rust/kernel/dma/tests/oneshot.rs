@@ -109,8 +109,11 @@ unsafe impl Engine for Puppet<'_> {
     }
 }
 
-const SOON: Delta = Delta::from_millis(20);
 const TICK: Delta = Delta::from_millis(1);
+/// For what doesn't come.
+const SOON: Delta = Delta::from_millis(20);
+/// For what does, however busy the host.
+const LONG: Delta = Delta::from_secs(20);
 
 type TestSlot<'a> = Slot<'a, Puppet<'a>, KVec<u8>>;
 
@@ -136,14 +139,14 @@ mod cases {
             for n in 0..3 {
                 let done = slot
                     .start(buf, 0..256, Answer::After(n))?
-                    .wait_polling(TICK, SOON)?;
+                    .wait_polling(TICK, LONG)?;
 
                 ensure!(done.bytes().len() == 256);
                 buf = done.submit();
             }
 
             let done = slot.start(buf, 0..256, Answer::After(0))?;
-            drop(done.wait_polling(TICK, SOON)?);
+            drop(done.wait_polling(TICK, LONG)?);
             Ok(())
         })
     }
@@ -163,9 +166,9 @@ mod cases {
             let start = Instant::<Monotonic>::now();
             let buf = slot
                 .start(buffer::<FromDevice>(dma)?, 0..256, Answer::After(3))?
-                .wait(&irq, Delta::from_secs(10))?;
+                .wait(&irq, LONG)?;
             ensure!(slot.engine().asked == 4);
-            ensure!(start.elapsed() < Delta::from_secs(10));
+            ensure!(start.elapsed() < LONG);
             drop((buf, slot));
 
             // None at all.
@@ -230,11 +233,11 @@ mod cases {
             // Nobody comes for this one: the next start frees it.
             let _ = slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(0))?;
             let next = slot.start(buffer::<FromDevice>(dma)?, 0..256, Answer::After(0))?;
-            drop(next.wait_polling(TICK, SOON)?);
+            drop(next.wait_polling(TICK, LONG)?);
 
             // Nor for this one, but the slot itself finds it done when it goes.
             let _ = slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(1))?;
-            slot.settle(TICK, SOON)?;
+            slot.settle(TICK, LONG)?;
             drop(slot);
 
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
@@ -255,14 +258,14 @@ mod cases {
             // Less is fine: only that much is defined.
             let buf = slot
                 .start(buffer::<FromDevice>(dma)?, 128..256, Answer::Moved(100))?
-                .wait_polling(TICK, SOON)?;
+                .wait_polling(TICK, LONG)?;
             ensure!(buf.bytes().len() == 100);
 
             // More is nonsense, and the buffer can be had back.
             for lie in [129, 256, usize::MAX] {
                 let buf = slot
                     .start(buffer::<FromDevice>(dma)?, 128..256, Answer::Moved(lie))?
-                    .wait_polling(TICK, SOON);
+                    .wait_polling(TICK, LONG);
                 ensure!(matches!(buf, Err(e) if e == EIO));
 
                 let buf = slot.take::<FromDevice>()?.ok_or(EINVAL)?;
@@ -350,7 +353,6 @@ mod on_sim {
 
     /// Many looks, no waiting: time passes by looking.
     const EAGER: Delta = Delta::ZERO;
-    const LONG: Delta = Delta::from_secs(20);
 
     type SimSlot<'a> = Slot<'a, Copier, KVec<u8>>;
 
