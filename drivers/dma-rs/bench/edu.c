@@ -17,20 +17,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#define EDU_IRQ_STATUS	0x24
-#define EDU_IRQ_ACK	0x64
-#define EDU_SOURCE	0x80
-#define EDU_DESTINATION	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-
-#define EDU_RUN		BIT(0)
-#define EDU_TO_RAM	BIT(1)
-#define EDU_INTERRUPT	BIT(2)
-
-#define EDU_MEMORY	0x40000
-/* One byte less than there are: see drivers/dma-rs/edu/regs.rs. */
-#define EDU_SIZE	4095
+#include "../edu/edu.h"
 
 static unsigned int dma_bits = 28;
 module_param(dma_bits, uint, 0444);

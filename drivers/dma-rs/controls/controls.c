@@ -28,18 +28,10 @@
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
+#include "../edu/edu.h"
+
 #define EDU_VENDOR	0x1234
 #define EDU_DEVICE	0x11e8
-
-#define EDU_SOURCE	0x80
-#define EDU_DESTINATION	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-#define EDU_RUN		BIT(0)
-#define EDU_TO_RAM	BIT(1)
-
-/* Where the device's own memory begins, in the addresses of its engine. */
-#define EDU_MEMORY	0x40000
 
 #define SIZE		512
 
