@@ -60,6 +60,9 @@ void dma_bench_close(struct dma_bench *bench)
 
 int dma_bench_prepare(struct dma_bench *bench, void *buf, u32 batch, u32 ring)
 {
+	if (!buf || !batch || batch > DMA_BENCH_BATCH)
+		return -EINVAL;
+
 	bench->buf = buf;
 	bench->batch = batch;
 	dma_bench_rings_tear_down(bench);

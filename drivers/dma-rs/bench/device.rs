@@ -2,7 +2,8 @@
 
 //! The device, and the way from Rust to C.
 //!
-//! The only file with `unsafe` code: here is claimed what the device does, which is little.
+//! The only file with `unsafe` code, but for the declarations in `table.rs`: here is claimed what
+//! the device does, which is little.
 
 #![allow(unsafe_code)]
 
@@ -108,13 +109,14 @@ impl CHalf {
         Ok(Self(NonNull::new(raw).ok_or(ENOMEM)?))
     }
 
-    /// Prepares what loops work on: a buffer, and rings, unless `ring` is zero.
+    /// Prepares what loops work on: a buffer, which must stay as long as loops are run, and rings,
+    /// unless `ring` is zero.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`].
+    /// [`ENOMEM`]; [`EINVAL`] if there is no buffer, or `batch` isn't one.
     pub(crate) fn prepare<const N: usize>(
         &mut self,
         buf: Option<&KBox<[u8; N]>>,
@@ -123,7 +125,7 @@ impl CHalf {
     ) -> Result {
         let buf = buf.map_or(core::ptr::null(), |buf| (&raw const **buf).cast());
 
-        // SAFETY: It is open. The buffer is only used by loops.
+        // SAFETY: It is open. The buffer is only used by loops: see `run()`.
         to_result(unsafe { ffi::dma_bench_prepare(self.0.as_ptr(), buf, batch, ring) })
     }
 
@@ -133,8 +135,10 @@ impl CHalf {
     ///
     /// What mapping or allocating says.
     pub(crate) fn run(&mut self, c: CLoop, n: u32) -> Result {
-        // SAFETY: It is open, and what the loop works on was prepared. The loops map the buffer
-        // and sync it, but neither they nor the device access it.
+        // SAFETY: It is open. The loops are those of the table, whose rows say how much of the
+        // buffer they map: it is the one that was prepared, which a loop in Rust puts back where it
+        // was, or fails, after which nothing is run before the next is prepared. Those that need
+        // rings look whether there are any.
         to_result(unsafe { c(self.0.as_ptr(), n) })
     }
 

@@ -144,6 +144,9 @@ DMA_BENCH_LOOP(post_reap)
 	u32 i, batch = bench->batch;
 	int err;
 
+	if (!ring)
+		return -EINVAL;
+
 	for (; n; n -= batch) {
 		for (i = 0; i < batch; i++) {
 			err = tx_post(ring, ring->spare[--ring->spares]);
@@ -161,9 +164,15 @@ DMA_BENCH_LOOP(post_reap)
 /* What the device costs, which isn't to be counted. */
 DMA_BENCH_LOOP(device)
 {
-	struct dma_bench_device *device = bench->tx->device;
-	u32 next = device->next;
+	struct dma_bench_device *device;
 	u32 batch = bench->batch;
+	u32 next;
+
+	if (!bench->tx)
+		return -EINVAL;
+
+	device = bench->tx->device;
+	next = device->next;
 
 	for (; n; n -= batch)
 		dma_bench_device_run(device);
@@ -290,6 +299,9 @@ static __always_inline int receive(struct dma_bench *bench, u32 n,
 {
 	u32 batch = bench->batch;
 	int err = 0;
+
+	if (!bench->rx)
+		return -EINVAL;
 
 	for (; n && !err; n -= batch) {
 		clean(bench->rx);
