@@ -47,7 +47,9 @@ use kernel::{
     prelude::*,
     sync::Mutex,
     time::{
+        delay::fsleep,
         BootTime,
+        Delta,
         Instant, //
     }, //
 };
@@ -55,6 +57,10 @@ use kernel::{
 /// How often each loop is run. What comes in between, an interrupt of the clock for instance, makes
 /// a run longer, never shorter: so the shortest counts.
 const ROUNDS: usize = 16;
+
+/// How long it is quiet before each run. What is put off is done by then, as an IOMMU's
+/// invalidations are after 10 ms, and each run begins with a tick: the time makes no difference.
+const QUIET: Delta = Delta::from_millis(40);
 
 /// Leads to the device until it is unbound.
 pub(crate) type Handle = Shared<BenchLt>;
@@ -327,6 +333,8 @@ impl Sample {
     /// Runs a loop once without a turn, and once with `n`.
     fn add(&mut self, n: u32, mut run: impl FnMut(u32) -> Result) -> Result {
         let mut take = |n| -> Result<u64> {
+            fsleep(QUIET);
+
             let start = Instant::<BootTime>::now();
 
             run(n)?;
