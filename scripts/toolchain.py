@@ -103,7 +103,10 @@ def ensure_bindgen():
             command = ["cargo", "install", "--locked", "--quiet", "--root", str(folder),
                        "--target-dir", str(folder / "target"), "--version", BINDGEN, "bindgen-cli"]
             log = CACHE / "bindgen.log"
-            if watch(command, log, lambda: progress.show("compiling")):
+            # It runs for seconds a kernel: optimizing it all it can be takes longer than it saves.
+            env = clean_env(CARGO_PROFILE_RELEASE_OPT_LEVEL="1", CARGO_PROFILE_RELEASE_LTO="off",
+                            CARGO_PROFILE_RELEASE_CODEGEN_UNITS="16")
+            if watch(command, log, lambda: progress.show("compiling"), env=env):
                 raise Fail(f"cargo could not build bindgen {BINDGEN}:\n{tail(log)}\n"
                            "Check that cargo can reach its registry, then try again.")
             shutil.rmtree(folder / "target")
