@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Static checks of our own files: format, lints, documentation, kernel style."""
 
+import concurrent.futures
 import dataclasses
+import os
 import re
 
 import build
@@ -23,13 +25,16 @@ def rustfmt(opened):
 def checkpatch(opened):
     """checkpatch --strict, over our files in the tree and over the patches."""
     names = [path for path in tree.overlay_paths() if not path.endswith((".dtb", ".json"))]
-    runs = [["-f", *names]] if names else []
+    cpus = os.cpu_count()
+    runs = [["-f", *names[first::cpus]] for first in range(min(cpus, len(names)))]
     if tree.series():
         # The mailing-list series adds the sign-off.
         runs.append(["--ignore=MISSING_SIGN_OFF,FILE_PATH_CHANGES", *map(str, tree.series())])
-    for words in runs:
-        run(["scripts/checkpatch.pl", "--strict", "--terse", "--show-types", "--no-summary", *words],
-            cwd=opened.prepared.source.tree)
+    command = ["scripts/checkpatch.pl", "--strict", "--terse", "--show-types", "--no-summary"]
+    with concurrent.futures.ThreadPoolExecutor(cpus) as pool:
+        tree_folder = opened.prepared.source.tree
+        for done in [pool.submit(run, command + words, cwd=tree_folder) for words in runs]:
+            done.result()
     return f"{len(names)} files, {len(tree.series())} patches"
 
 
