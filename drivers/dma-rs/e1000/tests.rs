@@ -58,7 +58,7 @@ use kernel::{
 };
 
 const INTEL: u16 = 0x8086;
-const SOON: Delta = Delta::from_secs(5);
+const SOON: Delta = Delta::from_millis(500);
 const LONG: Delta = Delta::from_secs(20);
 const PLAIN: Offload = Offload {
     ip: None,
