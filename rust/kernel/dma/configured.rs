@@ -26,6 +26,7 @@ use crate::{
     prelude::*,
     sync::Arc, //
 };
+
 /// How a device addresses memory: masks, segment limits and alignment.
 ///
 /// A limit that is not given stays as the bus, or an earlier driver, left it.
@@ -337,4 +338,10 @@ impl<'a> Configured<'a> {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
         unsafe { bindings::dev_is_dma_coherent(self.as_raw()) }
     }
+}
+
+/// Whether both mean the same device: what one of them says holds for the other.
+#[inline]
+pub(super) fn is_same(one: &Device, other: &Device) -> bool {
+    core::ptr::eq(one.as_raw(), other.as_raw())
 }

@@ -14,6 +14,7 @@
 
 use super::{
     binding::Binding,
+    configured::is_same,
     Buffer,
     Configured,
     DataDirection,
@@ -549,10 +550,6 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
 
         Ok(true)
     }
-}
-
-fn is_same(one: &Device, other: &Device) -> bool {
-    core::ptr::eq(one.as_raw(), other.as_raw())
 }
 
 impl<E: Engine, B: Buffer> Drop for Slot<'_, E, B> {

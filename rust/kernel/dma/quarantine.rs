@@ -8,6 +8,7 @@
 //! device is unbound is leaked: counted, and reported. A device that has made the kernel leak
 //! [`MAX_LEAKED_PAGES`] is not bound again.
 
+use super::configured::is_same;
 use crate::{
     bindings,
     device::{
@@ -282,7 +283,7 @@ fn leaked_pages(dev: &Device) -> usize {
 
     // SAFETY: Null, or an element of the list, which stays for good.
     while let Some(leak) = unsafe { next.as_ref() } {
-        if core::ptr::eq(leak.dev.as_raw(), dev.as_raw()) {
+        if is_same(&leak.dev, dev) {
             pages += leak.pages;
         }
 

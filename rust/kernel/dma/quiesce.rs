@@ -2,7 +2,10 @@
 
 //! How a device is stopped, and made to forget.
 
-use super::binding::Binding;
+use super::{
+    binding::Binding,
+    configured::is_same, //
+};
 #[cfg(CONFIG_PCI)]
 use crate::pci::{
     self,
@@ -158,7 +161,7 @@ impl<'a, Q: Quiesce> Hardware<'a, Q> {
     ///
     /// [`EINVAL`] if it is about another device.
     pub(super) fn new(dev: &'a Device<Bound>, quiesce: Q) -> Result<Self> {
-        if !core::ptr::eq(quiesce.device().as_raw(), dev.as_raw()) {
+        if !is_same(quiesce.device(), dev) {
             return Err(EINVAL);
         }
 

@@ -166,6 +166,7 @@ pub use self::{
 
 use self::memory::Memory;
 use super::{
+    configured::is_same,
     oneshot::OneWay,
     Configured,
     DmaAddr,
@@ -408,7 +409,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Ring<'a, Q, P> {
     /// - [`ENODEV`] if the device's resources are being released;
     /// - [`ENOMEM`].
     pub fn new(dma: Configured<'a>, queue: Q, len: u32) -> Result<Self> {
-        if !core::ptr::eq(queue.device().as_raw(), dma.device().as_raw()) {
+        if !is_same(queue.device(), dma.device()) {
             return Err(EINVAL);
         }
 

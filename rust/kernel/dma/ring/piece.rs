@@ -3,6 +3,7 @@
 //! What a descriptor names: owned memory that can be put into a slot.
 
 use super::super::{
+    configured::is_same,
     streaming,
     Buffer,
     Configured,
@@ -185,7 +186,7 @@ where
             // SAFETY: By the safety requirements.
             Self::Buffer(buf) => unsafe { Held::<D>::map(buf, dma) },
             Self::Block(block) => {
-                if !core::ptr::eq(block.dma().device().as_raw(), dma.device().as_raw()) {
+                if !is_same(block.dma().device(), dma.device()) {
                     return Err(EINVAL);
                 }
 
