@@ -58,16 +58,31 @@ void dma_bench_close(struct dma_bench *bench)
 	kfree(bench);
 }
 
-int dma_bench_prepare(struct dma_bench *bench, void *buf, u32 batch, u32 ring)
+int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring)
 {
-	if (!buf || !batch || batch > DMA_BENCH_BATCH)
+	if (!batch || batch > DMA_BENCH_BATCH)
 		return -EINVAL;
 
-	bench->buf = buf;
 	bench->batch = batch;
 	dma_bench_rings_tear_down(bench);
 
 	return ring ? dma_bench_rings_set_up(bench, ring) : 0;
+}
+
+/* Runs a loop on a buffer, which the loop leaves unmapped. */
+int dma_bench_run(struct dma_bench *bench,
+		  int (*loop)(struct dma_bench *bench, u32 n),
+		  void *buf, size_t len, u32 n)
+{
+	int err;
+
+	bench->buf = buf;
+	bench->len = len;
+	err = loop(bench, n);
+	bench->buf = NULL;
+	bench->len = 0;
+
+	return err;
 }
 
 struct dma_bench_device *dma_bench_device_new(const char *name)

@@ -47,8 +47,9 @@ struct dma_bench {
 	struct device *dev;
 	void __iomem *regs;
 	struct dma_pool *pool;
-	/* What is mapped: the same as in Rust. */
+	/* What is mapped: the same as in Rust, which lends it to each run. */
 	void *buf;
+	size_t len;
 	u32 batch;
 	struct dma_bench_tx_ring *tx;
 	struct dma_bench_rx_ring *rx;
@@ -63,10 +64,13 @@ void dma_bench_device_run(struct dma_bench_device *device);
 
 struct dma_bench *dma_bench_open(const char *name);
 void dma_bench_close(struct dma_bench *bench);
-int dma_bench_prepare(struct dma_bench *bench, void *buf, u32 batch, u32 ring);
+int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring);
+int dma_bench_run(struct dma_bench *bench,
+		  int (*loop)(struct dma_bench *bench, u32 n),
+		  void *buf, size_t len, u32 n);
 u32 dma_bench_slot_size(void);
 
-/* A loop, which is only called from Rust. */
+/* A loop, which is named in Rust, and called by dma_bench_run(). */
 #define DMA_BENCH_LOOP(name)						\
 int dma_bench_##name(struct dma_bench *bench, u32 n);			\
 int dma_bench_##name(struct dma_bench *bench, u32 n)

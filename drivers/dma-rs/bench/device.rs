@@ -65,11 +65,13 @@ pub(crate) mod ffi {
     unsafe extern "C" {
         pub(super) fn dma_bench_open(name: *const c_char) -> *mut Bench;
         pub(super) fn dma_bench_close(bench: *mut Bench);
-        pub(super) fn dma_bench_prepare(
+        pub(super) fn dma_bench_prepare(bench: *mut Bench, batch: u32, ring: u32) -> c_int;
+        pub(super) fn dma_bench_run(
             bench: *mut Bench,
-            buf: *const c_void,
-            batch: u32,
-            ring: u32,
+            c: super::CLoop,
+            buf: *mut c_void,
+            len: usize,
+            n: u32,
         ) -> c_int;
         pub(super) fn dma_bench_slot_size() -> u32;
         pub(super) fn dma_bench_device_new(name: *const c_char) -> *mut SoftDevice;
@@ -109,37 +111,35 @@ impl CHalf {
         Ok(Self(NonNull::new(raw).ok_or(ENOMEM)?))
     }
 
-    /// Prepares what loops work on: a buffer, which must stay as long as loops are run, and rings,
-    /// unless `ring` is zero.
+    /// Prepares rings, unless `ring` is zero.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; [`EINVAL`] if there is no buffer, or `batch` isn't one.
-    pub(crate) fn prepare<const N: usize>(
-        &mut self,
-        buf: Option<&KBox<[u8; N]>>,
-        batch: u32,
-        ring: u32,
-    ) -> Result {
-        let buf = buf.map_or(core::ptr::null(), |buf| (&raw const **buf).cast());
-
-        // SAFETY: It is open. The buffer is only used by loops: see `run()`.
-        to_result(unsafe { ffi::dma_bench_prepare(self.0.as_ptr(), buf, batch, ring) })
+    /// [`ENOMEM`]; [`EINVAL`] if `batch` isn't one.
+    pub(crate) fn prepare(&mut self, batch: u32, ring: u32) -> Result {
+        // SAFETY: It is open.
+        to_result(unsafe { ffi::dma_bench_prepare(self.0.as_ptr(), batch, ring) })
     }
 
-    /// Runs a loop.
+    /// Runs a loop on a buffer.
     ///
     /// # Errors
     ///
-    /// What mapping or allocating says.
-    pub(crate) fn run(&mut self, c: CLoop, n: u32) -> Result {
-        // SAFETY: It is open. The loops are those of the table, whose rows say how much of the
-        // buffer they map: it is the one that was prepared, which a loop in Rust puts back where it
-        // was, or fails, after which nothing is run before the next is prepared. Those that need
-        // rings look whether there are any.
-        to_result(unsafe { c(self.0.as_ptr(), n) })
+    /// What mapping or allocating says; [`EINVAL`] if the loop needs a longer buffer, or rings that
+    /// were not prepared.
+    pub(crate) fn run<const N: usize>(
+        &mut self,
+        c: CLoop,
+        buf: &mut KBox<[u8; N]>,
+        n: u32,
+    ) -> Result {
+        let buf: *mut [u8; N] = &mut **buf;
+
+        // SAFETY: It is open. The loops are those of the table, which look whether there is what
+        // they need, and whose mappings end with them. The buffer is ours until then.
+        to_result(unsafe { ffi::dma_bench_run(self.0.as_ptr(), c, buf.cast(), N, n) })
     }
 
     /// Returns how many bytes a C driver needs for a descriptor, besides the descriptor.

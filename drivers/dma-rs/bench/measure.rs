@@ -5,6 +5,7 @@
 use super::{
     device::{
         CHalf,
+        CLoop,
         Idle,
         Registers,
         RxQueue,
@@ -21,6 +22,10 @@ use super::{
         OPERATIONS, //
     },
     BenchLt, //
+};
+use core::{
+    hint::black_box,
+    mem::MaybeUninit, //
 };
 use kernel::{
     device::{
@@ -61,6 +66,25 @@ const ROUNDS: usize = 16;
 /// How long it is quiet before each run. What is put off is done by then, as an IOMMU's
 /// invalidations are after 10 ms, and each run begins with a tick: the time makes no difference.
 const QUIET: Delta = Delta::from_millis(40);
+
+/// A way to call a loop. How many instructions it takes to zero a variable depends on how that is
+/// aligned, which is a matter of what callers have on the stack. So each loop is run at each
+/// alignment that there is in a cache line.
+type Call = fn(&mut dyn FnMut(u32) -> Result, u32) -> Result;
+const CALLS: [Call; 4] = [deeper::<16>, deeper::<32>, deeper::<48>, deeper::<64>];
+
+/// Calls a loop with so many bytes more on the stack, which nobody reads or writes.
+#[inline(never)]
+fn deeper<const BYTES: usize>(run: &mut dyn FnMut(u32) -> Result, n: u32) -> Result {
+    let bytes = MaybeUninit::<[u8; BYTES]>::uninit();
+
+    black_box(&bytes);
+
+    let result = run(n);
+
+    black_box(&bytes);
+    result
+}
 
 /// Leads to the device until it is unbound.
 pub(crate) type Handle = Shared<BenchLt>;
@@ -172,7 +196,15 @@ impl<'a> Bench<'a> {
 
         for operation in OPERATIONS.iter().filter(|o| o.name.starts_with(prefix)) {
             self.prepare(operation)?;
-            self.enclosure.lock().measure(operation)?;
+
+            let mut session = self.enclosure.lock();
+
+            match operation.buffer {
+                64 => session.measure::<64>(operation)?,
+                FRAME => session.measure::<FRAME>(operation)?,
+                65536 => session.measure::<65536>(operation)?,
+                _ => return Err(EINVAL),
+            }
         }
 
         Ok(())
@@ -186,15 +218,12 @@ impl<'a> Bench<'a> {
     ///
     /// [`EINVAL`] if it is neither C nor Rust; what mapping says.
     pub(crate) fn run_parallel(&self, who: &str, n: u32) -> Result {
-        let buf = zeroed()?;
+        let mut buf = zeroed()?;
         let mut c = CHalf::new(self.dma.device())?;
-
-        c.prepare(Some(&buf), 1, 0)?;
-
         let start = Instant::<BootTime>::now();
 
         match who {
-            "c" => c.run(MAP_UNMAP, n)?,
+            "c" => c.run(MAP_UNMAP, &mut buf, n)?,
             "rust" => drop(map_unmap_buffer::<FromDevice, FRAME>(self.dma, buf, n)?),
             _ => return Err(EINVAL),
         }
@@ -256,12 +285,7 @@ fn report_sizes() {
 
 impl Session<'_> {
     fn prepare(&mut self, operation: &Operation) -> Result {
-        let Operation {
-            buffer,
-            batch,
-            ring,
-            ..
-        } = *operation;
+        let Operation { batch, ring, .. } = *operation;
 
         self.batch = batch;
         self.tx.producer.queue().set_batch(batch);
@@ -282,34 +306,43 @@ impl Session<'_> {
             self.rx.producer.kick()?;
         }
 
-        // The loops in C work on the same buffer.
-        match buffer {
-            64 => self.c.prepare(self.small.as_ref(), batch, ring),
-            FRAME => self.c.prepare(self.frame.as_ref(), batch, ring),
-            65536 => self.c.prepare(self.large.as_ref(), batch, ring),
-            _ => Err(EINVAL),
-        }
+        self.c.prepare(batch, ring)
+    }
+
+    /// Runs a loop in C, on the buffer that those in Rust work on.
+    fn run_c<const N: usize>(&mut self, c: CLoop, n: u32) -> Result
+    where
+        Self: Holds<N>,
+    {
+        let mut buf = self.place().take().ok_or(EINVAL)?;
+        let result = self.c.run(c, &mut buf, n);
+
+        *self.place() = Some(buf);
+        result
     }
 
     /// Runs all loops of an operation by turns.
-    fn measure(&mut self, operation: &Operation) -> Result {
+    fn measure<const N: usize>(&mut self, operation: &Operation) -> Result
+    where
+        Self: Holds<N>,
+    {
         let n = operation.times;
         let mut c = Sample::new();
         let mut lowest = Sample::new();
         let mut rust = Sample::new();
         let mut device = Sample::new();
 
-        for _ in 0..ROUNDS {
-            c.add(n, |n| self.c.run(operation.c, n))?;
+        for call in CALLS.iter().cycle().take(ROUNDS) {
+            c.add(call, n, |n| self.run_c(operation.c, n))?;
 
             if let Some(c) = operation.lowest {
-                lowest.add(n, |n| self.c.run(c, n))?;
+                lowest.add(call, n, |n| self.run_c(c, n))?;
             }
 
-            rust.add(n, |n| (operation.rust)(self, n))?;
+            rust.add(call, n, |n| (operation.rust)(self, n))?;
 
             if operation.ring > 0 {
-                device.add(n, |n| self.c.run(DEVICE, n))?;
+                device.add(call, n, |n| self.run_c(DEVICE, n))?;
             }
         }
 
@@ -331,13 +364,13 @@ impl Sample {
     }
 
     /// Runs a loop once without a turn, and once with `n`.
-    fn add(&mut self, n: u32, mut run: impl FnMut(u32) -> Result) -> Result {
+    fn add(&mut self, call: &Call, n: u32, mut run: impl FnMut(u32) -> Result) -> Result {
         let mut take = |n| -> Result<u64> {
             fsleep(QUIET);
 
             let start = Instant::<BootTime>::now();
 
-            run(n)?;
+            call(&mut run, n)?;
             // CAST: Time doesn't go back.
             Ok(start.elapsed().as_nanos() as u64)
         };

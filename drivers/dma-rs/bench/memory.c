@@ -11,13 +11,16 @@
 
 #include "bench.h"
 
-/* Does something with the buffer, again and again. */
-static __always_inline int again(struct dma_bench *bench, u32 n,
+/* Does something with so much of the buffer, again and again. */
+static __always_inline int again(struct dma_bench *bench, u32 n, size_t len,
 				 int (*step)(struct device *dev, void *buf))
 {
 	struct device *dev = bench->dev;
 	void *buf = bench->buf;
 	int err = 0;
+
+	if (bench->len < len)
+		return -EINVAL;
 
 	for (; n && !err; n--)
 		err = step(dev, buf);
@@ -34,7 +37,7 @@ static noinline int nothing(struct device *dev, void *buf)
 
 DMA_BENCH_LOOP(nothing)
 {
-	return again(bench, n, nothing);
+	return again(bench, n, 0, nothing);
 }
 
 static __always_inline int map_unmap(struct device *dev, void *buf, size_t len,
@@ -62,15 +65,19 @@ static __always_inline int map_unmap_phys(struct device *dev, void *buf,
 	return 0;
 }
 
+#define LEN_64		64
+#define LEN_2048	DMA_BENCH_FRAME
+#define LEN_65536	65536
+
 #define DMA_BENCH_MAP_UNMAP(way, size, name, dir)			\
 static noinline int way##_##size##_##name(struct device *dev, void *buf) \
 {									\
-	return way(dev, buf, size, dir);				\
+	return way(dev, buf, LEN_##size, dir);				\
 }									\
 									\
 DMA_BENCH_LOOP(way##_##size##_##name)					\
 {									\
-	return again(bench, n, way##_##size##_##name);			\
+	return again(bench, n, LEN_##size, way##_##size##_##name);	\
 }
 
 DMA_BENCH_MAP_UNMAP(map_unmap, 64, to, DMA_TO_DEVICE)
@@ -124,9 +131,12 @@ static __always_inline int pass(struct dma_bench *bench, u32 n,
 				void (*step)(struct device *dev,
 					     dma_addr_t addr))
 {
-	dma_addr_t addr = dma_map_single(bench->dev, bench->buf,
-					 DMA_BENCH_FRAME, dir);
+	dma_addr_t addr;
 
+	if (bench->len < DMA_BENCH_FRAME)
+		return -EINVAL;
+
+	addr = dma_map_single(bench->dev, bench->buf, DMA_BENCH_FRAME, dir);
 	if (dma_mapping_error(bench->dev, addr))
 		return -ENOMEM;
 
@@ -200,5 +210,5 @@ static noinline int coherent(struct device *dev, void *unused)
 
 DMA_BENCH_LOOP(coherent)
 {
-	return again(bench, n, coherent);
+	return again(bench, n, 0, coherent);
 }

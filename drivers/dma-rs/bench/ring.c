@@ -144,14 +144,17 @@ DMA_BENCH_LOOP(post_reap)
 	u32 i, batch = bench->batch;
 	int err;
 
-	if (!ring)
+	/* A run that failed may have left them in the ring. */
+	if (!ring || ring->spares < batch)
 		return -EINVAL;
 
 	for (; n; n -= batch) {
 		for (i = 0; i < batch; i++) {
 			err = tx_post(ring, ring->spare[--ring->spares]);
-			if (err)
+			if (err) {
+				ring->spares++;
 				return err;
+			}
 		}
 
 		kick(ring->next_to_use, ring->tail, ring->device);

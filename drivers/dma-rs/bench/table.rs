@@ -30,7 +30,7 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     /// How often it is done in a row.
     pub(crate) times: u32,
-    /// How long the buffer is that both halves map, no more: it is what makes them safe to run.
+    /// How long the buffer is that both halves map.
     pub(crate) buffer: usize,
     /// How many frames are posted with one doorbell.
     pub(crate) batch: u32,

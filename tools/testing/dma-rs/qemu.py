@@ -49,8 +49,9 @@ class Guest:
     def machine_arguments(self):
         """The hardware: all that shapes the device tree."""
         machine = MACHINES[self.arch]
+        cpu = (self.counted and machine.counted_cpu) or machine.cpu
         words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
-                 "-cpu", machine.cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus),
+                 "-cpu", cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus),
                  "-nodefaults", "-display", "none", "-no-reboot", *machine.extra]
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES):
             words += ["-device", device]
