@@ -7,7 +7,10 @@
 
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::{
     device::{
         Bound,
@@ -90,25 +93,25 @@ pub(crate) mod ffi {
 /// A loop in C: does something that many times.
 pub(crate) type CLoop = unsafe extern "C" fn(*mut ffi::Bench, u32) -> c_int;
 
-/// The C half.
-pub(crate) struct CHalf(NonNull<ffi::Bench>);
+/// The C half, for a device that is bound.
+pub(crate) struct CHalf<'a>(NonNull<ffi::Bench>, PhantomData<&'a Device<Bound>>);
 
 // SAFETY: It is C's memory, which any thread may use, one at a time.
-unsafe impl Send for CHalf {}
+unsafe impl Send for CHalf<'_> {}
 
-impl CHalf {
-    /// Opens the C half for a device that is bound, which must outlive it.
+impl<'a> CHalf<'a> {
+    /// Opens it.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`].
-    pub(crate) fn new(dev: &Device<Bound>) -> Result<Self> {
-        // SAFETY: The name is a C string.
+    pub(crate) fn new(dev: &'a Device<Bound>) -> Result<Self> {
+        // SAFETY: The name is a C string. The device stays bound until the close, by the lifetime.
         let raw = unsafe { ffi::dma_bench_open(dev.name().as_char_ptr()) };
 
-        Ok(Self(NonNull::new(raw).ok_or(ENOMEM)?))
+        Ok(Self(NonNull::new(raw).ok_or(ENOMEM)?, PhantomData))
     }
 
     /// Prepares rings, unless `ring` is zero.
@@ -150,7 +153,7 @@ impl CHalf {
     }
 }
 
-impl Drop for CHalf {
+impl Drop for CHalf<'_> {
     fn drop(&mut self) {
         // SAFETY: It is open, and not used afterwards.
         unsafe { ffi::dma_bench_close(self.0.as_ptr()) };

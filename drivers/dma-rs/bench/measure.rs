@@ -108,7 +108,7 @@ pub(crate) struct Session<'a> {
     pub(crate) batch: u32,
     /// How much was received.
     pub(crate) bytes: usize,
-    c: CHalf,
+    c: CHalf<'a>,
 }
 
 /// A session that has a buffer of `N` bytes.

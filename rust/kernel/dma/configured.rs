@@ -340,7 +340,7 @@ impl<'a> Configured<'a> {
     }
 }
 
-/// Whether both mean the same device: what one of them says holds for the other.
+/// Returns whether both are the same device, so that what is proven of one holds for the other.
 #[inline]
 pub(super) fn is_same(one: &Device, other: &Device) -> bool {
     core::ptr::eq(one.as_raw(), other.as_raw())
