@@ -118,17 +118,32 @@ def checksum(value):
 
 
 @contextlib.contextmanager
-def lock():
-    """Only one checkout at a time works in the cache. Yields the lock's file descriptor, which a
-    long-running child should inherit: the lock then outlives us for as long as the child does."""
+def lock(name="lock"):
+    """Only one command at a time works in the cache, or in the part of it that `name` stands for.
+    Yields the lock's file descriptor, which a long-running child should inherit: the lock then
+    outlives us for as long as the child does. The file says who has the lock."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w") as file:
+    # Not truncated: what is in there was written by whoever has the lock.
+    with open(CACHE / name, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another build that uses {CACHE} ...")
+            file.seek(0)
+            say(f"waiting for {file.read().strip() or 'another build'}, which uses {CACHE} ...")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+        write_holder(file)
+        try:
+            yield file.fileno()
+        finally:
+            file.truncate(0)
+
+
+def write_holder(file):
+    """Says in a lock's file who has it: the command, its checkout, and since when."""
+    command = os.environ.get("DMA_RS_COMMAND") or " ".join(map(os.path.basename, sys.argv[:2]))
+    file.truncate(0)
+    file.write(f"`{command}` in {REPO}, since {time.strftime('%H:%M:%S')} (process {os.getpid()})\n")
+    file.flush()
 
 
 @contextlib.contextmanager

@@ -185,10 +185,15 @@ class Bench:
         """Builds the kernel with a fault in it. Returns the compiler's words if it doesn't compile."""
         with applied(mutant, self.tree):
             try:
-                build.make_image(self.opened, label)
+                self.make_image(label)
             except Fail as error:
                 return str(error).splitlines()
         return []
+
+    def make_image(self, label):
+        """Builds what is in the tree. Others may use the cache before and afterwards."""
+        with lock() as lock_fd:
+            build.make_image(dataclasses.replace(self.opened, lock=lock_fd), label)
 
     def boot(self, name, variant, suites):
         """Boots what was built last. Returns the future of what complains; the next kernel may be
@@ -201,7 +206,7 @@ class Bench:
     def baseline(self, mutants):
         """Without a fault nothing may complain, wherever the mutants are tried."""
         build.configure(self.opened)
-        build.make_image(self.opened, "building without a fault")
+        self.make_image("building without a fault")
         for variant, suites in sorted({(mutant.variant, mutant.suites) for mutant in mutants}):
             found = self.boot(f"none-{variant}", variant, suites).result()
             if found:
@@ -288,16 +293,19 @@ def try_each(bench, mutants, record):
 
 
 def try_all(options, chosen):
-    """Tries the chosen mutants; returns the verdicts in their order."""
-    qemu.check(options.arch)
-    with lock() as lock_fd, concurrent.futures.ThreadPoolExecutor(1) as pool:
+    """Tries the chosen mutants; returns the verdicts in their order. Only one command at a time does
+    so; the cache is locked for each build, and not while guests boot."""
+    with lock("mutants.lock"), concurrent.futures.ThreadPoolExecutor(1) as pool:
         try:
-            opened = open_copy(options, lock_fd)
+            with lock() as lock_fd:
+                opened = open_copy(options, lock_fd)
+                files = initramfs.build(opened)
+            qemu.check(options.arch)
             record = Record(checksum([options.arch, opened.prepared.digest, opened.tools.identity]))
             left = [mutant for mutant in chosen if mutant.name not in record.verdicts]
             if len(left) < len(chosen):
                 say(f"{len(chosen) - len(left)} of {len(chosen)} were tried before an interruption")
-            bench = Bench(opened, initramfs.build(opened), pool)
+            bench = Bench(opened, files, pool)
             bench.baseline(left)
             try_each(bench, left, record)
             record.save(True)
