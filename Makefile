@@ -18,6 +18,8 @@ BENCH  := tools/testing/dma-rs/bench.py --ksrc='$(KSRC)'
 MUTATE := tools/testing/dma-rs/mutants.py $(COMMON) --mutant='$(MUTANT)'
 
 export PYTHONDONTWRITEBYTECODE := 1
+# What others are told who wait for this one.
+export DMA_RS_COMMAND := make $(MAKECMDGOALS)
 
 .PHONY: help
 help: ## show this list
@@ -99,6 +101,10 @@ kunitconfig: tree ## show how to run our tests with the kernel's own kunit.py
 	@for config in $(notdir $(wildcard tools/testing/kunit/qemu_configs/dma_rs_*.py)); do \
 		echo "  ./tools/testing/kunit/kunit.py run --make_options LLVM=1 --kunitconfig=drivers/dma-rs" \
 		     "--qemu_config=tools/testing/kunit/qemu_configs/$$config"; done
+
+.PHONY: qemuconfigs
+qemuconfigs: ## write the machines in the form that kunit.py takes, after a change of variants.py
+	@tools/testing/dma-rs/qemu_configs.py
 
 .PHONY: clean
 clean: ## remove this checkout's out/

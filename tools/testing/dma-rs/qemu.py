@@ -2,15 +2,17 @@
 """Starts a kernel in QEMU, records its console, and ends it when it hangs."""
 
 import dataclasses
+import functools
 import os
 import pathlib
+import re
 import selectors
 import shutil
 import subprocess
 import time
 
 from common import OUT, Fail, clean_env, run
-from variants import COMMON_DEVICES, KERNEL, MACHINES, NIC, PEER
+from variants import COMMON_DEVICES, KERNEL, MACHINES, NIC, PEER, VARIANTS
 
 # A healthy guest says something every second or so, also on a slow host.
 SILENCE = 90
@@ -54,21 +56,25 @@ class Guest:
                  "-cpu", cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus),
                  "-nodefaults", "-display", "none", "-no-reboot", *machine.extra]
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES):
-            words += ["-device", device]
+            words += ["-device", self.supported(device)]
         if self.cable:
             # A hub would do, too, but that qboot does not start where there is one.
             for end, device in enumerate((NIC, PEER)):
                 words += ["-netdev", f"dgram,id=end{end},"
                           f"local.type=unix,local.path={self.cable}/{end},"
                           f"remote.type=unix,remote.path={self.cable}/{1 - end}",
-                          "-device", f"{device},netdev=end{end}"]
+                          "-device", f"{self.supported(device)},netdev=end{end}"]
         for number, slot in enumerate(self.slots):
             words += self.slot_arguments(number, slot)
         return words
 
+    def supported(self, device):
+        """A device, without those optional properties that this QEMU doesn't have."""
+        return supported(MACHINES[self.arch].qemu, device)
+
     def slot_arguments(self, number, slot):
         """A port, and what is in it."""
-        device = {"edu": self.variant.edu, "nic": NIC}[slot.device]
+        device = self.supported({"edu": self.variant.edu, "nic": NIC}[slot.device])
         words = ["-device", f"pcie-root-port,id=port{number},chassis={number}"]
         for function in range(slot.functions):
             words += ["-device", f"{device},bus=port{number},addr=0.{function},"
@@ -89,8 +95,8 @@ class Guest:
         """The QEMU command line. `mode` tells our init what to do."""
         machine = MACHINES[self.arch]
         counting = machine.counted_kernel if self.counted else ""
-        append = (f"console={machine.console} panic=-1 page_poison=1 printk.devkmsg=on "
-                  f"{KERNEL} {self.variant.kernel} {counting} {kernel_arguments} -- {mode}")
+        append = (f"console={machine.console} {machine.kernel} panic=-1 page_poison=1 "
+                  f"printk.devkmsg=on {KERNEL} {self.variant.kernel} {counting} {kernel_arguments} -- {mode}")
         words = self.machine_arguments() + [
             "-accel", self.accel, "-serial", serial, "-kernel", str(self.kernel),
             "-initrd", str(self.initramfs), "-append", " ".join(append.split())]
@@ -173,8 +179,36 @@ def accelerator(guest):
     return "kvm" if works else "tcg"
 
 
+@functools.cache
+def properties(program, device):
+    """The names of a device's properties in this QEMU.
+
+    Raises Fail if it has no such device."""
+    done = subprocess.run([program, "-machine", "none", "-device", f"{device},help"], env=clean_env(),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False)
+    if done.returncode:
+        version = run([program, "--version"]).splitlines()[0]
+        raise Fail(f"{program} has no device {device}: {done.stdout.strip()}\n"
+                   f"This is {version}, installed as {shutil.which(program)}.\n"
+                   "Install a QEMU that has all of its devices (Debian: qemu-system-x86 and "
+                   "qemu-system-arm), and see that it comes first in PATH.")
+    return frozenset(re.findall(r"^ +([\w.-]+)=", done.stdout, re.M))
+
+
+def supported(program, device):
+    """A device as this QEMU takes it: of "NAME,REQUIRED=1,OPTIONAL?=1", what it knows."""
+    name, *given = device.split(",")
+    known = properties(program, name)
+    kept = [words for words in given if "?=" not in words or words.split("?=")[0] in known]
+    return ",".join([name, *kept]).replace("?=", "=")
+
+
 def check(arch):
-    """Fails early when QEMU is missing."""
+    """Fails early when QEMU, or a device, is missing."""
     program = MACHINES[arch].qemu
     if not shutil.which(program):
         raise Fail(f"{program} is not installed: run make setup")
+    for variant in VARIANTS[arch].values():
+        for device in (*variant.iommu, variant.edu, *COMMON_DEVICES, PEER):
+            supported(program, device)

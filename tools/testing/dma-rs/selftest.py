@@ -3,10 +3,13 @@
 """Tests of the runner's own judgement, without a guest: each shows it a log that is wrong."""
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import pathlib
 import sys
 import tempfile
+import threading
 import unittest
 from unittest import mock
 
@@ -15,10 +18,12 @@ sys.path.insert(0, str(HERE.parents[2] / "scripts"))
 
 # pylint: disable=wrong-import-position
 import bench
+import common
 import console
 import controls
 import oracle
 import qemu
+import qemu_configs
 import results
 import run
 import variants
@@ -280,6 +285,67 @@ class Guest(unittest.TestCase):
         self.assertEqual(self.boot("exec yes", total=0), "hang: not finished after 0 s")
 
 
+class Qemu(unittest.TestCase):
+    """What is asked of a QEMU before it is started."""
+
+    HELP = """e1000 options:
+  addr=<int32>           - Slot and optional function number (default: -1)
+  x-pcie-lnksta-dllla=<bool> - on/off (default: true)
+"""
+
+    def supported(self, device, script):
+        """The device as it is given to a "QEMU" that is a shell script."""
+        with tempfile.TemporaryDirectory() as name:
+            program = pathlib.Path(name) / "qemu"
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            program.chmod(0o755)
+            return qemu.supported(str(program), device)
+
+    def test_supported(self):
+        """Only what is marked may be left out, and only where QEMU doesn't know it."""
+        for device, given in (
+                ("e1000,mitigation?=off,romfile=", "e1000,romfile="),
+                ("e1000,addr?=3,romfile=", "e1000,addr=3,romfile="),
+                ("e1000,mitigation=off", "e1000,mitigation=off"), ("e1000", "e1000")):
+            with self.subTest(device):
+                self.assertEqual(self.supported(device, f"cat << END\n{self.HELP}END"), given)
+
+    def test_no_device(self):
+        """One message, which says what to do."""
+        with self.assertRaisesRegex(Fail, "(?s)has no device e1000: .*not found.*Install a QEMU"):
+            self.supported("e1000", """case "$1" in
+--version) echo QEMU 0.1 ;;
+*) echo "Device 'e1000' not found" >&2; exit 1 ;;
+esac""")
+
+    def test_configs(self):
+        """What kunit.py is given describes the same machines. If not: make qemuconfigs."""
+        self.assertEqual(qemu_configs.stale(), [])
+
+
+class Lock(unittest.TestCase):
+    """Who waits for the cache is told for whom."""
+
+    def test_waiting(self):
+        """The command, the checkout, and since when; nothing once it is free."""
+        said = io.StringIO()
+        with tempfile.TemporaryDirectory() as name, \
+                mock.patch.object(common, "CACHE", pathlib.Path(name)), \
+                mock.patch.dict("os.environ", DMA_RS_COMMAND="make something"), \
+                contextlib.redirect_stdout(said):
+            with common.lock():
+                waiter = threading.Thread(target=lambda: contextlib.ExitStack().enter_context(common.lock()))
+                waiter.start()
+                while "..." not in said.getvalue():
+                    waiter.join(0.01)
+            waiter.join()
+            self.assertRegex(said.getvalue(), rf"^waiting for `make something` in {common.REPO}, "
+                                              r"since \d\d:\d\d:\d\d \(process \d+\), which uses \S+ \.\.\.\n$")
+            said.truncate(0)
+            with common.lock(), common.lock("other"):
+                self.assertEqual(said.getvalue(), "")
+
+
 class Verdict(unittest.TestCase):
     """What becomes of the cases."""
 
@@ -300,7 +366,8 @@ class Verdict(unittest.TestCase):
                 self.assertEqual(variants.slots(tests), slots)
 
     def test_machine(self):
-        """Each device of the slots is in one, and the cable has two ends."""
+        """Each device of the slots is in one, and the cable has two ends. No QEMU is asked."""
+        self.enterContext(mock.patch.object(qemu, "properties", lambda *_: ()))
         guest = dataclasses.replace(self.GUEST, slots=variants.slots(("unplug", "nic_unplug")))
         words = guest.machine_arguments()
         self.assertEqual(sum("bus=port" in word for word in words), 2 * (1 + 7 * 7))

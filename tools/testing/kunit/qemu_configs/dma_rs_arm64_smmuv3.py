@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # The dma-rs devices on arm64, behind an SMMUv3 in strict mode.
+# Made by tools/testing/dma-rs/qemu_configs.py: don't edit.
 
 from ..qemu_config import QemuArchParams
 
@@ -18,6 +19,7 @@ CONFIG_ARM_SMMU_V3=y''',
 			   kernel_path='arch/arm64/boot/Image.gz',
 			   kernel_command_line='console=ttyAMA0 iommu.strict=1',
 			   extra_qemu_params=['-machine', 'virt,gic-version=3,iommu=smmuv3',
-					      '-cpu', 'max', '-device', 'edu',
+					      '-cpu', 'max',
+					      '-device', 'edu',
 					      '-device', 'pci-testdev',
-					      '-device', 'e1000,mitigation=off,romfile='])
+					      '-device', 'e1000,romfile='])

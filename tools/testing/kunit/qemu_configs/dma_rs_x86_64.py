@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # The dma-rs devices on x86_64, without an IOMMU, and simulated buses.
+# Made by tools/testing/dma-rs/qemu_configs.py: don't edit.
 
 from ..qemu_config import QemuArchParams
 
@@ -9,16 +10,17 @@ CONFIG_EXPERT=y
 CONFIG_RUST=y
 CONFIG_PCI=y
 CONFIG_PCI_MSI=y
+CONFIG_SERIAL_8250=y
+CONFIG_SERIAL_8250_CONSOLE=y
 CONFIG_CPU_SUP_AMD=y
 CONFIG_GART_IOMMU=y
 CONFIG_RUST_KUNIT_TESTS=y
-CONFIG_RUST_DMA_SIM=y
-CONFIG_SERIAL_8250=y
-CONFIG_SERIAL_8250_CONSOLE=y''',
+CONFIG_RUST_DMA_SIM=y''',
 			   qemu_arch='x86_64',
 			   kernel_path='arch/x86/boot/bzImage',
-			   kernel_command_line='console=ttyS0 dma_rs_edu.dma_bits=32',
-			   extra_qemu_params=['-machine', 'q35', '-cpu', 'max,la57=off',
+			   kernel_command_line='console=ttyS0 no_timer_check dma_rs_edu.dma_bits=32',
+			   extra_qemu_params=['-machine', 'q35',
+					      '-cpu', 'max,la57=off',
 					      '-device', 'edu,dma_mask=0xffffffff',
 					      '-device', 'pci-testdev',
-					      '-device', 'e1000,mitigation=off,romfile='])
+					      '-device', 'e1000,romfile='])

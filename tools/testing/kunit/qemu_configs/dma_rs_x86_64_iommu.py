@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # The dma-rs devices on x86_64, behind an Intel IOMMU in strict mode.
+# Made by tools/testing/dma-rs/qemu_configs.py: don't edit.
 
 from ..qemu_config import QemuArchParams
 
@@ -16,8 +17,10 @@ CONFIG_INTEL_IOMMU=y
 CONFIG_IRQ_REMAP=y''',
 			   qemu_arch='x86_64',
 			   kernel_path='arch/x86/boot/bzImage',
-			   kernel_command_line='console=ttyS0 intel_iommu=on iommu.strict=1',
-			   extra_qemu_params=['-machine', 'q35', '-cpu', 'max,la57=off',
-					      '-device', 'intel-iommu',
-					      '-device', 'edu', '-device', 'pci-testdev',
-					      '-device', 'e1000,mitigation=off,romfile='])
+			   kernel_command_line='console=ttyS0 no_timer_check intel_iommu=on iommu.strict=1',
+			   extra_qemu_params=['-machine', 'q35',
+					      '-cpu', 'max,la57=off',
+					      '-device', 'intel-iommu,intremap=on',
+					      '-device', 'edu',
+					      '-device', 'pci-testdev',
+					      '-device', 'e1000,romfile='])
