@@ -50,6 +50,7 @@ FRAGMENTS_OF = {
     "mutants": ("common", "{arch}", "dma_rs", "mutants"),
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),
+    "bench-parallel": ("common", "{arch}", "bench", "bench_parallel"),
 }
 
 
@@ -108,6 +109,8 @@ def configure(build):
     """Writes .config from the fragments, and checks that each line of them took effect."""
     names = [name.format(arch=build.arch) for name in FRAGMENTS_OF[build.flavour]]
     fragments = "".join((FRAGMENTS / f"{name}.config").read_text() for name in names)
+    if not build.tools.inline_helpers:
+        fragments = fragments.replace("CONFIG_RUST_INLINE_HELPERS=y", "# CONFIG_RUST_INLINE_HELPERS is not set")
     made_from = checksum([fragments, build.prepared.kconfig_digest, build.tools.identity])
     if read_stamp(build.stamp("config")) == made_from:
         return

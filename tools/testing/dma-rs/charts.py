@@ -147,7 +147,7 @@ def cli():
                  lengths(members), "<h3>Figures</h3>", table(members)]
     body += ["<h2>Frames that an e1000 sends to itself</h2>", frames(document["frames"]),
              "<h2>Mapping and unmapping on several CPUs, by the wall clock</h2>",
-             speed(document["scaling"])]
+             speed(document["scaling"]) if document["scaling"] else "<p>Not timed."]
     page.write_text(PAGE.format(body="\n".join(body)))
 
 
