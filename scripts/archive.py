@@ -4,8 +4,10 @@
 apt does the work, with package lists of our own, so the machine's apt set-up stays as it is. The
 mirror is the one that the machine itself uses."""
 
+import functools
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import time
@@ -28,8 +30,9 @@ def as_root(command):
                f"    sudo {' '.join(command)}")
 
 
-def machine_mirror():
-    """The Debian mirror of the machine's own apt set-up."""
+@functools.cache
+def machine_sources():
+    """Label and address of each archive of Debian's that the machine's own apt set-up has."""
     query = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)",
              "Created-By: Packages"]
     rows = run(query).splitlines()
@@ -37,10 +40,22 @@ def machine_mirror():
         say("apt has no package lists yet: running apt-get update")
         run(as_root(["apt-get", "update"]), "Check the network and the machine's apt sources.")
         rows = run(query).splitlines()
-    for row in rows:
-        origin, label, uri = row.split("|", 2)
-        if origin == label == "Debian":
-            return uri
+    split = [row.split("|", 2) for row in rows]
+    return {label: uri for origin, label, uri in split if origin == "Debian"}
+
+
+def candidate(package):
+    """The version of a package that the machine's own apt would install, or has; "" if none."""
+    machine_sources()
+    found = re.search(r"^ *Candidate: (\S+)$", run(["apt-cache", "policy", package]), re.M)
+    return found[1] if found and found[1] != "(none)" else ""
+
+
+def machine_mirror():
+    """The Debian mirror of the machine's own apt set-up."""
+    mirror = machine_sources().get("Debian")
+    if mirror:
+        return mirror
     raise Fail("apt knows no Debian mirror on this machine, so the kernel source cannot be fetched.\n"
                "Set KSRC to an unpacked Linux 7.3 source tree, and `rustup component add rust-src`.")
 
