@@ -9,6 +9,8 @@ MUTANT  ?=
 KSRC    ?=
 CHECK   ?=
 BASELINE ?=
+RELEASE ?=
+TARGETS ?= run test
 
 COMMON := --arch='$(ARCH)' --ksrc='$(KSRC)'
 BUILD  := scripts/build.py $(COMMON)
@@ -33,6 +35,8 @@ help: ## show this list
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  CHECK=1         for bench: fail if a count is worse than the committed baseline'
 	@echo '  BASELINE=1      for bench: make this run the baseline, and what Documentation says'
+	@echo '  RELEASE=        for fresh: trixie or bookworm'
+	@echo '  TARGETS=        for fresh: what to make there; "run test" if not given'
 	@echo '  KSRC=           your own Linux 7.3 tree; it is copied, never changed'
 
 .PHONY: run
@@ -79,6 +83,10 @@ tree: ## prepare the kernel tree: source, overlay, patches
 build: ## build the test kernel
 	@$(BUILD) --until=build
 
+.PHONY: compile
+compile: ## compile our code for machines without DMA, PCI, SMP, with PREEMPT_RT, with 32 bits
+	@scripts/compile.py --ksrc='$(KSRC)'
+
 .PHONY: clippy
 clippy: ## lint our Rust code, warnings are errors
 	@$(LINT) clippy
@@ -101,6 +109,10 @@ kunitconfig: tree ## show how to run our tests with the kernel's own kunit.py
 	@for config in $(notdir $(wildcard tools/testing/kunit/qemu_configs/dma_rs_*.py)); do \
 		echo "  ./tools/testing/kunit/kunit.py run --make_options LLVM=1 --kunitconfig=drivers/dma-rs" \
 		     "--qemu_config=tools/testing/kunit/qemu_configs/$$config"; done
+
+.PHONY: fresh
+fresh: ## try `make run` and `make test` on a fresh RELEASE of Debian, in a chroot; needs root
+	@scripts/fresh.py --release='$(RELEASE)' --targets='$(TARGETS)'
 
 .PHONY: qemuconfigs
 qemuconfigs: ## write the machines in the form that kunit.py takes, after a change of variants.py

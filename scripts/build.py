@@ -51,6 +51,11 @@ FRAGMENTS_OF = {
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),
     "bench-parallel": ("common", "{arch}", "bench", "bench_parallel"),
+    "compile-um": ("compile", "compile_um"),
+    "compile-nopci": ("compile", "compile_nopci"),
+    "compile-up": ("compile", "compile_up"),
+    "compile-rt": ("compile", "compile_rt"),
+    "compile-arm": ("compile", "compile_arm"),
 }
 
 
@@ -153,12 +158,13 @@ def first_error(build):
     return text
 
 
-def compile_kernel(build, targets, what):
-    """Runs make with a progress line."""
+def compile_kernel(build, targets, what, commands=None):
+    """Runs make with a progress line. `commands` estimates how many it runs, if not those of a full
+    build."""
     progress = Progress(what)
     known = read_stamp(build.stamp("total"))
     done = 0 if known else objects(build.folder)
-    total = int(known or ARCHES[build.arch].commands)
+    total = int(known or commands or ARCHES[build.arch].commands)
     OUT.mkdir(exist_ok=True)
     with open(build.log, "w", encoding="utf-8") as log:
         child = subprocess.Popen(
