@@ -21,11 +21,13 @@ import bench
 import common
 import console
 import controls
+import fresh
 import oracle
 import qemu
 import qemu_configs
 import results
 import run
+import toolchain
 import variants
 from common import Fail
 from selection import Selection
@@ -321,6 +323,75 @@ esac""")
     def test_configs(self):
         """What kunit.py is given describes the same machines. If not: make qemuconfigs."""
         self.assertEqual(qemu_configs.stale(), [])
+
+
+class Toolchain(unittest.TestCase):
+    """Which tools are used, on machines that have others."""
+
+    def machine(self, packages, own=None):
+        """A Debian machine that offers these packages, and has this rustc."""
+        for name, value in (("own_rustc", lambda: own), ("is_debian", lambda: True),
+                            ("known_llvms", lambda: [22, 19]), ("install", lambda _: None)):
+            self.enterContext(mock.patch.object(toolchain, name, value))
+        self.enterContext(mock.patch.object(toolchain.archive, "candidate", lambda name: packages.get(name, "")))
+        self.enterContext(mock.patch.object(toolchain.shutil, "which", lambda *_, **__: None))
+
+    def rustc(self, release):
+        """Has a rustc say this version."""
+        answers = {"--version": f"rustc\nrelease: {release}\nLLVM version: 19.1.7\n", "--print": "/usr\n"}
+        self.enterContext(mock.patch.object(toolchain, "run", lambda words, *_: answers[words[1]]))
+
+    def test_packaged(self):
+        """The distribution's rustc, if the kernel takes it."""
+        self.machine({"rustc": "1.85.0+dfsg3-1"})
+        self.rustc("1.85.0")
+        self.assertEqual(toolchain.ensure_rust(), toolchain.Rust("1.85.0", 19, pathlib.Path("/usr"), True))
+
+    def test_old(self):
+        """Too old, of the distribution or one's own: one message that says what to do."""
+        self.machine({"rustc": "1.63.0+dfsg1-2"})
+        with self.assertRaisesRegex(Fail, "needs rustc 1.85.* distribution's is 1.63.0.*\n.*rustup"):
+            toolchain.ensure_rust()
+        self.machine({}, own="/own/rustc")
+        self.rustc("1.84.1")
+        with self.assertRaisesRegex(Fail, "rustc 1.84.1 .* too old.* rustup update"):
+            toolchain.ensure_rust()
+
+    def test_llvm(self):
+        """rustc's version, else the newest, if all of it is there."""
+        for offered, wanted, chosen in (((19, 22), 19, 19), ((19, 22), 22, 22), ((19, 22), 23, 22),
+                                        ((19,), 23, 19)):
+            with self.subTest((offered, wanted)):
+                self.machine({name.format(version): "1" for version in offered
+                              for name in toolchain.LLVM_PACKAGES})
+                self.assertEqual(toolchain.choose_llvm(wanted), chosen)
+        self.machine({"clang-22": "1"})
+        with self.assertRaisesRegex(Fail, "no clang of LLVM 17 or newer .*clang-23, lld-23"):
+            toolchain.choose_llvm(23)
+
+    def test_bindgen(self):
+        """The one that makes opaque structs isn't taken."""
+        for version, llvm, suits in (((0, 71, 1), 19, True), ((0, 71, 1), 22, False), ((0, 72, 1), 22, True),
+                                     ((0, 66, 1), 19, False), ((), 19, False)):
+            with self.subTest((version, llvm)):
+                self.assertEqual(toolchain.suits(version, llvm), suits)
+
+
+class Fresh(unittest.TestCase):
+    """What make fresh refuses before it begins."""
+
+    def test_refused(self):
+        """An unknown release, no root, no Rust that could be lent."""
+        user = mock.patch.object(fresh.os, "geteuid", lambda: 1000)
+        root = mock.patch.object(fresh.os, "geteuid", lambda: 0)
+        with self.assertRaisesRegex(Fail, "unknown RELEASE 'sid'; known: bookworm, trixie"):
+            fresh.check("sid")
+        with user, self.assertRaisesRegex(Fail, "needs root: sudo make fresh RELEASE=trixie"):
+            fresh.check("trixie")
+        with root, mock.patch.multiple(fresh.toolchain, is_debian=lambda: True, install=lambda _: None,
+                                       find=lambda _: None), \
+                self.assertRaisesRegex(Fail, "could be lent"):
+            fresh.check("bookworm")
 
 
 class Lock(unittest.TestCase):
