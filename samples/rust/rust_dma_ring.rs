@@ -8,7 +8,7 @@ use kernel::{
     device::{Core, Device},
     dma::{
         fixture::ensure,
-        ring::{Area, Descriptor, Part, Queue, ReceiveDescriptor, Received, Ring, Tail},
+        ring::{Area, Descriptor, Part, Publish, Queue, ReceiveDescriptor, Received, Ring, Tail},
         sim::{self, Fate, Model, RingConsumer, RingStopper, Script},
         Configured, Enclosure, FromDevice, Untrusted,
     },
@@ -77,6 +77,7 @@ struct RxQueue(ARef<Device>, Arc<RingConsumer>);
 unsafe impl Queue for RxQueue {
     type Descriptor = RxDescriptor;
     type Direction = FromDevice;
+    const PUBLISH: Publish = Publish::Tail;
 
     fn device(&self) -> &Device {
         &self.0

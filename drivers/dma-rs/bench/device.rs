@@ -23,6 +23,7 @@ use kernel::{
             Area,
             Descriptor,
             Part,
+            Publish,
             Queue,
             ReceiveDescriptor,
             Received,
@@ -338,6 +339,7 @@ macro_rules! queue {
         unsafe impl Queue for $name<'_> {
             type Descriptor = BenchDescriptor;
             type Direction = $direction;
+            const PUBLISH: Publish = Publish::Tail;
 
             fn device(&self) -> &Device {
                 self.0.dev

@@ -25,6 +25,7 @@ use kernel::{
             Area,
             Descriptor,
             Part,
+            Publish,
             Queue,
             ReceiveDescriptor,
             Received,
@@ -381,6 +382,7 @@ pub(crate) struct TxQueue<'a>(Hardware<'a>);
 unsafe impl Queue for TxQueue<'_> {
     type Descriptor = TxDescriptor;
     type Direction = ToDevice;
+    const PUBLISH: Publish = Publish::Tail;
 
     fn device(&self) -> &Device {
         self.0.dev
@@ -428,6 +430,7 @@ pub(crate) struct RxQueue<'a> {
 unsafe impl Queue for RxQueue<'_> {
     type Descriptor = RxDescriptor;
     type Direction = FromDevice;
+    const PUBLISH: Publish = Publish::Tail;
 
     fn device(&self) -> &Device {
         self.hardware.dev

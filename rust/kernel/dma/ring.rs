@@ -63,7 +63,7 @@
 //! ```
 //! # use kernel::{device::{Bound, Device}, io::{Io, Mmio, Region}, prelude::*};
 //! use kernel::dma::{
-//!     ring::{Area, Descriptor, Part, Queue, Ring, Tail},
+//!     ring::{Area, Descriptor, Part, Publish, Queue, Ring, Tail},
 //!     ToDevice,
 //! };
 //!
@@ -104,6 +104,7 @@
 //! unsafe impl Queue for Sender<'_> {
 //!     type Descriptor = Command;
 //!     type Direction = ToDevice;
+//!     const PUBLISH: Publish = Publish::Tail;
 //!
 //!     fn device(&self) -> &Device {
 //!         self.dev
@@ -358,7 +359,11 @@ pub unsafe trait Queue: Send {
     type Direction: OneWay;
 
     /// How the device learns that descriptors are ready.
-    const PUBLISH: Publish = Publish::Tail;
+    ///
+    /// There is no default, because a wrong answer is unsound and most machines forgive it: the
+    /// data sheet says whether the device waits for its tail register, or looks at a bit in each
+    /// descriptor.
+    const PUBLISH: Publish;
 
     /// Returns the device that accesses memory.
     fn device(&self) -> &Device;

@@ -174,6 +174,7 @@ impl Watched {
 unsafe impl Queue for Watched {
     type Descriptor = Told;
     type Direction = ToDevice;
+    const PUBLISH: Publish = Publish::Tail;
 
     fn device(&self) -> &Device {
         &self.dev
