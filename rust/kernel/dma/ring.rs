@@ -28,6 +28,21 @@
 //! - What the device writes is checked: a length over that of the buffer, or a frame without an
 //!   end, is counted ([`Consumer::malformed`]), and its buffers are used again.
 //!
+//! # What the device is trusted with
+//!
+//! A device may lie in all that it writes, but for this: it is done when it says so in the agreed
+//! place, and it never gives a descriptor to itself (points 3 and 4 of [`Queue`]). Where an own bit
+//! says whose a descriptor is, the agreed place includes that bit. A device that writes "done" and
+//! leaves the bit set is not done, for it would obey the bit when it comes round. Its frame stays
+//! in the ring, and those behind it, until the device clears the bit or is stopped. Of a frame with
+//! several descriptors each must have come back.
+//!
+//! Descriptors that came back keep their address and status until they are posted again. To clear
+//! them would cost two stores for each, in a cache line that the device has just written, and gain
+//! nothing: a device that breaks point 4 writes an address as easily as a bit. All are cleared when
+//! a ring begins anew ([`Producer::start`], [`drain`](Producer::drain),
+//! [`resize`](Producer::resize)).
+//!
 //! # Ordering
 //!
 //! In terms of `Documentation/memory-barriers.txt`. Descriptors are in coherent memory, to which
@@ -188,9 +203,22 @@ pub enum Publish {
     /// By a register with the index of the first descriptor that is not ready. The device looks at
     /// none before it is told.
     Tail,
-    /// By a bit in the status word of the descriptor. The device may look at any time; the register
-    /// only wakes it.
-    OwnBit,
+    /// By a bit in the status word of the descriptor: this one. (If there are several, by any of
+    /// them.) The device may look at any time; the register only wakes it.
+    ///
+    /// The device clears the bits when it is done. A descriptor in which one of them is set isn't
+    /// done, whatever else the device has written there.
+    OwnBit(u32),
+}
+
+impl Publish {
+    /// Returns the bits that say that a descriptor is the device's.
+    const fn own_bits(self) -> u32 {
+        match self {
+            Publish::Tail => 0,
+            Publish::OwnBit(bits) => bits,
+        }
+    }
 }
 
 /// What a descriptor is made of.
@@ -215,15 +243,16 @@ pub struct Part<'r, O> {
 ///
 /// # Safety
 ///
-/// - [`new`](Self::new) names no other memory than `part.memory`, not more of it, and in such a way
-///   that the device accesses it in the [direction](Queue::Direction) of the queue, which is the
-///   same for all queues that use it.
-/// - [`STATUS`](Self::STATUS) is the offset in bytes of a 32-bit little-endian word in the
-///   descriptor, for which [`is_done`](Self::is_done) returns true when the device has written it,
-///   and false as made by `new`. By that write the device is done with the descriptor and its
-///   memory, and with those before it in the same frame.
-/// - With [`Publish::OwnBit`], the word that `new` makes gives the descriptor to the device. One of
-///   all zeros doesn't.
+/// 1. [`new`](Self::new) names no other memory than `part.memory`, not more of it, and in such a
+///    way that the device accesses it in the [direction](Queue::Direction) of the queue, which is
+///    the same for all queues that use it.
+/// 2. [`STATUS`](Self::STATUS) is the offset in bytes of a 32-bit little-endian word in the
+///    descriptor, for which [`is_done`](Self::is_done) returns true when the device has written it,
+///    and false as made by `new`. By that write the device is done with the descriptor and its
+///    memory, and with those before it in the same frame.
+/// 3. With [`Publish::OwnBit`], the word that `new` makes has one of the own bits, by which it
+///    gives the descriptor to the device. The write by which the device is done with a descriptor
+///    clears all of them, in each descriptor of a frame.
 ///
 /// # Examples
 ///
@@ -332,21 +361,25 @@ impl Tail {
 ///
 /// The implementation establishes how the hardware behaves:
 ///
-/// - The ring is accessed by the device that [`device`](Self::device) returns, which is always the
-///   same.
-/// - After [`start`](Self::start) returned `Ok`, the device accesses the descriptors in `ring` as
-///   a ring, beginning with the first, and the memory that they name. It does so in order, and
-///   works no descriptor off before it is ready: with [`Publish::Tail`], before
-///   [`doorbell`](Self::doorbell) was called with a tail beyond it; with [`Publish::OwnBit`],
-///   before its status word says so.
-/// - It accesses neither a descriptor nor its memory after it has reported to be done with it (see
-///   [`Descriptor`]), until it is ready again.
-/// - After `start` returned an error, the device knows nothing of the ring.
-/// - `doorbell` accesses the device in order with memory (`Io::write32()`, not `Io::relaxed()`):
-///   there is no other barrier. So does `start`.
+/// 1. The ring is accessed by the device that [`device`](Self::device) returns, which is always the
+///    same.
+/// 2. After [`start`](Self::start) returned `Ok`, the device accesses the descriptors in `ring` as
+///    a ring, beginning with the first, and the memory that they name. It does so in order, and
+///    works no descriptor off before it is ready: with [`Publish::Tail`], before
+///    [`doorbell`](Self::doorbell) was called with a tail beyond it; with [`Publish::OwnBit`],
+///    before its status word has one of the own bits.
+/// 3. It accesses neither a descriptor nor its memory after it has reported to be done with it,
+///    until it is ready again. It has reported that when [`Descriptor::is_done`] is true for the
+///    status word and, with [`Publish::OwnBit`], none of the own bits is set there.
+/// 4. It never gives a descriptor to itself: it sets own bits in none that it is done with, or that
+///    the driver hasn't given to it.
+/// 5. After `start` returned an error, the device knows nothing of the ring.
+/// 6. `doorbell` accesses the device in order with memory (`Io::write32()`, not `Io::relaxed()`):
+///    there is no other barrier. So does `start`.
+/// 7. No two values drive the same queue of a device.
 ///
-/// No two values drive the same queue of a device. A ring calls neither while the device is
-/// stopped.
+/// Nothing else that the device writes has to be true. A ring calls neither `start` nor `doorbell`
+/// while the device is stopped.
 ///
 /// # Examples
 ///

@@ -45,7 +45,7 @@ use core::{
 #[repr(align(64))]
 pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     dma: Configured<'a>,
-    layout: Layout<Q::Descriptor, P>,
+    layout: Layout<Q, P>,
     /// The first descriptor that we aren't done with.
     head: u32,
     /// The first one that wasn't posted when we looked.
@@ -198,6 +198,11 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
             return None;
         }
 
+        // SAFETY: As above.
+        if !unsafe { self.layout.are_back(head, count.wrapping_sub(1)) } {
+            return None;
+        }
+
         // INVARIANT: The device is done with them.
         Some(Taken {
             next: head,
@@ -305,6 +310,11 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
         //
         // SAFETY: The memory is ours.
         if !unsafe { self.layout.is_done(end.wrapping_sub(1)) } {
+            return None;
+        }
+
+        // SAFETY: As above.
+        if !unsafe { self.layout.are_back(at, count.wrapping_sub(1)) } {
             return None;
         }
 
@@ -460,7 +470,7 @@ where
     ///
     /// The slot must be ours.
     #[inline]
-    unsafe fn look(layout: &Layout<Q::Descriptor, P>, at: u32) -> Look<Q::Descriptor, P> {
+    unsafe fn look(layout: &Layout<Q, P>, at: u32) -> Look<Q::Descriptor, P> {
         // SAFETY: The memory is ours.
         if !unsafe { layout.is_done(at) } {
             return Look::Pending;

@@ -20,6 +20,7 @@ use super::{
     Area,
     Descriptor,
     Piece,
+    Publish,
     Queue,
     MAX_LEN,
     MIN_LEN, //
@@ -84,8 +85,8 @@ impl<P> Slot<P> {
 /// # Invariants
 ///
 /// There are `mask + 1`, a power of two, descriptors and slots, and as many notes if there are any.
-pub(super) struct Layout<T, P> {
-    descriptors: NonNull<T>,
+pub(super) struct Layout<Q: Queue, P> {
+    descriptors: NonNull<Q::Descriptor>,
     slots: NonNull<Slot<P>>,
     /// Not for rings that receive, where the device says where frames end: for each frame that is
     /// posted, at its first slot, how many descriptors it has; before it is posted, if the device
@@ -94,16 +95,16 @@ pub(super) struct Layout<T, P> {
     mask: u32,
 }
 
-impl<T, P> Clone for Layout<T, P> {
+impl<Q: Queue, P> Clone for Layout<Q, P> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T, P> Copy for Layout<T, P> {}
+impl<Q: Queue, P> Copy for Layout<Q, P> {}
 
-impl<T: Descriptor, P> Layout<T, P> {
+impl<Q: Queue, P> Layout<Q, P> {
     /// Returns the number of descriptors that can be in use.
     #[inline]
     pub(super) fn usable(&self) -> u32 {
@@ -116,7 +117,7 @@ impl<T: Descriptor, P> Layout<T, P> {
     }
 
     #[inline]
-    fn descriptor(&self, counter: u32) -> NonNull<T> {
+    fn descriptor(&self, counter: u32) -> NonNull<Q::Descriptor> {
         // CAST: Widening.
         // SAFETY: By the type invariants.
         unsafe { self.descriptors.add(self.index(counter) as usize) }
@@ -158,7 +159,7 @@ impl<T: Descriptor, P> Layout<T, P> {
             self.descriptor(counter)
                 .as_ptr()
                 .cast::<u32>()
-                .byte_add(T::STATUS)
+                .byte_add(Q::Descriptor::STATUS)
         }
     }
 
@@ -181,13 +182,37 @@ impl<T: Descriptor, P> Layout<T, P> {
         // SAFETY: By the safety requirements.
         let status = unsafe { self.status(counter) };
 
-        if !T::is_done(status) {
+        // One that is the device's own isn't done, whatever else the device has written there.
+        if status & Q::PUBLISH.own_bits() != 0 || !Q::Descriptor::is_done(status) {
             return false;
         }
 
         // Ordering 3: done before the rest.
         dma_rmb();
         true
+    }
+
+    /// Returns whether the device has given back the `count` descriptors from `first` on, which
+    /// come before one that is done. Without own bits it has.
+    ///
+    /// # Safety
+    ///
+    /// The memory must be there.
+    #[inline]
+    pub(super) unsafe fn are_back(&self, first: u32, count: u32) -> bool {
+        let own_bits = Q::PUBLISH.own_bits();
+
+        if own_bits == 0 {
+            return true;
+        }
+
+        // The device has written them before the one that is done.
+        (0..count).all(|i| {
+            // SAFETY: By the safety requirements.
+            let status = unsafe { self.status(first.wrapping_add(i)) };
+
+            status & own_bits == 0
+        })
     }
 
     /// Gives a descriptor to a device that looks at own bits.
@@ -207,11 +232,11 @@ impl<T: Descriptor, P> Layout<T, P> {
     ///
     /// The memory must be there.
     #[inline]
-    pub(super) unsafe fn read(&self, counter: u32) -> T {
+    pub(super) unsafe fn read(&self, counter: u32) -> Q::Descriptor {
         let from = self.descriptor(counter).as_ptr().cast::<u64>();
-        let mut copy = MaybeUninit::<T>::uninit();
+        let mut copy = MaybeUninit::<Q::Descriptor>::uninit();
 
-        for i in 0..size_of::<T>() / size_of::<u64>() {
+        for i in 0..size_of::<Q::Descriptor>() / size_of::<u64>() {
             // SAFETY: Inside of the descriptor, whose size suits: see `Owned::new()`. The memory of
             // the ring is aligned; the copy may not be.
             unsafe {
@@ -222,7 +247,7 @@ impl<T: Descriptor, P> Layout<T, P> {
             };
         }
 
-        // SAFETY: All of it was written, and any bytes are a `T`.
+        // SAFETY: All of it was written, and any bytes are a descriptor.
         unsafe { copy.assume_init() }
     }
 
@@ -232,7 +257,7 @@ impl<T: Descriptor, P> Layout<T, P> {
     ///
     /// As [`slot`](Self::slot).
     #[inline]
-    pub(super) unsafe fn write(&self, counter: u32, descriptor: T, hold: bool) -> u32 {
+    pub(super) unsafe fn write(&self, counter: u32, descriptor: Q::Descriptor, hold: bool) -> u32 {
         let from = (&raw const descriptor).cast::<u32>();
         let to = self.descriptor(counter).as_ptr().cast::<u32>();
 
@@ -240,20 +265,20 @@ impl<T: Descriptor, P> Layout<T, P> {
         // the ring is aligned; what we copy may not be.
         unsafe {
             if hold {
-                for i in (0..size_of::<T>() / size_of::<u32>())
-                    .filter(|i| *i != T::STATUS / size_of::<u32>())
+                for i in (0..size_of::<Q::Descriptor>() / size_of::<u32>())
+                    .filter(|i| *i != Q::Descriptor::STATUS / size_of::<u32>())
                 {
                     to.add(i).write_volatile(from.add(i).read_unaligned());
                 }
             } else {
-                for i in 0..size_of::<T>() / size_of::<u64>() {
+                for i in 0..size_of::<Q::Descriptor>() / size_of::<u64>() {
                     to.cast::<u64>()
                         .add(i)
                         .write_volatile(from.cast::<u64>().add(i).read_unaligned());
                 }
             }
 
-            u32::from_le(from.byte_add(T::STATUS).read_unaligned())
+            u32::from_le(from.byte_add(Q::Descriptor::STATUS).read_unaligned())
         }
     }
 }
@@ -367,6 +392,13 @@ unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Sync for Memory<'a, Q, P> 
 
 impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
     pub(super) fn new(dma: Configured<'a>, len: u32) -> Result<Arc<Self>> {
+        const {
+            assert!(
+                !matches!(Q::PUBLISH, Publish::OwnBit(0)),
+                "an own bit is a bit"
+            );
+        }
+
         let binding = dma.binding()?;
         let owned = Owned::new(dma, len)?;
 
@@ -383,7 +415,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
         )?)
     }
 
-    pub(super) fn layout(&self) -> Layout<Q::Descriptor, P> {
+    pub(super) fn layout(&self) -> Layout<Q, P> {
         let slots = &self.owned.slots;
 
         // INVARIANT: As they were allocated; the number of slots is one of descriptors.

@@ -51,7 +51,7 @@ type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 #[repr(align(64))]
 pub struct Producer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     dma: Configured<'a>,
-    layout: Layout<Q::Descriptor, P>,
+    layout: Layout<Q, P>,
     /// The first descriptor that isn't posted.
     tail: u32,
     /// The first one that the device wasn't told of.
@@ -278,7 +278,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         // SAFETY: By the safety requirements.
         unsafe {
             self.layout
-                .write(at, descriptor, matches!(Q::PUBLISH, Publish::OwnBit))
+                .write(at, descriptor, matches!(Q::PUBLISH, Publish::OwnBit(_)))
         }
     }
 
@@ -292,7 +292,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     fn enter(&self) -> Result<Option<Open>> {
         match Q::PUBLISH {
             Publish::Tail => Ok(None),
-            Publish::OwnBit => self.memory.enter().map(Some),
+            Publish::OwnBit(_) => self.memory.enter().map(Some),
         }
     }
 
@@ -306,7 +306,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     unsafe fn post_slot(&mut self, status: u32, _open: Option<Open>) {
         let end = self.tail.wrapping_add(1);
 
-        if matches!(Q::PUBLISH, Publish::OwnBit) {
+        if matches!(Q::PUBLISH, Publish::OwnBit(_)) {
             // Ordering 2: descriptor before own bit.
             dma_wmb();
 
@@ -617,7 +617,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
             let memory = self.producer.memory_at(at);
             let status = self.producer.describe(at, memory, options, first, last);
 
-            if matches!(Q::PUBLISH, Publish::OwnBit) {
+            if matches!(Q::PUBLISH, Publish::OwnBit(_)) {
                 *self.producer.layout.note(at) = status;
             }
         }
@@ -675,7 +675,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
         let Producer { layout, tail, .. } = producer;
         let (first, count) = (*tail, end.wrapping_sub(*tail));
 
-        if matches!(Q::PUBLISH, Publish::OwnBit) {
+        if matches!(Q::PUBLISH, Publish::OwnBit(_)) {
             // Ordering 2: descriptors before own bits.
             dma_wmb();
 
@@ -697,7 +697,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
         unsafe { *layout.note(first) = count };
         *tail = *end;
 
-        if matches!(Q::PUBLISH, Publish::OwnBit) {
+        if matches!(Q::PUBLISH, Publish::OwnBit(_)) {
             // Ordering 4: slot before tail, and own bit before tail.
             producer.memory.set_tail(*end);
         }

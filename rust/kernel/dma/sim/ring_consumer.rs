@@ -72,7 +72,8 @@ const MAX_FRAME: usize = 64 << 10;
 /// frames that are in several.
 ///
 /// A descriptor that was reported isn't touched any more, also if that was a lie: from then on its
-/// buffer may be the driver's.
+/// buffer may be the driver's. One in which `OWN` is set wasn't reported, whatever else is written
+/// there ([`Fate::keeps`]).
 ///
 /// What its methods do is what a driver's accesses to registers do, except for those that say that
 /// they are for the test.
@@ -260,6 +261,13 @@ impl State {
             return false;
         }
 
+        if fate.keeps && event.again.is_none() {
+            if let Some(descriptor) = event.what.read {
+                self.keep(bus, own, &descriptor);
+                return true;
+            }
+        }
+
         // What the device reports may be anything; more than fits is cut. CAST: On purpose.
         let moved = fate.reports.unwrap_or(moved) as u32;
         let flags = match fate.ends.unwrap_or(ends) {
@@ -301,6 +309,24 @@ impl State {
         }
 
         true
+    }
+
+    /// Says that a descriptor is done, and leaves it as it was else: it stays the device's own, and
+    /// is taken again when the device comes round.
+    fn keep(&mut self, bus: &mut Bus, index: usize, descriptor: &[u8; DESCRIPTOR]) {
+        let flags = u32::from_le_bytes(part(descriptor, FLAGS)) | RingConsumer::DONE;
+        // CAST: Small.
+        let at = self.descriptor(index).wrapping_add(FLAGS as DmaAddress);
+
+        bus.access(
+            at,
+            Access::Write(&flags.to_le_bytes()),
+            self.worker.has_stopped(),
+        );
+
+        if let Some(taken) = self.taken.get_mut(index) {
+            *taken = false;
+        }
     }
 
     /// Takes what is to be carried out next: what was waiting for a frame, if there is one now.

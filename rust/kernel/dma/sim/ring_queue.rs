@@ -31,7 +31,7 @@ macro_rules! queue {
     (
         $(#[$queue_doc:meta])* $queue:ident,
         $(#[$descriptor_doc:meta])* $descriptor:ident,
-        $direction:ident, $publish:ident, $flags:expr, $set_ring:ident,
+        $direction:ident, $publish:expr, $flags:expr, $set_ring:ident,
         |$consumer:ident, $tail:ident| $doorbell:expr
     ) => {
         $(#[$descriptor_doc])*
@@ -45,8 +45,9 @@ macro_rules! queue {
         }
 
         // SAFETY: The device moves up to `len` bytes between itself and `address`, once, in the
-        // direction that the flags say, in order, and then sets `DONE`. It takes a descriptor as
-        // given to it by `OWN` only if it was told to.
+        // direction that the flags say, in order, and then sets `DONE`, and clears `OWN`, unless it
+        // keeps the descriptor. It takes a descriptor as given to it by `OWN` only if it was told
+        // to.
         unsafe impl Descriptor for $descriptor {
             type Options = ();
             const STATUS: usize = 12;
@@ -99,7 +100,7 @@ macro_rules! queue {
         unsafe impl Queue for $queue {
             type Descriptor = $descriptor;
             type Direction = $direction;
-            const PUBLISH: Publish = Publish::$publish;
+            const PUBLISH: Publish = $publish;
 
             fn device(&self) -> &device::Device {
                 self.0.device()
@@ -140,7 +141,7 @@ queue!(
     Sender,
     /// A descriptor of a [`Sender`].
     SendDescriptor,
-    ToDevice, Tail, 0, set_ring,
+    ToDevice, Publish::Tail, 0, set_ring,
     // CAST: Widening.
     |nic, tail| nic.doorbell(tail.index() as usize)
 );
@@ -150,7 +151,7 @@ queue!(
     Receiver,
     /// A descriptor of a [`Receiver`].
     ReceiverDescriptor,
-    FromDevice, Tail, RingConsumer::WRITE, set_ring,
+    FromDevice, Publish::Tail, RingConsumer::WRITE, set_ring,
     // CAST: Widening.
     |nic, tail| nic.doorbell(tail.index() as usize)
 );
@@ -160,7 +161,8 @@ queue!(
     OwnedSender,
     /// A descriptor of an [`OwnedSender`].
     OwnedSendDescriptor,
-    ToDevice, OwnBit, RingConsumer::OWN, set_ring_owned, |nic, _tail| nic.poke()
+    ToDevice, Publish::OwnBit(RingConsumer::OWN), RingConsumer::OWN, set_ring_owned,
+    |nic, _tail| nic.poke()
 );
 
 queue!(
@@ -168,7 +170,8 @@ queue!(
     OwnedReceiver,
     /// A descriptor of an [`OwnedReceiver`].
     OwnedReceiverDescriptor,
-    FromDevice, OwnBit, RingConsumer::WRITE | RingConsumer::OWN, set_ring_owned,
+    FromDevice, Publish::OwnBit(RingConsumer::OWN), RingConsumer::WRITE | RingConsumer::OWN,
+    set_ring_owned,
     |nic, _tail| nic.poke()
 );
 

@@ -32,6 +32,7 @@ pub struct Fate {
     pub(super) place: Place,
     pub(super) ends: Option<bool>,
     pub(super) unreported: bool,
+    pub(super) keeps: bool,
     again: Option<u32>,
     lies: u32,
 }
@@ -62,6 +63,7 @@ impl Fate {
             place: Place::Own,
             ends: None,
             unreported: false,
+            keeps: false,
             again: None,
             lies: 0,
         }
@@ -106,6 +108,15 @@ impl Fate {
         self
     }
 
+    /// The device says that it is done, and keeps the descriptor: its own bit stays set. So it
+    /// isn't done by what was agreed, and carries the descriptor out again when it comes round.
+    ///
+    /// Only where descriptors have own bits; else it is reported as usual.
+    pub const fn keeps(mut self) -> Self {
+        self.keeps = true;
+        self
+    }
+
     /// The device reports it once more, one tick later.
     pub const fn twice(self) -> Self {
         self.twice_after(1)
@@ -119,7 +130,8 @@ impl Fate {
     }
 
     /// One in so many is a lie, as the seed has it: about the length, about the end of the frame,
-    /// in another descriptor of the ring, twice, or not reported at all. With 0 none is.
+    /// in another descriptor of the ring, twice, with its own bit set, or not reported at all. With
+    /// 0 none is.
     ///
     /// These lies are such as a driver has to bear: in what the device writes, and nothing that is
     /// a fault by itself. A device without descriptors only tells those about lengths, and twice.
@@ -130,7 +142,7 @@ impl Fate {
 
     /// Whether it says something that only devices with descriptors can do.
     pub(super) fn is_about_descriptors(&self) -> bool {
-        !matches!(self.place, Place::Own) || self.ends.is_some() || self.unreported
+        !matches!(self.place, Place::Own) || self.ends.is_some() || self.unreported || self.keeps
     }
 
     /// Makes it a lie if it is to be one.
@@ -141,7 +153,7 @@ impl Fate {
 
         let number = random.next();
 
-        // The last two bring a ring to a standstill, so they are rare.
+        // The last three bring a ring to a standstill, so they are rare.
         //
         // CAST: Cut on purpose, here and below.
         match random.up_to(255) {
@@ -149,7 +161,8 @@ impl Fate {
             64..112 => self.reports(number as u8 as usize),
             112..144 => self.reports(0),
             144..192 => self.ends(number % 2 == 0),
-            192..254 => self.twice_after((number % 16) as u32),
+            192..253 => self.twice_after((number % 16) as u32),
+            253 => self.keeps(),
             254 => Self {
                 place: Place::Any(number),
                 ..self

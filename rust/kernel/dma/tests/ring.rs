@@ -196,6 +196,90 @@ unsafe impl Queue for Watched {
     fn doorbell(&mut self, _tail: Tail) {}
 }
 
+/// A descriptor that is the device's by one of two bits, and has another one that says that it is
+/// done.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, PartialEq)]
+#[repr(C)]
+struct Lent {
+    address: u64,
+    len: u32,
+    status: u32,
+}
+
+impl Lent {
+    const OWN: u32 = 1;
+    const BUSY: u32 = 1 << 1;
+    const DONE: u32 = 1 << 2;
+}
+
+// SAFETY: The device (the test) reads `len` bytes from `address`, and sets `DONE` then. `OWN` gives
+// a descriptor to it; it is done when neither that nor `BUSY` is set.
+unsafe impl Descriptor for Lent {
+    type Options = ();
+    const STATUS: usize = 12;
+
+    fn new(part: Part<'_, ()>) -> Self {
+        Self {
+            // SAFETY: See above.
+            address: part.memory.map_or(0, |memory| unsafe { memory.to_bits() }),
+            // CAST: A buffer of the tests.
+            len: part.memory.map_or(0, |memory| memory.len() as u32),
+            status: Self::OWN,
+        }
+    }
+
+    fn is_done(status: u32) -> bool {
+        status & Self::DONE != 0
+    }
+}
+
+/// A device whose part the test plays.
+struct Lender {
+    dev: ARef<Device>,
+    base: DmaAddress,
+}
+
+// SAFETY: The test works descriptors off in order, beginning with the first, each when its status
+// word says that it may, and touches none with which it is done.
+unsafe impl Queue for Lender {
+    type Descriptor = Lent;
+    type Direction = ToDevice;
+    const PUBLISH: Publish = Publish::OwnBit(Lent::OWN | Lent::BUSY);
+
+    fn device(&self) -> &Device {
+        &self.dev
+    }
+
+    fn start(&mut self, ring: Area<'_>) -> Result {
+        // SAFETY: The test uses it as long as the ring is there.
+        self.base = unsafe { ring.memory.to_bits() };
+        Ok(())
+    }
+
+    fn doorbell(&mut self, _tail: Tail) {}
+}
+
+impl Lender {
+    /// The device comes to a descriptor, and writes that status when it has read the buffer.
+    /// Returns whether it could; it doesn't if the descriptor isn't its own.
+    fn come_to(&self, sim: &Sim, at: u64, status: u32) -> bool {
+        let mut lent = Lent::default();
+        let mut frame = [0; 40];
+        let place = self.base + 16 * at;
+
+        // SAFETY: The CPU writes nothing there, here and below.
+        if !unsafe { sim.device_read(place, lent.as_mut_bytes()) } || lent.status & Lent::OWN == 0 {
+            return false;
+        }
+
+        // SAFETY: As above.
+        let read = unsafe { sim.device_read(lent.address, &mut frame) };
+
+        // SAFETY: As above, and the ring has no references to descriptors.
+        unsafe { sim.device_write(place + 12, &status.to_le_bytes()) && read }
+    }
+}
+
 /// Two rings, and the devices that work them off.
 struct Rig<'r, 'a, K: Kind> {
     sim: &'r Arc<Sim>,
@@ -225,7 +309,7 @@ impl<K: Kind> Rig<'_, '_, K> {
     }
 
     fn by_own_bit(&self) -> bool {
-        K::Tx::PUBLISH == Publish::OwnBit
+        matches!(K::Tx::PUBLISH, Publish::OwnBit(_))
     }
 
     fn post(&mut self, frame: &[u8]) -> Result {
@@ -1600,6 +1684,128 @@ mod cases {
                 rig.into.receive(&pattern(7, 50)?)?;
                 rig.wait(20);
                 ensure!(rig.receive()? == Some(pattern(7, 50)?));
+                Ok(())
+            })?;
+        }
+
+        Ok(())
+    }
+
+    /// A device that says that it is done, and leaves an own bit set, isn't believed: when it comes
+    /// round it obeys the bit, and finds what it was given.
+    #[test]
+    fn done_and_its_own() -> Result {
+        fn on<'a>(pdev: &platform::Device<Core<'a>>, sim: &Arc<Sim>) -> Result {
+            let dma = Configured::get(pdev.as_ref().bound())?;
+            let stopper = RingStopper([RingConsumer::new(sim)?]);
+            let enclosure: Enclosure<'a, ()> =
+                Enclosure::new(pdev.as_ref(), stopper, Ok::<_, Error>(()))?;
+
+            for own in [Lent::OWN, Lent::BUSY] {
+                let queue = Lender {
+                    dev: pdev.as_ref().into(),
+                    base: 0,
+                };
+                let mut ring = Ring::<_, KVec<u8>>::new(dma, queue, 4)?;
+
+                enclosure.start()?;
+                ring.start(drop)?;
+
+                ring.producer.post(pattern(1, 40)?, ())?;
+                ring.producer.post(pattern(2, 40)?, ())?;
+                ensure!(ring.producer.queue().come_to(sim, 0, Lent::DONE | own));
+                ensure!(ring.producer.queue().come_to(sim, 1, Lent::DONE));
+                ensure!(ring.consumer.reap().is_none());
+                ensure!(ring.consumer.reap_each(drop) == 0);
+
+                // Nor does it come round through the descriptor that is never used.
+                ring.producer.post(pattern(3, 40)?, ())?;
+                ensure!(ring.producer.queue().come_to(sim, 2, Lent::DONE));
+                ensure!(ring.producer.refresh() == 0);
+                ensure!(!ring.producer.queue().come_to(sim, 3, Lent::DONE));
+
+                let again = ring.producer.queue().come_to(sim, 0, Lent::DONE);
+
+                ensure!(again == (own == Lent::OWN) && sim.take_faults()?.is_empty());
+                ensure!(ring.consumer.reap_each(drop) == if again { 3 } else { 0 });
+
+                ensure!(enclosure.stop() == Outcome::Stopped);
+                // Nobody reads what came back: all words are cleared.
+                ring.drain(drop)?;
+                for at in 0..4 {
+                    let mut lent = Lent::default();
+                    let place = ring.producer.queue().base + 16 * at;
+
+                    // SAFETY: The CPU writes nothing there.
+                    ensure!(unsafe { sim.device_read(place, lent.as_mut_bytes()) });
+                    ensure!(lent == Lent::default());
+                }
+            }
+
+            Ok(())
+        }
+
+        sim::run_on_each(Script::new(Model::Coherent), on)
+    }
+
+    /// The same of frames in several descriptors, sent and received: until the device is stopped.
+    #[test]
+    fn kept_by_the_device() -> Result {
+        for model in Model::ALL {
+            let script = Script::new(model).fate(Fate::after(0)).weak_order(true);
+
+            with_rig::<ByOwnBit>(script, LEN, |rig| {
+                for kept in 0..4 {
+                    for i in 0..3 {
+                        rig.out.then(if i == kept {
+                            Fate::after(0).keeps()
+                        } else {
+                            Fate::after(0)
+                        })?;
+                    }
+
+                    let mut chain = rig.tx.producer.new_chain();
+
+                    chain.push(pattern(1, 10)?, ())?;
+                    chain.push(pattern(2, 11)?, ())?;
+                    chain.push(pattern(3, 12)?, ())?;
+                    chain.commit()?;
+                    rig.tx.producer.kick()?;
+                    rig.wait(20);
+                    ensure!(rig.out.next_sent().ok_or(EIO)?.len() == 33);
+                    ensure!(rig.out.next_sent().is_none());
+
+                    let mut back = 0;
+
+                    if kept < 3 {
+                        ensure!(rig.reap()?.is_none());
+                        ensure!(rig.tx.consumer.reap_each(drop) == 0);
+                    } else {
+                        ensure!(rig.tx.consumer.reap_each(|_| back += 1) == 1);
+                    }
+
+                    ensure!(rig.enclosure.stop() == Outcome::Stopped);
+                    rig.enclosure.start()?;
+                    rig.start(|_| back += 1)?;
+                    ensure!(back == 3);
+                }
+
+                // It is in the second of three.
+                rig.use_up()?;
+                rig.into.then(Fate::after(0))?;
+                rig.into.then(Fate::after(0).keeps())?;
+                rig.fill()?;
+                rig.into.receive(&pattern(1, 3 * BUF)?)?;
+                rig.into.receive(&pattern(2, 20)?)?;
+                rig.wait(20);
+                ensure!(rig.receive()?.is_none());
+                ensure!(rig.rx.consumer.receive_each(9, |_| {}) == 0);
+                ensure!(rig.rx.consumer.malformed() == 0);
+
+                rig.restart()?;
+                rig.into.receive(&pattern(3, 30)?)?;
+                rig.wait(4);
+                ensure!(rig.receive()? == Some(pattern(3, 30)?));
                 Ok(())
             })?;
         }
