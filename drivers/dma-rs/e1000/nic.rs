@@ -681,6 +681,7 @@ impl<'a> Nic<'a> {
             writeln!(f, "received frames {}", receiver.frames)?;
             writeln!(f, "received bytes {}", receiver.bytes)?;
             writeln!(f, "received errors {}", receiver.errors)?;
+            writeln!(f, "receive refills that failed {}", receiver.unfilled)?;
         }
 
         self.statistics().show(f)

@@ -38,6 +38,8 @@ pub(crate) struct Receiver<'a> {
     pub(super) bytes: u64,
     /// Frames that the device says are damaged.
     pub(super) errors: u64,
+    /// How often there were no buffers for all descriptors.
+    pub(super) unfilled: u64,
     started: Instant<Monotonic>,
 }
 
@@ -48,6 +50,7 @@ impl<'a> Receiver<'a> {
             frames: 0,
             bytes: 0,
             errors: 0,
+            unfilled: 0,
             started: Instant::now(),
         }
     }
@@ -90,11 +93,15 @@ impl<'a> Receiver<'a> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`], or what else mapping says: the device has what there is then. [`ESHUTDOWN`] if
-    /// it is stopped.
+    /// [`ENOMEM`], or what else mapping says: the device has what there is then, and the failure is
+    /// counted. [`ESHUTDOWN`] if it is stopped.
     #[inline]
     pub(crate) fn refill(&mut self) -> Result {
         let filled = self.ring.producer.refill((), new_buffer);
+
+        if filled.is_err() {
+            self.unfilled += 1;
+        }
 
         self.ring.producer.kick()?;
         filled
@@ -107,7 +114,9 @@ impl<'a> Receiver<'a> {
     ///
     /// # Errors
     ///
-    /// As [`refill`](Self::refill); the frames were shown.
+    /// As [`refill`](Self::refill), if there was no frame. Frames that were shown are returned,
+    /// also if the buffers can't be given to the device: the next call tries again, and says why
+    /// not.
     #[inline]
     pub(crate) fn poll(
         &mut self,
@@ -127,8 +136,10 @@ impl<'a> Receiver<'a> {
             }
         });
 
-        self.refill()?;
-        Ok(count)
+        match self.refill() {
+            Err(error) if count == 0 => Err(error),
+            _ => Ok(count),
+        }
     }
 }
 

@@ -837,6 +837,30 @@ mod cases {
         })
     }
 
+    /// Frames that arrived before a stop are given out, though their buffers can't be given to the
+    /// device again.
+    #[test]
+    fn received_before_stop() -> Result {
+        let source = Source::new()?;
+
+        with_loopback(SETTINGS, |nic| {
+            for seed in 0..2 {
+                nic.send(source.frame(100, seed)?)?;
+            }
+            ensure!(nic.wait_sent(SOON, drop)? == 2);
+            fsleep(Delta::from_millis(20));
+            ensure!(nic.stop() == Outcome::Stopped);
+
+            for seed in 0..2 {
+                ensure!(nic.receive(SOON)? == Some(source.frame(100, seed)?));
+            }
+            ensure!(nic.receive(LONG) == Err(ESHUTDOWN));
+            // There was a buffer for each descriptor.
+            ensure!(nic.receiver().unfilled == 0);
+            Ok(())
+        })
+    }
+
     /// Whoever waits for a frame when the device is unbound doesn't wait for long.
     #[test]
     fn waiting_at_unbind() -> Result {
