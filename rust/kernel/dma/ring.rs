@@ -23,8 +23,9 @@
 //! - A frame may have several pieces: [`Producer::new_chain`] posts all of them or none, and
 //!   [`Consumer::reap`] and [`Consumer::receive`] hand them out together.
 //! - Received frames stay mapped: the driver looks at the bytes, and then leaves the buffer in its
-//!   slot, from where [`Producer::refill`] posts it again, or takes it. So in steady state nothing
-//!   is allocated, mapped or unmapped.
+//!   slot, from where [`Producer::refill`] posts it again, or takes it against another one
+//!   ([`Frame::replace`]). So in steady state nothing is allocated, mapped or unmapped, and a ring
+//!   doesn't run out of buffers when memory is short.
 //! - What the device writes is checked: a length over that of the buffer, or a frame without an
 //!   end, is counted ([`Consumer::malformed`]), and its buffers are used again.
 //!

@@ -6,6 +6,7 @@ use super::{
     super::{
         Configured,
         FromDevice,
+        MapError,
         ToDevice,
         Untrusted, //
     },
@@ -616,12 +617,13 @@ where
 ///
 /// ```
 /// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
-/// /// Copies what is short, and keeps the buffer of what is long.
+/// /// Copies what is short, and keeps the buffers of what is long.
 /// fn receive<'a, Q>(
 ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
 ///     mut copy: impl FnMut(&[u8]),
 ///     mut keep: impl FnMut(KBox<[u8; 2048]>, usize),
-/// ) where
+/// ) -> Result
+/// where
 ///     Q: Queue<Direction = FromDevice>,
 ///     Q::Descriptor: ReceiveDescriptor,
 /// {
@@ -630,9 +632,10 @@ where
 ///             frame.pieces().for_each(&mut copy);
 ///             frame.recycle();
 ///         } else {
-///             frame.take().for_each(|(buf, len)| keep(buf, len));
+///             frame.replace_each(|| Ok(KBox::new([0; 2048], GFP_KERNEL)?), &mut keep)?;
 ///         }
 ///     }
+///     Ok(())
 /// }
 /// ```
 #[must_use = "dropping it throws the frame away"]
@@ -781,7 +784,177 @@ where
     #[inline]
     pub fn recycle(self) {}
 
+    /// Takes the buffer of a frame of one piece, which is unmapped, and leaves another one in its
+    /// place: the way to keep what was received. [`len`](Self::len) bytes of it were received.
+    ///
+    /// The other one is mapped first. So the ring has as many buffers as before, whatever fails,
+    /// and goes on receiving.
+    ///
+    /// Context: as mapping and unmapping pieces.
+    ///
+    /// # Errors
+    ///
+    /// The frame and the other buffer come back, with
+    ///
+    /// - [`EINVAL`] if the frame has several pieces, for which there is
+    ///   [`replace_each`](Self::replace_each);
+    /// - what [`Streaming::map`](super::super::Streaming::map) says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+    /// /// Gives frames to `keep`, as long as there is memory; returns how many were dropped.
+    /// fn receive<'a, Q>(
+    ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
+    ///     mut keep: impl FnMut(KBox<[u8; 2048]>, usize),
+    /// ) -> u32
+    /// where
+    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q::Descriptor: ReceiveDescriptor,
+    /// {
+    ///     let mut dropped = 0;
+    ///
+    ///     rx.receive_each(64, |frame| {
+    ///         let len = frame.len();
+    ///         let kept = KBox::new([0; 2048], GFP_ATOMIC)
+    ///             .map_err(Error::from)
+    ///             .and_then(|buf| Ok(frame.replace(buf)?));
+    ///
+    ///         match kept {
+    ///             Ok(buf) => keep(buf, len),
+    ///             // Its buffer is where it was.
+    ///             Err(_) => dropped += 1,
+    ///         }
+    ///     });
+    ///     dropped
+    /// }
+    /// ```
+    #[inline]
+    pub fn replace(mut self, piece: P) -> Result<P, MapError<(Self, P)>> {
+        if self.count != 1 {
+            return Err(MapError {
+                error: EINVAL,
+                value: (self, piece),
+            });
+        }
+
+        let synced = if self.is_synced.get() { self.len } else { 0 };
+
+        // SAFETY: The slot is one of the frame's, which is `self`'s alone here, and the CPU sees
+        // that much of what is in it.
+        match unsafe { self.exchange(self.first, piece, synced) } {
+            Ok(piece) => Ok(piece),
+            Err(MapError { error, value }) => Err(MapError {
+                error,
+                value: (self, value),
+            }),
+        }
+    }
+
+    /// As [`replace`](Self::replace), for frames of any number of pieces: takes each buffer when
+    /// `alloc` has made the one that takes its place, and gives it to `keep`, with how many bytes
+    /// were received there.
+    ///
+    /// Context: as `alloc` and `keep`, and as mapping and unmapping pieces.
+    ///
+    /// # Errors
+    ///
+    /// What `alloc` or [`Streaming::map`](super::super::Streaming::map) says. The rest of the frame
+    /// is lost then, for its buffers stay in the ring; what `keep` got is to be dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{ring::{Frame, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+    /// /// Returns the buffers of a frame, and how many bytes are in each.
+    /// fn keep<'a, Q>(
+    ///     frame: Frame<'_, 'a, Q, KBox<[u8; 2048]>>,
+    /// ) -> Result<KVec<(KBox<[u8; 2048]>, usize)>>
+    /// where
+    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q::Descriptor: ReceiveDescriptor,
+    /// {
+    ///     let mut pieces = KVec::with_capacity(frame.count().try_into()?, GFP_KERNEL)?;
+    ///
+    ///     frame.replace_each(
+    ///         || Ok(KBox::new([0; 2048], GFP_KERNEL)?),
+    ///         |buf, len| drop(pieces.push_within_capacity((buf, len))),
+    ///     )?;
+    ///     Ok(pieces)
+    /// }
+    /// ```
+    pub fn replace_each(
+        mut self,
+        mut alloc: impl FnMut() -> Result<P>,
+        mut keep: impl FnMut(P, usize),
+    ) -> Result {
+        for i in 0..self.count {
+            let place = self.consumer.layout.place(self.at.wrapping_add(i));
+            let len = self.len_of(i);
+            let synced = if self.is_synced.get() { len } else { 0 };
+            let piece = alloc()?;
+
+            // SAFETY: As in `replace()`.
+            let piece = unsafe { self.exchange(place, piece, synced) }?;
+
+            keep(piece, len);
+        }
+
+        Ok(())
+    }
+
+    /// Takes a piece, which is unmapped, and leaves another one in its place, which is mapped.
+    ///
+    /// # Errors
+    ///
+    /// The other piece comes back if it can't be mapped, and nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// `place` must be that of a slot of the frame, and nobody have a reference to what is in it;
+    /// the CPU must see the first `synced` bytes of it, which has no fewer.
+    #[inline]
+    unsafe fn exchange(
+        &mut self,
+        mut place: NonNull<Slot<P>>,
+        mut piece: P,
+        synced: usize,
+    ) -> Result<P, MapError<P>> {
+        let dma = self.consumer.dma;
+
+        // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
+        // the address.
+        let addr = match unsafe { Held::<FromDevice>::map(&mut piece, dma) } {
+            Ok(addr) => addr,
+            Err(error) => {
+                return Err(MapError {
+                    error,
+                    value: piece,
+                })
+            }
+        };
+
+        // SAFETY: By the safety requirements.
+        let slot = unsafe { place.as_mut() };
+
+        // SAFETY: By the type invariants each slot of a frame has a piece.
+        let old = unsafe { slot.piece.as_mut().unwrap_unchecked() };
+
+        // SAFETY: A piece in a slot is mapped, at its address, and the device is done with it, by
+        // the type invariants; the rest by the safety requirements.
+        unsafe { Held::<FromDevice>::unmap(old, dma, slot.addr, synced) };
+
+        slot.addr = addr;
+        Ok(core::mem::replace(old, piece))
+    }
+
     /// Takes the buffers, which are unmapped, and how many bytes are in each.
+    ///
+    /// Nothing takes their places: a ring out of which all buffers were taken receives nothing
+    /// before [`Producer::refill`](super::Producer::refill) finds memory, and no interrupt reminds
+    /// the driver. So this is for emptying a ring, and for a frame now and then; who keeps what is
+    /// received uses [`replace`](Self::replace).
     ///
     /// Context: as unmapping and dropping pieces.
     #[inline]
@@ -821,6 +994,8 @@ where
 
     /// Takes the buffer of a frame of one piece, which is unmapped; [`len`](Self::len) bytes of it
     /// were received.
+    ///
+    /// As [`take`](Self::take), this leaves nothing in its place: see there.
     ///
     /// Context: as [`take`](Self::take).
     ///

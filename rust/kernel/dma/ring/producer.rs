@@ -8,6 +8,7 @@ use super::{
         binding::Open,
         Configured,
         DmaAddr,
+        DmaAddress,
         FromDevice,
         MapError,
         ToDevice, //
@@ -469,12 +470,18 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
     /// Posts a buffer in each free descriptor: the one that was left in its slot, or a new one.
     /// [`kick`](Self::kick) tells the device of them.
     ///
+    /// If there is no new one, all buffers that were left in the ring are posted nevertheless, in
+    /// the descriptors that come first. So a ring whose frames are looked at, or
+    /// [replaced](super::Frame::replace), goes on receiving without memory. One whose last buffer
+    /// was [taken](super::Frame::take) doesn't: no interrupt will come, and the driver must call
+    /// this again by itself.
+    ///
     /// Context: as `alloc`; any if it doesn't sleep.
     ///
     /// # Errors
     ///
-    /// What `alloc` says, or [`Streaming::map`](super::super::Streaming::map); those before it are
-    /// posted, and the next call goes on from there. [`ESHUTDOWN`] if the device would look at
+    /// What `alloc` says, or [`Streaming::map`](super::super::Streaming::map): the device has what
+    /// there is then, and the next call tries again. [`ESHUTDOWN`] if the device would look at
     /// once, but is stopped.
     ///
     /// # Examples
@@ -510,10 +517,16 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
                     Held::<FromDevice>::len(piece)
                 }
                 None => {
-                    let mut piece = alloc()?;
+                    let mut piece = match alloc() {
+                        Ok(piece) => piece,
+                        Err(error) => return self.post_left(options, room, error),
+                    };
 
                     // SAFETY: As in `put()`.
-                    slot.addr = unsafe { piece.map(self.dma) }?;
+                    slot.addr = match unsafe { piece.map(self.dma) } {
+                        Ok(addr) => addr,
+                        Err(error) => return self.post_left(options, room, error),
+                    };
 
                     let len = Held::<FromDevice>::len(&piece);
 
@@ -523,20 +536,74 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
                 }
             };
 
-            // If it can't be posted, the piece stays, as if it had been left there.
-            let open = self.enter()?;
-
-            // SAFETY: The slot is ours, and described here; the piece in it is mapped, and stays.
-            unsafe {
-                let memory = Some(DmaAddr::new(slot.addr, len));
-                let status = self.describe(tail, memory, options, true, true);
-                self.post_slot(status, open);
-            }
-
+            // SAFETY: The slot is ours; the piece in it is mapped, and stays.
+            unsafe { self.post_buffer(slot.addr, len, options) }?;
             room -= 1;
         }
 
         Ok(())
+    }
+
+    /// Posts the slot at `tail`, in which there is a buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`ESHUTDOWN`] if the device would look at once, but is stopped: the buffer stays, as if it
+    /// had been left there.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours, and the piece in it be mapped, at `addr`, with `len` bytes.
+    #[inline]
+    unsafe fn post_buffer(&mut self, addr: DmaAddress, len: usize, options: Options<Q>) -> Result {
+        let open = self.enter()?;
+
+        // SAFETY: By the safety requirements; the slot is described here.
+        unsafe {
+            let memory = Some(DmaAddr::new(addr, len));
+            let status = self.describe(self.tail, memory, options, true, true);
+
+            self.post_slot(status, open);
+        }
+
+        Ok(())
+    }
+
+    /// Posts the buffers that were left in the slots after `tail`, which is empty, when there is no
+    /// other buffer for it: they move there. Returns the error.
+    #[cold]
+    #[inline(never)]
+    fn post_left(&mut self, options: Options<Q>, room: u32, error: Error) -> Result {
+        let first = self.tail;
+
+        // Ours are one more slots than descriptors that can be posted. The first one is empty, so
+        // there aren't more buffers than those.
+        for i in 1..=room {
+            // SAFETY: The slot is ours.
+            let slot = unsafe { self.layout.slot(first.wrapping_add(i)) };
+
+            let Some(mut piece) = slot.piece.take() else {
+                continue;
+            };
+
+            let (addr, len) = (slot.addr, Held::<FromDevice>::len(&piece));
+
+            piece.hand_over();
+
+            // It stays mapped. The slot is empty: it is before the one from which this was taken,
+            // and what was there was posted.
+            //
+            // SAFETY: The slot is ours.
+            *unsafe { self.layout.slot(self.tail) } = Slot {
+                piece: Some(piece),
+                addr,
+            };
+
+            // SAFETY: The slot is ours; the piece in it is mapped, and stays.
+            unsafe { self.post_buffer(addr, len, options) }?;
+        }
+
+        Err(error)
     }
 }
 

@@ -42,6 +42,7 @@ use crate::{
         DmaAddress,
         Enclosure,
         FromDevice,
+        MapError,
         Outcome,
         Pool,
         ToDevice, //
@@ -1026,6 +1027,197 @@ mod cases {
                 .next()
                 .is_some());
             ensure!(rig.sim.counters().live == live - 3);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// A buffer is taken against another one: if that can't be had or mapped, the frame is as it
+    /// was, and the ring has all its buffers.
+    #[test]
+    fn replaces() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            for turn in 0..3 * LEN as usize {
+                let sent = pattern(turn, 100)?;
+
+                rig.into.receive(&sent)?;
+                rig.wait(2);
+
+                let live = rig.sim.counters().live;
+                let mut frame = rig.rx.consumer.receive().ok_or(EIO)?;
+                let mut spare = rx_buf()?;
+
+                spare[0] = 0xa5;
+
+                if turn % 2 == 0 {
+                    ensure!(holds(&frame, &sent));
+                }
+                if turn % 3 == 0 {
+                    rig.sim.fail_map(1);
+
+                    let Err(MapError { error, value }) = frame.replace(spare) else {
+                        return Err(EINVAL);
+                    };
+
+                    ensure!(error == ENOMEM && value.1[0] == 0xa5);
+                    (frame, spare) = value;
+                    ensure!(holds(&frame, &sent));
+                }
+
+                let Ok(buf) = frame.replace(spare) else {
+                    return Err(EIO);
+                };
+
+                ensure!(buf[..100] == sent[..] && buf[100..].iter().all(|byte| *byte == 0));
+                ensure!(rig.sim.counters().live == live);
+
+                // Only the descriptor that was left free at first has no buffer.
+                let filled = rig.rx.producer.refill((), || Err(ENOMEM));
+
+                ensure!(filled == Err(ENOMEM));
+                rig.rx.producer.kick()?;
+                ensure!(rig.rx.consumer.posted() == LEN - 1);
+            }
+
+            // Of several pieces: all, or the first two.
+            for failing in [0, 3] {
+                let sent = pattern(failing, 2 * BUF + 10)?;
+                let mut all = KVec::new();
+                let mut kept: Result = Ok(());
+                let mut allocs = 0;
+
+                rig.into.receive(&sent)?;
+                rig.wait(8);
+
+                let live = rig.sim.counters().live;
+                let frame = rig.rx.consumer.receive().ok_or(EIO)?;
+                let Err(MapError {
+                    error,
+                    value: (frame, spare),
+                }) = frame.replace(rx_buf()?)
+                else {
+                    return Err(EINVAL);
+                };
+
+                ensure!(error == EINVAL && spare[..] == [0; BUF]);
+                ensure!(failing == 0 || holds(&frame, &sent));
+
+                let replaced = frame.replace_each(
+                    || {
+                        allocs += 1;
+
+                        if allocs == failing {
+                            return Err(ENOMEM);
+                        }
+                        rx_buf()
+                    },
+                    |buf, len| {
+                        kept =
+                            kept.and_then(|()| Ok(all.extend_from_slice(&buf[..len], GFP_KERNEL)?));
+                    },
+                );
+
+                kept?;
+                ensure!(rig.sim.counters().live == live);
+
+                if failing == 0 {
+                    ensure!(replaced.is_ok() && all == sent);
+                } else {
+                    ensure!(replaced == Err(ENOMEM) && all[..] == sent[..2 * BUF]);
+                }
+
+                let _ = rig.rx.producer.refill((), || Err(ENOMEM));
+                rig.rx.producer.kick()?;
+                ensure!(rig.rx.consumer.posted() == LEN - 1);
+            }
+
+            // What has taken their places is received into.
+            for seed in 0..LEN as usize {
+                rig.into.receive(&pattern(seed, 70)?)?;
+                rig.wait(2);
+                ensure!(rig.receive()? == Some(pattern(seed, 70)?));
+                rig.fill()?;
+            }
+
+            ensure!(rig.rx.consumer.malformed() == 0);
+            Ok(())
+        });
+
+        Ok(())
+    }
+
+    /// Without memory a ring goes on with the buffers that it has, down to the last one, wherever
+    /// they are.
+    #[test]
+    fn receives_without_memory() -> Result {
+        on_each!(Fate::after(0), |rig| {
+            let mut left = LEN - 1;
+            let mut seed = 0;
+
+            // All that are posted arrive; in each round one of them is taken, always another one.
+            while left > 0 {
+                let taken = (LEN - 1 - left) % left;
+                let live = rig.sim.counters().live;
+
+                for i in 0..left as usize {
+                    rig.into.receive(&pattern(seed + i, 80)?)?;
+                }
+                rig.wait(20);
+
+                for i in 0..left {
+                    let frame = rig.rx.consumer.receive().ok_or(EIO)?;
+
+                    ensure!(holds(&frame, &pattern(seed, 80)?));
+                    seed += 1;
+
+                    if i == taken && left > 1 {
+                        frame.take().for_each(drop);
+                    }
+                }
+                ensure!(rig.rx.consumer.posted() == 0);
+
+                // Neither an allocation that fails, nor a mapping, costs more than itself.
+                let filled = if left % 2 == 0 {
+                    rig.rx.producer.refill((), || Err(ENOMEM))
+                } else {
+                    rig.sim.fail_map(1);
+                    rig.rx.producer.refill((), rx_buf)
+                };
+
+                ensure!(filled == Err(ENOMEM));
+                rig.rx.producer.kick()?;
+
+                if left == 1 {
+                    break;
+                }
+
+                left -= 1;
+                ensure!(rig.sim.counters().live == live - 1);
+                ensure!(rig.rx.consumer.posted() == left);
+            }
+
+            // With the last one, for three turns.
+            for seed in 0..3 * LEN as usize {
+                ensure!(rig.rx.consumer.posted() == 1);
+                rig.into.receive(&pattern(seed, 90)?)?;
+                rig.wait(2);
+                ensure!(rig.receive()? == Some(pattern(seed, 90)?));
+                ensure!(rig.rx.producer.refill((), || Err(ENOMEM)) == Err(ENOMEM));
+                rig.rx.producer.kick()?;
+            }
+
+            // When there is memory again, all is as before.
+            rig.fill()?;
+            ensure!(rig.rx.consumer.posted() == LEN - 1);
+            for seed in 0..2 * LEN as usize {
+                rig.into.receive(&pattern(seed, 70)?)?;
+                rig.wait(2);
+                ensure!(rig.receive()? == Some(pattern(seed, 70)?));
+                rig.fill()?;
+            }
+
+            ensure!(rig.rx.consumer.malformed() == 0);
             Ok(())
         });
 
