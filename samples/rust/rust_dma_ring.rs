@@ -1,29 +1,67 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver for a device with a ring of buffers that it fills, and its test on a simulated bus.
+//! A driver for a device with two rings, one of frames that it sends and one of buffers that it
+//! fills, and its test on a simulated bus.
 //!
-//! See `Documentation/rust/dma/rings.rst`.
+//! `Documentation/rust/dma/rings.rst` shows parts of it.
 
 use kernel::{
-    device::{Core, Device},
+    device::{
+        Core,
+        Device, //
+    },
     dma::{
         fixture::ensure,
-        ring::{Area, Descriptor, Part, Publish, Queue, ReceiveDescriptor, Received, Ring, Tail},
-        sim::{self, Fate, Model, RingConsumer, RingStopper, Script},
-        Configured, Enclosure, FromDevice, Untrusted,
+        ring::{
+            Area,
+            Descriptor,
+            Frame,
+            Part,
+            Publish,
+            Queue,
+            ReceiveDescriptor,
+            Received,
+            Ring,
+            Tail, //
+        },
+        sim::{
+            self,
+            Clock,
+            Fate,
+            Model,
+            RingConsumer,
+            RingStopper,
+            Script, //
+        },
+        Configured,
+        Enclosure,
+        FromDevice,
+        Outcome,
+        ToDevice,
+        Untrusted,
+        Waiters, //
     },
+    irq,
     new_mutex,
+    pr_warn_once,
     prelude::*,
-    sync::{aref::ARef, Arc, Mutex},
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+    time::Delta, //
 };
 
 module! {
     type: Sample,
     name: "rust_dma_ring",
     authors: ["The dma-rs authors"],
+    description: "A driver with descriptor rings, and its test",
     license: "GPL",
 }
 
+/// The tests are all there is.
 struct Sample;
 
 impl kernel::Module for Sample {
@@ -32,7 +70,7 @@ impl kernel::Module for Sample {
     }
 }
 
-/// A descriptor, as the data sheet has it.
+/// A descriptor of a buffer to receive into, as the data sheet has it.
 #[derive(Clone, Copy, FromBytes, IntoBytes)]
 #[repr(C)]
 struct RxDescriptor {
@@ -41,15 +79,19 @@ struct RxDescriptor {
     flags: u32,
 }
 
-// SAFETY: The device writes up to `len` bytes to `address`, once. When it is done it writes how
-// many they were to `len`, and sets `DONE`, which `new` doesn't.
+// SAFETY:
+// 1. The device writes up to `len` bytes to `address`, once, before it sets `DONE`.
+// 2. `DONE` is in the last word, which is little endian. `new` doesn't set it.
+// 3. There are no own bits.
 unsafe impl Descriptor for RxDescriptor {
     type Options = ();
     const STATUS: usize = core::mem::offset_of!(RxDescriptor, flags);
+
     fn new(part: Part<'_, ()>) -> Self {
         Self {
             // SAFETY: The device uses it as said above.
             address: part.memory.map_or(0, |m| unsafe { m.to_bits() }).to_le(),
+            // CAST: A buffer has fewer bytes.
             len: part.memory.map_or(0, |m| m.len() as u32).to_le(),
             flags: RingConsumer::WRITE.to_le(),
         }
@@ -63,6 +105,7 @@ unsafe impl Descriptor for RxDescriptor {
 impl ReceiveDescriptor for RxDescriptor {
     fn received(&self) -> Received {
         Received {
+            // CAST: Widening.
             len: Untrusted::new(u32::from_le(self.len) as usize),
             last: u32::from_le(self.flags) & RingConsumer::END != 0,
         }
@@ -72,8 +115,14 @@ impl ReceiveDescriptor for RxDescriptor {
 /// The registers of the queue: here, what the simulated device has instead.
 struct RxQueue(ARef<Device>, Arc<RingConsumer>);
 
-// SAFETY: The device fills the buffers in order, up to the one before the tail. The registers
-// are those of the device; writing to them is ordered after what was written to memory.
+// SAFETY:
+// 1. The registers are those of the device.
+// 2. It fills the buffers in order, up to the one before the tail.
+// 3. It touches none that it has reported.
+// 4. There are no own bits.
+// 5. It keeps no ring that it refuses.
+// 6. Writing to its registers is ordered after what was written to memory.
+// 7. The driver makes one for each queue.
 unsafe impl Queue for RxQueue {
     type Descriptor = RxDescriptor;
     type Direction = FromDevice;
@@ -84,66 +133,350 @@ unsafe impl Queue for RxQueue {
     }
 
     fn start(&mut self, ring: Area<'_>) -> Result {
+        // CAST: Widening.
         // SAFETY: The device forgets it when it is stopped.
         self.1
             .set_ring(unsafe { ring.memory.to_bits() }, ring.len as usize)
     }
 
     fn doorbell(&mut self, tail: Tail) {
+        // A device that is gone takes no notice. CAST: Widening.
         let _ = self.1.doorbell(tail.index() as usize);
     }
 }
 
-/// From here on, all is safe: the driver.
-struct Receiver<'a>(Enclosure<'a, Mutex<Ring<'a, RxQueue, KBox<[u8; 256]>>>>);
+/// A descriptor of a piece of a frame that is to be sent.
+#[derive(Clone, Copy, FromBytes, IntoBytes)]
+#[repr(C)]
+struct TxDescriptor {
+    address: u64,
+    len: u32,
+    flags: u32,
+}
 
-impl<'a> Receiver<'a> {
-    fn bring_up(dev: &Device<Core<'a>>, nic: &Arc<RingConsumer>) -> Result<Self> {
-        let queue = RxQueue(dev.into(), nic.clone());
-        let ring = Ring::new(Configured::get(dev.bound())?, queue, 16)?;
-        let stopper = RingStopper([nic.clone()]);
-        let rx = Self(Enclosure::new(dev, stopper, new_mutex!(ring))?);
+// SAFETY: As for `RxDescriptor`, but that the device reads.
+unsafe impl Descriptor for TxDescriptor {
+    type Options = ();
+    const STATUS: usize = core::mem::offset_of!(TxDescriptor, flags);
 
-        // From here on the device can do DMA.
-        rx.0.start()?;
-        rx.0.lock().start(drop)?;
-        rx.poll(|_| {})?;
-        Ok(rx)
+    fn new(part: Part<'_, ()>) -> Self {
+        let end = if part.last { RingConsumer::END } else { 0 };
+
+        Self {
+            // SAFETY: The device uses it as said above.
+            address: part.memory.map_or(0, |m| unsafe { m.to_bits() }).to_le(),
+            // CAST: A frame has fewer bytes.
+            len: part.memory.map_or(0, |m| m.len() as u32).to_le(),
+            flags: end.to_le(),
+        }
     }
 
-    /// Calls `receive` with what has arrived, and lets the device use the buffers again.
-    fn poll(&self, mut receive: impl FnMut(&[u8])) -> Result {
-        let mut ring = self.0.lock();
-        while let Some(frame) = ring.consumer.receive() {
-            frame.pieces().for_each(&mut receive);
+    fn is_done(status: u32) -> bool {
+        status & RingConsumer::DONE != 0
+    }
+}
+
+/// As [`RxQueue`], for the other queue.
+struct TxQueue(ARef<Device>, Arc<RingConsumer>);
+
+// SAFETY: As for `RxQueue`.
+unsafe impl Queue for TxQueue {
+    type Descriptor = TxDescriptor;
+    type Direction = ToDevice;
+    const PUBLISH: Publish = Publish::Tail;
+
+    fn device(&self) -> &Device {
+        &self.0
+    }
+
+    fn start(&mut self, ring: Area<'_>) -> Result {
+        // CAST: Widening.
+        // SAFETY: The device forgets it when it is stopped.
+        self.1
+            .set_ring(unsafe { ring.memory.to_bits() }, ring.len as usize)
+    }
+
+    fn doorbell(&mut self, tail: Tail) {
+        // A device that is gone takes no notice. CAST: Widening.
+        let _ = self.1.doorbell(tail.index() as usize);
+    }
+}
+
+// From here on, all is safe: the driver.
+
+/// What is received into.
+type Buffer = KBox<[u8; 2048]>;
+
+/// Shorter frames are copied, so that their buffers stay in the ring.
+const COPYBREAK: usize = 256;
+
+/// What the device may access.
+#[pin_data]
+struct Rings<'a> {
+    #[pin]
+    tx: Mutex<Ring<'a, TxQueue, KVec<u8>>>,
+    #[pin]
+    rx: Mutex<Ring<'a, RxQueue, Buffer>>,
+}
+
+/// The interrupt handler: all it says is that it is worth to look.
+struct Waker(Arc<Waiters>);
+
+impl irq::Handler for Waker {
+    fn handle(&self) -> irq::IrqReturn {
+        self.0.wake();
+        irq::IrqReturn::Handled
+    }
+}
+
+struct Nic<'a> {
+    rings: Enclosure<'a, Rings<'a>>,
+    waiters: Arc<Waiters>,
+}
+
+fn new_buffer() -> Result<Buffer> {
+    Ok(KBox::new([0; 2048], GFP_KERNEL)?)
+}
+
+impl<'a> Nic<'a> {
+    // [start of bringing up]
+    fn bring_up(
+        dev: &Device<Core<'a>>,
+        stopper: RingStopper<2>,
+        tx: TxQueue,
+        rx: RxQueue,
+    ) -> Result<Self> {
+        let dma = Configured::get(dev.bound())?;
+        let tx = Ring::new(dma, tx, 64)?;
+        let rx = Ring::new(dma, rx, 64)?;
+        let nic = Self {
+            rings: Enclosure::new(
+                dev,
+                stopper,
+                pin_init!(Rings {
+                    tx <- new_mutex!(tx),
+                    rx <- new_mutex!(rx),
+                }),
+            )?,
+            waiters: dma.new_waiters()?,
+        };
+
+        // The device has forgotten all, and may do DMA.
+        nic.rings.start()?;
+
+        // It is told where its rings are.
+        nic.rings.tx.lock().start(drop)?;
+        nic.rings.rx.lock().start(drop)?;
+
+        // Buffers to receive into.
+        nic.refill()?;
+        Ok(nic)
+    }
+    // [end of bringing up]
+
+    // [start of sending]
+    /// Sends frames; gives those that were sent before to `sent`.
+    fn send(
+        &self,
+        frames: impl IntoIterator<Item = KVec<u8>>,
+        sent: impl FnMut(KVec<u8>),
+    ) -> Result {
+        let mut tx = self.rings.tx.lock();
+
+        for frame in frames {
+            // Mapped. If that fails, the error has the frame.
+            tx.producer.post(frame, ())?;
         }
 
-        let alloc = || Ok(KBox::new([0; 256], GFP_KERNEL)?);
-        ring.producer.refill((), alloc)?;
-        ring.producer.kick()
+        // One doorbell for all that was posted.
+        tx.producer.kick()?;
+
+        // Unmapped, and the driver's again.
+        tx.consumer.reap_each(sent);
+        Ok(())
     }
+
+    /// Sends a frame of two pieces.
+    fn send_pieces(&self, head: KVec<u8>, body: KVec<u8>) -> Result {
+        let mut tx = self.rings.tx.lock();
+        let mut frame = tx.producer.new_chain();
+
+        // If one of them can't be mapped, none is posted.
+        frame.push(head, ())?;
+        frame.push(body, ())?;
+        frame.commit()?;
+        tx.producer.kick()
+    }
+    // [end of sending]
+
+    // [start of receiving]
+    /// Gives what has arrived to `copy` if it is short, else its buffers to `keep`, with how many
+    /// bytes are in each; returns how many frames.
+    fn poll(
+        &self,
+        budget: u32,
+        mut copy: impl FnMut(&[u8]),
+        mut keep: impl FnMut(Buffer, usize),
+    ) -> u32 {
+        let mut lost = 0;
+        let count = self.rings.rx.lock().consumer.receive_each(budget, |frame| {
+            if frame.len() <= COPYBREAK {
+                // Its buffers stay mapped, and are used again.
+                frame.pieces().for_each(&mut copy);
+            } else if frame.replace_each(new_buffer, &mut keep).is_err() {
+                // No memory: so do these.
+                lost += 1;
+            }
+        });
+
+        if self.refill().is_err() || lost > 0 {
+            pr_warn_once!("no memory to receive into\n");
+        }
+        count
+    }
+
+    /// Posts a buffer in each free descriptor: those that are in the ring, else new ones.
+    fn refill(&self) -> Result {
+        let mut rx = self.rings.rx.lock();
+        let filled = rx.producer.refill((), new_buffer);
+
+        // Without memory, the device gets what there is.
+        rx.producer.kick()?;
+        filled
+    }
+    // [end of receiving]
+
+    // [start of waiting]
+    /// Waits for a frame, and looks at it.
+    fn wait<T>(
+        &self,
+        timeout: Delta,
+        look: impl Fn(Frame<'_, 'a, RxQueue, Buffer>) -> T,
+    ) -> Result<T> {
+        let found = self.waiters.wait_until(timeout, || {
+            let mut rx = self.rings.rx.lock();
+
+            if let Some(frame) = rx.consumer.receive() {
+                return Some(Ok(look(frame)));
+            }
+
+            // Nothing more comes from a device that was stopped.
+            rx.consumer.is_stopped().then_some(Err(ESHUTDOWN))
+        });
+
+        found.unwrap_or(Err(ETIMEDOUT))
+    }
+    // [end of waiting]
 }
 
 #[kunit_tests(rust_dma_ring_sample)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn receives() -> Result {
-        let script = Script::new(Model::NonCoherent).fate(Fate::after(1));
+    fn bytes(from: &[u8]) -> Result<KVec<u8>> {
+        // So that a buffer is alone in its cache lines.
+        let mut vec = KVec::with_capacity(from.len().max(256), GFP_KERNEL)?;
+
+        vec.extend_from_slice(from, GFP_KERNEL)?;
+        Ok(vec)
+    }
+
+    /// Runs a test on each kind of bus, with a device that takes its time and memory that is weakly
+    /// ordered.
+    fn with_nic(
+        body: fn(&Nic<'_>, &Arc<sim::Sim>, &RingConsumer, &RingConsumer) -> Result,
+    ) -> Result {
+        let script = Script::new(Model::NonCoherent)
+            .fate(Fate::after(1))
+            .weak_order(true);
 
         sim::run_on_each(script, |pdev, sim| {
-            let nic = RingConsumer::new(sim)?;
-            let rx = Receiver::bring_up(pdev.as_ref(), &nic)?;
+            let (out, into) = (RingConsumer::new(sim)?, RingConsumer::new(sim)?);
+            let nic = Nic::bring_up(
+                pdev.as_ref(),
+                RingStopper([out.clone(), into.clone()]),
+                TxQueue(pdev.as_ref().into(), out.clone()),
+                RxQueue(pdev.as_ref().into(), into.clone()),
+            )?;
 
-            for _ in 0..100 {
-                let mut frames = 0;
-                nic.receive(b"hello, driver")?;
-                sim.advance(2);
-                rx.poll(|bytes| frames += usize::from(bytes == b"hello, driver"))?;
-                ensure!(frames == 1 && sim.counters().maps <= 16);
+            body(&nic, sim, &out, &into)
+        })
+    }
+
+    #[test]
+    fn sends() -> Result {
+        with_nic(|nic, sim, out, _| {
+            let mut back = 0;
+
+            for turn in 0..300 {
+                nic.send([bytes(&[turn as u8; 100])?, bytes(b"hello")?], |_| {
+                    back += 1
+                })?;
+                nic.send_pieces(bytes(b"hello, ")?, bytes(b"device")?)?;
+                sim.advance(3);
+                ensure!(out.next_sent() == Some(bytes(&[turn as u8; 100])?));
+                ensure!(out.next_sent() == Some(bytes(b"hello")?));
+                ensure!(out.next_sent() == Some(bytes(b"hello, device")?));
             }
 
+            nic.send([], |_| back += 1)?;
+            ensure!(back == 4 * 300);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn receives() -> Result {
+        with_nic(|nic, sim, _, into| {
+            for turn in 0..300 {
+                let mut long = KVec::new();
+                let (mut right, mut kept) = (true, true);
+
+                into.receive(b"hello, driver")?;
+                into.receive(&[turn as u8; 3000])?;
+                sim.advance(3);
+
+                let count = nic.poll(
+                    64,
+                    |bytes| right &= bytes == b"hello, driver",
+                    |buf, len| {
+                        kept &= buf
+                            .get(..len)
+                            .is_some_and(|b| b.iter().all(|b| *b == turn as u8));
+                        kept &= long.push(len, GFP_KERNEL).is_ok();
+                    },
+                );
+
+                ensure!(count == 2 && right && kept && long[..] == [2048, 952]);
+            }
+
+            // What is only looked at costs no mapping.
+            let maps = sim.counters().maps;
+
+            for _ in 0..300 {
+                into.receive(b"hello, driver")?;
+                sim.advance(2);
+                ensure!(nic.poll(64, |_| {}, |_, _| {}) == 1);
+            }
+            // In the first turn, the descriptor that was left free gets its buffer.
+            ensure!(sim.counters().maps <= maps + 1);
+            Ok(())
+        })
+    }
+
+    /// Whoever waits is woken by a frame, and by a stop.
+    #[test]
+    fn waits() -> Result {
+        with_nic(|nic, sim, _, into| {
+            let waker = Arc::new(Waker(nic.waiters.clone()), GFP_KERNEL)?;
+            let _connection = sim.connect(waker, Clock::Timer)?;
+
+            into.receive(b"hello, driver")?;
+            ensure!(nic.wait(Delta::from_secs(10), |frame| frame.len())? == 13);
+            ensure!(nic.wait(Delta::from_millis(5), |frame| frame.len()) == Err(ETIMEDOUT));
+
+            ensure!(nic.rings.stop() == Outcome::Stopped);
+            ensure!(nic.wait(Delta::from_secs(10), |frame| frame.len()) == Err(ESHUTDOWN));
             Ok(())
         })
     }

@@ -107,6 +107,7 @@ mod tests {
         Ok(message)
     }
 
+    // [start of a test]
     /// On each kind of bus, with a device that takes its time.
     #[test]
     fn messages_come_back() -> Result {
@@ -122,6 +123,7 @@ mod tests {
             Ok(())
         })
     }
+    // [end of a test]
 
     /// Whichever mapping fails, the driver says so, leaks nothing, and works afterwards.
     #[test]
@@ -144,6 +146,31 @@ mod tests {
             mailbox.leave(0, hello()?)
         })
     }
+
+    // [start of fates]
+    /// A device that takes up to 20 ticks, always as the seed has it, but for two transfers.
+    #[test]
+    fn fates() -> Result {
+        let script = Script::new(Model::NonCoherent)
+            .fate(Fate::within(20))
+            .seed(42);
+
+        sim::run(script, |pdev, sim| {
+            let device = CopyEngine::new(sim, 256)?;
+            let engine = Copier(device.clone());
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine)?;
+
+            mailbox.leave(0, hello()?)?;
+
+            // Of the next one the device lies about the length; the one after it is reported twice.
+            device.then(Fate::after(0).reports(1 << 20))?;
+            device.then(Fate::after(0).twice())?;
+            ensure!(matches!(mailbox.pick_up(0, 64), Err(e) if e == EIO));
+            ensure!(mailbox.pick_up(0, HELLO.len())?[..] == *HELLO);
+            Ok(())
+        })
+    }
+    // [end of fates]
 
     /// A device that doesn't answer in time keeps its buffer; the driver is refused another
     /// transfer until the device is done.

@@ -234,7 +234,8 @@ impl Script {
     /// Whether loads and stores are reordered as far as no barrier keeps them from it. They aren't
     /// if it isn't given.
     ///
-    /// It is for descriptors of a [`RingConsumer`], and for what it writes to buffers:
+    /// It is for descriptors of a [`RingConsumer`], and for what it writes to buffers (devices of
+    /// the test's own say so: see [`Sim::hold_stores`] and [`Sim::device_write_late`]):
     ///
     /// - When a descriptor is done, the CPU sees its flags at once, and only after its next
     ///   `dma_rmb()` the length, and in memory that isn't synced the frame. Before, it sees
@@ -553,6 +554,49 @@ impl Sim {
     /// them may exist.
     pub unsafe fn device_write(&self, addr: DmaAddress, from: &[u8]) -> bool {
         self.access(addr, Access::Write(from), false)
+    }
+
+    /// As [`device_read`](Self::device_read), but a device of the test's own sees what the CPU has
+    /// stored in memory that is [held](Self::hold_stores) at once: the word by which the CPU says
+    /// that there is more.
+    ///
+    /// Context: any.
+    ///
+    /// # Safety
+    ///
+    /// As for [`device_read`](Self::device_read).
+    pub unsafe fn device_read_now(&self, addr: DmaAddress, to: &mut [u8]) -> bool {
+        self.access(addr, Access::ReadNow(to), false)
+    }
+
+    /// As [`device_write`](Self::device_write), but with a [weak order](Script::weak_order) the CPU
+    /// sees what a device of the test's own writes after its next `dma_rmb()`, and [`LATE_POISON`]
+    /// before: for all that is written before the word that says so.
+    ///
+    /// Context: any.
+    ///
+    /// # Safety
+    ///
+    /// As for [`device_write`](Self::device_write).
+    pub unsafe fn device_write_late(&self, addr: DmaAddress, from: &[u8]) -> bool {
+        self.access(addr, Access::WriteLate(from), false)
+    }
+
+    /// With a [weak order](Script::weak_order), lets devices of the test's own see what the CPU
+    /// stores at an address when it has executed a `dma_wmb()`, from now on and until the end of
+    /// the run.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn hold_stores(&self, addr: DmaAddress, len: usize) -> Result {
+        let mut bus = self.bus.lock();
+
+        // A ring that begins anew is where it was.
+        bus.release_stores(addr);
+        bus.hold_stores(addr, len)
     }
 
     /// A device reads or writes memory, after it said that it had stopped or not; returns whether

@@ -104,8 +104,8 @@ COMMON_SUITES = (
     "dma_rs_e1000", "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer", "rust_dma_configured",
     "rust_dma_enclosure", "rust_dma_enclosure_sim",
     "rust_dma_oneshot", "rust_dma_oneshot_sim", "rust_dma_pool", "rust_dma_pool_sim",
-    "rust_dma_regs", "rust_dma_ring", "rust_dma_ring_sample", "rust_dma_sim", "rust_dma_sim_sample",
-    "rust_dma_streaming", "rust_dma_streaming_sim",
+    "rust_dma_layout_sample", "rust_dma_regs", "rust_dma_ring", "rust_dma_ring_sample", "rust_dma_sim",
+    "rust_dma_sim_sample", "rust_dma_streaming", "rust_dma_streaming_sim",
     # Upstream's.
     "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
     "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str", "rust_kvec",

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A driver for descriptors of a device's own layout, tested against a device that the test plays.
+//!
+//! `Documentation/rust/dma/testing.rst` shows parts of it.
+
+use core::mem::offset_of;
+use kernel::{
+    device::{
+        Core,
+        Device, //
+    },
+    dma::{
+        fixture::ensure,
+        ring::{
+            Area,
+            Descriptor,
+            Part,
+            Publish,
+            Queue,
+            ReceiveDescriptor,
+            Received,
+            Ring,
+            Tail, //
+        },
+        sim::{
+            self,
+            Model,
+            Script,
+            Sim, //
+        },
+        Configured,
+        DmaAddress,
+        Enclosure,
+        FromDevice,
+        Outcome,
+        Quiesce,
+        Untrusted, //
+    },
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    }, //
+};
+
+module! {
+    type: Sample,
+    name: "rust_dma_layout",
+    authors: ["The dma-rs authors"],
+    description: "Descriptors of a device's own layout, and their test",
+    license: "GPL",
+}
+
+/// The tests are all there is.
+struct Sample;
+
+impl kernel::Module for Sample {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// A descriptor, as the data sheet has it.
+#[derive(Clone, Copy, FromBytes, IntoBytes)]
+#[repr(C)]
+struct RxDescriptor {
+    /// [`OWN`](Self::OWN), [`LAST`](Self::LAST), and how long the buffer is.
+    status: u32,
+    /// How many bytes the device has written.
+    received: u32,
+    address: u64,
+}
+
+impl RxDescriptor {
+    /// The descriptor is the device's.
+    const OWN: u32 = 1 << 31;
+    /// A frame ends here.
+    const LAST: u32 = 1 << 30;
+    /// The length of the buffer.
+    const LENGTH: u32 = 0xffff;
+}
+
+// SAFETY:
+// 1. The device writes as many bytes to `address` as the length says, before it clears `OWN`.
+// 2. `OWN` is in the first word, which is little endian, and `new` sets it.
+// 3. `OWN` gives the descriptor to the device, which clears it in each that it is done with.
+unsafe impl Descriptor for RxDescriptor {
+    type Options = ();
+    const STATUS: usize = offset_of!(RxDescriptor, status);
+
+    fn new(part: Part<'_, ()>) -> Self {
+        // CAST: Not more than the mask.
+        let len = part
+            .memory
+            .map_or(0, |m| m.len().min(Self::LENGTH as usize)) as u32;
+
+        Self {
+            status: (Self::OWN | len).to_le(),
+            received: 0,
+            // SAFETY: The device uses it as said above.
+            address: part.memory.map_or(0, |m| unsafe { m.to_bits() }).to_le(),
+        }
+    }
+
+    fn is_done(status: u32) -> bool {
+        status & Self::OWN == 0
+    }
+}
+
+impl ReceiveDescriptor for RxDescriptor {
+    fn received(&self) -> Received {
+        Received {
+            // CAST: Widening.
+            len: Untrusted::new(u32::from_le(self.received) as usize),
+            last: u32::from_le(self.status) & Self::LAST != 0,
+        }
+    }
+}
+
+/// The registers: here, what the test has instead.
+struct RxQueue {
+    dev: ARef<Device>,
+    sim: Arc<Sim>,
+    base: DmaAddress,
+}
+
+// SAFETY:
+// 1. The device that the test plays is on the bus of `dev`.
+// 2. It goes from one descriptor to the next, when `OWN` is set.
+// 3. It touches none in which it has cleared `OWN`.
+// 4. It never sets `OWN`.
+// 5. Without memory it knows nothing of the ring.
+// 6. There is no register.
+// 7. There is one queue.
+unsafe impl Queue for RxQueue {
+    type Descriptor = RxDescriptor;
+    type Direction = FromDevice;
+    const PUBLISH: Publish = Publish::OwnBit(RxDescriptor::OWN);
+
+    fn device(&self) -> &Device {
+        &self.dev
+    }
+
+    fn start(&mut self, ring: Area<'_>) -> Result {
+        // SAFETY: The test forgets it before the ring goes.
+        self.base = unsafe { ring.memory.to_bits() };
+        // What the driver stores there the device sees after a barrier.
+        self.sim.hold_stores(self.base, ring.memory.len())
+    }
+
+    fn doorbell(&mut self, _tail: Tail) {}
+}
+
+/// How the device is stopped.
+struct Stopper(ARef<Device>);
+
+// SAFETY: The device does something only while a test calls it, and no test does so when it has
+// stopped the device, or before it has read anew where the ring is.
+unsafe impl Quiesce for Stopper {
+    fn device(&self) -> &Device {
+        &self.0
+    }
+
+    fn forget(&mut self) -> Result {
+        Ok(())
+    }
+
+    fn stop(&self) -> Outcome {
+        Outcome::Stopped
+    }
+}
+
+// [start of a device]
+/// The device, as the test plays it: the other side of the bus.
+struct Wire {
+    sim: Arc<Sim>,
+    base: DmaAddress,
+    entries: DmaAddress,
+    /// The descriptor that is next.
+    next: DmaAddress,
+}
+
+impl Wire {
+    fn new(sim: &Arc<Sim>, rx: &Ring<'_, RxQueue, Buffer>) -> Self {
+        Self {
+            sim: sim.clone(),
+            base: rx.producer.queue().base,
+            entries: rx.producer.len().into(),
+            next: 0,
+        }
+    }
+
+    /// A frame arrives. Returns whether there was room; each status has the bits `lie` besides.
+    fn receive(&mut self, frame: &[u8], lie: u32) -> Result<bool> {
+        let mut rest = frame;
+
+        loop {
+            let at = self.base + self.next * size_of::<RxDescriptor>() as DmaAddress;
+            let (mut status, mut address) = ([0; 4], [0; 8]);
+
+            // The word that says that there is more is seen as it is now; the others as they were
+            // when the driver executed its last `dma_wmb()`.
+            //
+            // SAFETY: The driver stores nothing there meanwhile, for it is this thread.
+            let read = unsafe {
+                self.sim.device_read_now(at, &mut status)
+                    && self.sim.device_read(at + 8, &mut address)
+            };
+
+            ensure!(read);
+
+            let status = u32::from_le_bytes(status);
+
+            if status & RxDescriptor::OWN == 0 {
+                return Ok(false);
+            }
+
+            // CAST: Widening.
+            let len = rest.len().min((status & RxDescriptor::LENGTH) as usize);
+            let (piece, left) = rest.split_at(len);
+            let end = if left.is_empty() {
+                RxDescriptor::LAST
+            } else {
+                0
+            };
+
+            // All but the word that says that it is done may be seen late: after the driver's next
+            // `dma_rmb()`.
+            //
+            // SAFETY: As above, and the driver has no references to what is the device's.
+            let written = unsafe {
+                self.sim
+                    .device_write_late(u64::from_le_bytes(address), piece)
+                    && self
+                        .sim
+                        // CAST: A length of 16 bits.
+                        .device_write_late(at + 4, &(len as u32).to_le_bytes())
+                    && self.sim.device_write(at, &(end | lie).to_le_bytes())
+            };
+
+            ensure!(written);
+            self.next += 1;
+            if self.next == self.entries {
+                self.next = 0;
+            }
+            rest = left;
+
+            if end != 0 {
+                return Ok(true);
+            }
+        }
+    }
+}
+// [end of a device]
+
+type Buffer = KBox<[u8; 256]>;
+
+/// The driver.
+struct Receiver<'a>(Enclosure<'a, Mutex<Ring<'a, RxQueue, Buffer>>>);
+
+impl<'a> Receiver<'a> {
+    fn bring_up(dev: &Device<Core<'a>>, sim: &Arc<Sim>) -> Result<Self> {
+        let queue = RxQueue {
+            dev: dev.into(),
+            sim: sim.clone(),
+            base: 0,
+        };
+        let ring = Ring::new(Configured::get(dev.bound())?, queue, 16)?;
+        let rx = Self(Enclosure::new(dev, Stopper(dev.into()), new_mutex!(ring))?);
+
+        rx.0.start()?;
+        rx.0.lock().start(drop)?;
+        rx.poll(|_| {})?;
+        Ok(rx)
+    }
+
+    /// Calls `look` with the bytes of all frames that have arrived; returns how many.
+    fn poll(&self, mut look: impl FnMut(&[u8])) -> Result<u32> {
+        let mut ring = self.0.lock();
+        let count = ring
+            .consumer
+            .receive_each(u32::MAX, |frame| frame.pieces().for_each(&mut look));
+
+        ring.producer
+            .refill((), || Ok(KBox::new([0; 256], GFP_KERNEL)?))?;
+        ring.producer.kick()?;
+        Ok(count)
+    }
+}
+
+#[kunit_tests(rust_dma_layout_sample)]
+mod tests {
+    use super::*;
+
+    // [start of its test]
+    #[test]
+    fn receives() -> Result {
+        let script = Script::new(Model::NonCoherent).weak_order(true);
+
+        sim::run_on_each(script, |pdev, sim| {
+            let rx = Receiver::bring_up(pdev.as_ref(), sim)?;
+            let mut wire = Wire::new(sim, &rx.0.lock());
+
+            for turn in 0..100_usize {
+                // CAST: Cut on purpose.
+                let frame = [turn as u8; 600];
+                let len = 1 + turn * 6;
+                let mut all = 0;
+
+                ensure!(wire.receive(&frame[..len], 0)?);
+
+                let count = rx.poll(|bytes| {
+                    all += bytes.iter().filter(|byte| **byte == frame[0]).count();
+                })?;
+
+                ensure!(count == 1 && all == len);
+            }
+
+            Ok(())
+        })
+    }
+    // [end of its test]
+
+    /// A device that has received, and keeps the descriptor, isn't believed.
+    #[test]
+    fn bears_lies() -> Result {
+        sim::run_on_each(Script::new(Model::NonCoherent), |pdev, sim| {
+            let rx = Receiver::bring_up(pdev.as_ref(), sim)?;
+            let mut wire = Wire::new(sim, &rx.0.lock());
+
+            ensure!(wire.receive(b"mine", RxDescriptor::OWN)?);
+            ensure!(rx.poll(|_| {})? == 0);
+            Ok(())
+        })
+    }
+}
