@@ -15,13 +15,15 @@ use kernel::{
         ring::{
             Area,
             Descriptor,
+            Length,
             Part,
             Publish,
             Queue,
             ReceiveDescriptor,
             Received,
             Ring,
-            Tail, //
+            Tail,
+            Verdict, //
         },
         sim::{
             self,
@@ -67,9 +69,9 @@ impl kernel::Module for Sample {
 #[derive(Clone, Copy, FromBytes, IntoBytes)]
 #[repr(C)]
 struct RxDescriptor {
-    /// [`OWN`](Self::OWN), [`LAST`](Self::LAST), and how long the buffer is.
+    /// Flags, and how long the buffer is.
     status: u32,
-    /// How many bytes the device has written.
+    /// Where a frame ends: how many bytes the device has written, to all of its buffers.
     received: u32,
     address: u64,
 }
@@ -79,6 +81,8 @@ impl RxDescriptor {
     const OWN: u32 = 1 << 31;
     /// A frame ends here.
     const LAST: u32 = 1 << 30;
+    /// The frame is damaged.
+    const ERROR: u32 = 1 << 29;
     /// The length of the buffer.
     const LENGTH: u32 = 0xffff;
 }
@@ -90,12 +94,12 @@ impl RxDescriptor {
 unsafe impl Descriptor for RxDescriptor {
     type Options = ();
     const STATUS: usize = offset_of!(RxDescriptor, status);
+    // CAST: Widening.
+    const MAX_LEN: usize = Self::LENGTH as usize;
 
     fn new(part: Part<'_, ()>) -> Self {
-        // CAST: Not more than the mask.
-        let len = part
-            .memory
-            .map_or(0, |m| m.len().min(Self::LENGTH as usize)) as u32;
+        // CAST: Not more than `MAX_LEN`.
+        let len = part.memory.map_or(0, |m| m.len()) as u32;
 
         Self {
             status: (Self::OWN | len).to_le(),
@@ -112,10 +116,17 @@ unsafe impl Descriptor for RxDescriptor {
 
 impl ReceiveDescriptor for RxDescriptor {
     fn received(&self) -> Received {
+        let status = u32::from_le(self.status);
+
         Received {
             // CAST: Widening.
-            len: Untrusted::new(u32::from_le(self.received) as usize),
-            last: u32::from_le(self.status) & Self::LAST != 0,
+            len: Length::Frame(Untrusted::new(u32::from_le(self.received) as usize)),
+            last: status & Self::LAST != 0,
+            verdict: if status & Self::ERROR != 0 {
+                Verdict::Bad
+            } else {
+                Verdict::Good
+            },
         }
     }
 }
@@ -193,8 +204,8 @@ impl Wire {
         }
     }
 
-    /// A frame arrives. Returns whether there was room; each status has the bits `lie` besides.
-    fn receive(&mut self, frame: &[u8], lie: u32) -> Result<bool> {
+    /// A frame arrives, and the device says that, and `flags`. Returns whether there was room.
+    fn receive(&mut self, frame: &[u8], flags: u32) -> Result<bool> {
         let mut rest = frame;
 
         loop {
@@ -228,7 +239,7 @@ impl Wire {
             };
 
             // All but the word that says that it is done may be seen late: after the driver's next
-            // `dma_rmb()`.
+            // `dma_rmb()`. CAST: A frame of the tests.
             //
             // SAFETY: As above, and the driver has no references to what is the device's.
             let written = unsafe {
@@ -236,9 +247,8 @@ impl Wire {
                     .device_write_late(u64::from_le_bytes(address), piece)
                     && self
                         .sim
-                        // CAST: A length of 16 bits.
-                        .device_write_late(at + 4, &(len as u32).to_le_bytes())
-                    && self.sim.device_write(at, &(end | lie).to_le_bytes())
+                        .device_write_late(at + 4, &(frame.len() as u32).to_le_bytes())
+                    && self.sim.device_write(at, &(end | flags).to_le_bytes())
             };
 
             ensure!(written);
@@ -273,16 +283,17 @@ impl<'a> Receiver<'a> {
 
         rx.0.start()?;
         rx.0.lock().start(drop)?;
-        rx.poll(|_| {})?;
+        rx.poll(|_, _| {})?;
         Ok(rx)
     }
 
-    /// Calls `look` with the bytes of all frames that have arrived; returns how many.
-    fn poll(&self, mut look: impl FnMut(&[u8])) -> Result<u32> {
+    /// Calls `look` with the bytes of all frames that have arrived, buffer by buffer, and whether
+    /// the frame is damaged; returns how many.
+    fn poll(&self, mut look: impl FnMut(&[u8], bool)) -> Result<u32> {
         let mut ring = self.0.lock();
-        let count = ring
-            .consumer
-            .receive_each(u32::MAX, |frame| frame.pieces().for_each(&mut look));
+        let count = ring.consumer.receive_each(u32::MAX, |frame| {
+            frame.pieces().for_each(|bytes| look(bytes, frame.is_bad()));
+        });
 
         ring.producer
             .refill((), || Ok(KBox::new([0; 256], GFP_KERNEL)?))?;
@@ -312,7 +323,7 @@ mod tests {
 
                 ensure!(wire.receive(&frame[..len], 0)?);
 
-                let count = rx.poll(|bytes| {
+                let count = rx.poll(|bytes, _| {
                     all += bytes.iter().filter(|byte| **byte == frame[0]).count();
                 })?;
 
@@ -324,15 +335,42 @@ mod tests {
     }
     // [end of its test]
 
+    /// Frames that are damaged are counted, and nobody sees them but who asks.
+    #[test]
+    fn damaged() -> Result {
+        sim::run_on_each(Script::new(Model::NonCoherent), |pdev, sim| {
+            let rx = Receiver::bring_up(pdev.as_ref(), sim)?;
+            let mut wire = Wire::new(sim, &rx.0.lock());
+
+            for turn in 0..100 {
+                let mut is_right = true;
+
+                rx.0.lock().consumer.receive_bad(turn % 2 == 0);
+                ensure!(wire.receive(&[1; 300], 0)?);
+                ensure!(wire.receive(&[2; 600], RxDescriptor::ERROR)?);
+                ensure!(wire.receive(&[1; 300], 0)?);
+
+                let count = rx.poll(|bytes, is_bad| {
+                    is_right &= bytes.first() == Some(if is_bad { &2 } else { &1 });
+                })?;
+
+                ensure!(is_right && count == if turn % 2 == 0 { 3 } else { 2 });
+                ensure!(rx.0.lock().consumer.bad() == turn + 1);
+            }
+
+            Ok(())
+        })
+    }
+
     /// A device that has received, and keeps the descriptor, isn't believed.
     #[test]
-    fn bears_lies() -> Result {
+    fn keeps() -> Result {
         sim::run_on_each(Script::new(Model::NonCoherent), |pdev, sim| {
             let rx = Receiver::bring_up(pdev.as_ref(), sim)?;
             let mut wire = Wire::new(sim, &rx.0.lock());
 
             ensure!(wire.receive(b"mine", RxDescriptor::OWN)?);
-            ensure!(rx.poll(|_| {})? == 0);
+            ensure!(rx.poll(|_, _| {})? == 0);
             Ok(())
         })
     }

@@ -22,12 +22,14 @@ use kernel::{
         ring::{
             Area,
             Descriptor,
+            Length,
             Part,
             Publish,
             Queue,
             ReceiveDescriptor,
             Received,
-            Tail, //
+            Tail,
+            Verdict, //
         },
         Buffer,
         Direction,
@@ -238,8 +240,9 @@ impl ReceiveDescriptor for BenchDescriptor {
     fn received(&self) -> Received {
         Received {
             // CAST: Widening.
-            len: Untrusted::new(u32::from_le(self.len) as usize),
+            len: Length::Piece(Untrusted::new(u32::from_le(self.len) as usize)),
             last: u32::from_le(self.status) & END != 0,
+            verdict: Verdict::Good,
         }
     }
 }

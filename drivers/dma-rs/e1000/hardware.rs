@@ -22,8 +22,10 @@ use kernel::{
     },
     dma::{
         ring::{
+            self,
             Area,
             Descriptor,
+            Length,
             Part,
             Publish,
             Queue,
@@ -492,9 +494,6 @@ const VLE: u32 = 1 << 30;
 const IXSM: u32 = 1 << 8;
 const TXSM: u32 = 1 << 9;
 
-/// The most bytes that a transmit descriptor can name.
-const MAX_DTALEN: usize = (1 << 20) - 1;
-
 /// What is to be done with a frame, or a piece of it.
 #[derive(Clone, Copy)]
 pub(crate) enum TxOptions {
@@ -539,15 +538,16 @@ impl Checksum {
 }
 
 // SAFETY:
-// - A data descriptor names the buffer and its length, or less of it, and the device reads it.
-//   Without a buffer its length is zero, and there is nothing to read. A context descriptor names
-//   no memory.
+// - A data descriptor names the buffer and its length, which is not over `MAX_LEN` and so fits into
+//   its 20 bits, and the device reads it. its length is zero, and there is
+//   nothing to read. A context descriptor names no memory.
 // - `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it writes
 //   `DD` to the last word of that descriptor (3.3.3), which is zero as made here. It works
 //   descriptors off in order.
 unsafe impl Descriptor for TxDescriptor {
     type Options = TxOptions;
     const STATUS: usize = 12;
+    const MAX_LEN: usize = (1 << 20) - 1;
 
     #[inline]
     fn new(part: Part<'_, TxOptions>) -> Self {
@@ -563,8 +563,8 @@ unsafe impl Descriptor for TxDescriptor {
             TxOptions::Data(data) => {
                 // SAFETY: The device reads it once, before it writes `DD`.
                 let address = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
-                // CAST: Less than 2^20.
-                let len = part.memory.map_or(0, |memory| memory.len().min(MAX_DTALEN)) as u32;
+                // CAST: Not more than `MAX_LEN`.
+                let len = part.memory.map_or(0, |memory| memory.len()) as u32;
 
                 let mut command = len | DTYP_DATA | DEXT | IFCS | last;
                 let mut status = 0;
@@ -634,7 +634,7 @@ impl RxDescriptor {
 
     /// Returns whether the frame is damaged.
     #[inline]
-    pub(crate) fn is_damaged(&self) -> bool {
+    fn is_damaged(&self) -> bool {
         self.status() & RX_ERRORS != 0
     }
 
@@ -698,8 +698,13 @@ impl ReceiveDescriptor for RxDescriptor {
     fn received(&self) -> Received {
         Received {
             // CAST: Widening, of the lower half.
-            len: Untrusted::new((u32::from_le(self.len) & 0xffff) as usize),
+            len: Length::Piece(Untrusted::new((u32::from_le(self.len) & 0xffff) as usize)),
             last: self.status() & RX_EOP != 0,
+            verdict: if self.is_damaged() {
+                ring::Verdict::Bad
+            } else {
+                ring::Verdict::Good
+            },
         }
     }
 }

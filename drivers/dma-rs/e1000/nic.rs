@@ -680,7 +680,7 @@ impl<'a> Nic<'a> {
 
             writeln!(f, "received frames {}", receiver.frames)?;
             writeln!(f, "received bytes {}", receiver.bytes)?;
-            writeln!(f, "received errors {}", receiver.errors)?;
+            writeln!(f, "received errors {}", receiver.ring.consumer.bad())?;
             writeln!(f, "receive refills that failed {}", receiver.unfilled)?;
         }
 

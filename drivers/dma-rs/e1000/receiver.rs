@@ -36,8 +36,6 @@ pub(crate) struct Receiver<'a> {
     pub(super) ring: Ring<'a, RxQueue<'a>, RxBuffer>,
     pub(super) frames: u64,
     pub(super) bytes: u64,
-    /// Frames that the device says are damaged.
-    pub(super) errors: u64,
     /// How often there were no buffers for all descriptors.
     pub(super) unfilled: u64,
     started: Instant<Monotonic>,
@@ -49,7 +47,6 @@ impl<'a> Receiver<'a> {
             ring,
             frames: 0,
             bytes: 0,
-            errors: 0,
             unfilled: 0,
             started: Instant::now(),
         }
@@ -126,14 +123,10 @@ impl<'a> Receiver<'a> {
         let count = self.ring.consumer.receive_each(budget, |frame| {
             let frame = ReceivedFrame(frame);
 
-            if frame.is_damaged() {
-                self.errors += 1;
-            } else {
-                self.frames += 1;
-                // CAST: Widening.
-                self.bytes += frame.len() as u64;
-                f(&frame);
-            }
+            self.frames += 1;
+            // CAST: Widening.
+            self.bytes += frame.len() as u64;
+            f(&frame);
         });
 
         match self.refill() {
@@ -220,11 +213,6 @@ impl<'c, 'a> ReceivedFrame<'c, 'a> {
     #[inline]
     fn last<T>(&self, look: impl FnOnce(RxDescriptor) -> T) -> Option<T> {
         self.0.descriptor().validate(|last| Ok(look(last))).ok()
-    }
-
-    #[inline]
-    fn is_damaged(&self) -> bool {
-        self.last(|last| last.is_damaged()).unwrap_or(true)
     }
 
     /// Returns the VLAN tag that the device took out.

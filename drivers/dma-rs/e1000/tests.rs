@@ -324,7 +324,7 @@ mod cases {
             ensure!(after.received - before.received == count);
             ensure!(after.missed == 0 && after.no_buffers == 0 && after.oversized == 0);
             ensure!(nic.receiver().ring.consumer.malformed() == 0);
-            ensure!(nic.receiver().errors == 0);
+            ensure!(nic.receiver().ring.consumer.bad() == 0);
             Ok(())
         })
     }

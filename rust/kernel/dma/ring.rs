@@ -27,7 +27,8 @@
 //!   ([`Frame::replace`]). So in steady state nothing is allocated, mapped or unmapped, and a ring
 //!   doesn't run out of buffers when memory is short.
 //! - What the device writes is checked: a length over that of the buffer, or a frame without an
-//!   end, is counted ([`Consumer::malformed`]), and its buffers are used again.
+//!   end, is counted ([`Consumer::malformed`]), and its buffers are used again. So are frames that
+//!   the device itself calls bad ([`Consumer::bad`]), unless the driver asks for them.
 //!
 //! # What the device is trusted with
 //!
@@ -265,6 +266,10 @@ pub unsafe trait Descriptor: FromBytes + IntoBytes + Copy + Send {
     /// Where the status word is.
     const STATUS: usize;
 
+    /// The most bytes that a descriptor can name. A ring refuses longer pieces, so that
+    /// [`new`](Self::new) gets none.
+    const MAX_LEN: usize = usize::MAX;
+
     /// Makes a descriptor. Must not sleep. Context: any.
     fn new(part: Part<'_, Self::Options>) -> Self;
 
@@ -272,14 +277,44 @@ pub unsafe trait Descriptor: FromBytes + IntoBytes + Copy + Send {
     fn is_done(status: u32) -> bool;
 }
 
+/// How many bytes a device has received, and what it counts.
+#[derive(Clone, Copy)]
+pub enum Length {
+    /// The bytes in this buffer, from its start.
+    Piece(Untrusted<usize>),
+
+    /// The bytes in the whole frame, which the device says where it ends: all buffers before that
+    /// one are full. Nobody looks at the number in descriptors where no frame ends.
+    Frame(Untrusted<usize>),
+}
+
+/// What a device says of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing that speaks against it.
+    Good,
+
+    /// It is damaged, as it was received. The ring counts it ([`Consumer::bad`]) and uses its
+    /// buffers again, unless the driver wants it ([`Consumer::receive_bad`]).
+    Bad,
+
+    /// What the descriptor says can't be. The ring counts it ([`Consumer::malformed`]) and uses its
+    /// buffers again, as with lengths that can't be, for which the ring looks itself.
+    Malformed,
+}
+
 /// What a device says of a buffer that it has written.
 #[derive(Clone, Copy)]
 pub struct Received {
-    /// How many bytes, from the start of the buffer.
-    pub len: Untrusted<usize>,
+    /// How many bytes.
+    pub len: Length,
 
     /// Whether the frame ends here.
     pub last: bool,
+
+    /// Whether it is any good. Of several buffers, the worst decides. Devices that say so where the
+    /// frame ends say [`Verdict::Good`] before.
+    pub verdict: Verdict,
 }
 
 /// A descriptor of a buffer that the device writes.
@@ -289,7 +324,7 @@ pub struct Received {
 /// ```
 /// # use kernel::prelude::*;
 /// use kernel::dma::{
-///     ring::{Descriptor, Part, ReceiveDescriptor, Received},
+///     ring::{Descriptor, Length, Part, ReceiveDescriptor, Received, Verdict},
 ///     Untrusted,
 /// };
 ///
@@ -322,9 +357,13 @@ pub struct Received {
 ///
 /// impl ReceiveDescriptor for Slice {
 ///     fn received(&self) -> Received {
+///         let status = u32::from_le(self.status);
+///
 ///         Received {
-///             len: Untrusted::new(u32::from_le(self.len) as usize),
-///             last: u32::from_le(self.status) & 2 != 0,
+///             len: Length::Piece(Untrusted::new(u32::from_le(self.len) as usize)),
+///             // Bit 1: the frame ends here. Bit 2: its checksum is wrong.
+///             last: status & 2 != 0,
+///             verdict: if status & 4 != 0 { Verdict::Bad } else { Verdict::Good },
 ///         }
 ///     }
 /// }
@@ -337,7 +376,8 @@ pub trait ReceiveDescriptor: Descriptor {
 /// Where the descriptors of a ring are: only a ring makes one.
 #[non_exhaustive]
 pub struct Area<'r> {
-    /// The memory; the device can reach it until the ring is gone.
+    /// The memory; the device can reach it until the ring is gone. Its address is aligned to a
+    /// page, or more: to the smallest power of two of pages that has room for the ring.
     pub memory: DmaAddr<'r>,
 
     /// The number of descriptors in it.

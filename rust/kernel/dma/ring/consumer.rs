@@ -16,9 +16,13 @@ use super::{
         Slot, //
     },
     piece::Held,
+    Descriptor,
+    Length,
     Piece,
     Queue,
-    ReceiveDescriptor, //
+    ReceiveDescriptor,
+    Received,
+    Verdict, //
 };
 use crate::{
     prelude::*,
@@ -55,6 +59,9 @@ pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     partial: Partial,
     memory: Arc<Memory<'a, Q, P>>,
     malformed: u64,
+    bad: u64,
+    /// Whether bad frames are handed out.
+    gives_bad: bool,
     /// How many bytes are in each piece of the frame that was received last, or has arrived in
     /// part, as the device said when it was asked once.
     lens: [u32; MAX_PIECES],
@@ -74,11 +81,31 @@ enum Look<T, P> {
 }
 
 /// The part of a frame that has arrived.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Partial {
     count: u32,
     len: usize,
-    malformed: bool,
+    /// Whether there can be as many bytes as the device says.
+    is_possible: bool,
+    verdict: Verdict,
+}
+
+impl Partial {
+    const NONE: Self = Self {
+        count: 0,
+        len: 0,
+        is_possible: true,
+        verdict: Verdict::Good,
+    };
+}
+
+/// A frame that has arrived, in the slots from the consumer's head on.
+struct Arrived<T> {
+    /// The last descriptor.
+    descriptor: T,
+    count: u32,
+    len: usize,
+    is_bad: bool,
 }
 
 // SAFETY: It owns its part of the memory, where there are pieces, which are `Send`.
@@ -96,9 +123,11 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
             layout: memory.layout(),
             head: 0,
             tail: 0,
-            partial: Partial::default(),
+            partial: Partial::NONE,
             memory,
             malformed: 0,
+            bad: 0,
+            gives_bad: false,
             lens: [0; MAX_PIECES],
         }
     }
@@ -112,7 +141,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
         // INVARIANT: All slots are the producer's.
         self.head = 0;
         self.tail = 0;
-        self.partial = Partial::default();
+        self.partial = Partial::NONE;
     }
 
     /// Goes on with another ring, which is empty.
@@ -144,6 +173,14 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
     #[inline]
     pub fn malformed(&self) -> u64 {
         self.malformed
+    }
+
+    /// Returns how many frames the device has called [bad](super::Verdict::Bad), which were thrown
+    /// away if nobody [asked](Self::receive_bad) for them. They don't count as malformed, whatever
+    /// else the device says of them.
+    #[inline]
+    pub fn bad(&self) -> u64 {
+        self.bad
     }
 
     /// Returns whether there is a descriptor at `at` that was posted.
@@ -334,12 +371,21 @@ where
     Q::Descriptor: ReceiveDescriptor,
     P: Piece<'a, FromDevice>,
 {
+    /// Has frames that the device calls [bad](super::Verdict::Bad) handed out with the others, or
+    /// not, as in the beginning: [`Frame::is_bad`] tells. Those with impossible lengths never are.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn receive_bad(&mut self, on: bool) {
+        self.gives_bad = on;
+    }
+
     /// Returns the next frame, if the device is done with it.
     ///
     /// Frames of which the device said what can't be are thrown away:
-    /// [`malformed`](Self::malformed) counts them. So are those that take more than 64 buffers.
-    /// When it has thrown a ringful away, this returns [`None`], whether there is more or not.
-    /// Context: any.
+    /// [`malformed`](Self::malformed) counts them. So are those that take more than 64 buffers, and
+    /// [bad](Self::bad) ones if nobody asked for them. When it has thrown a ringful away, this
+    /// returns [`None`], whether there is more or not. Context: any.
     // A call for each frame, with the frame on the stack, would cost more than what is done here.
     #[inline(always)]
     pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
@@ -362,6 +408,7 @@ where
                         first,
                         len,
                         descriptor,
+                        is_bad: false,
                         is_synced: Cell::new(false),
                         frees: true,
                         consumer: self,
@@ -381,9 +428,10 @@ where
     /// together, at the latest when this returns. So `give` must not wait for room in the ring. A
     /// frame that it drops, or forgets, leaves its buffers in their slots.
     ///
-    /// Frames that are thrown away ([`malformed`](Self::malformed)) don't count. When a ringful
-    /// was, this returns, whether there is more or not; else if it returns less than `budget`,
-    /// there was nothing more. Context: as `give`, and as unmapping what it takes.
+    /// Frames that are thrown away ([`malformed`](Self::malformed), [`bad`](Self::bad)) don't
+    /// count. When a ringful was, this returns, whether there is more or not; else if it returns
+    /// less than `budget`, there was nothing more. Context: as `give`, and as unmapping what it
+    /// takes.
     ///
     /// # Examples
     ///
@@ -427,20 +475,26 @@ where
                 Look::Pending
             };
 
-            let (descriptor, count, len, first) = match look {
+            let (descriptor, count, len, first, is_bad) = match look {
                 Look::Pending => break,
-                Look::Single(descriptor, len, first) => (descriptor, 1, len, first),
+                Look::Single(descriptor, len, first) => (descriptor, 1, len, first, false),
                 Look::Other => {
                     self.advance_to(at);
 
-                    let Some((descriptor, count, len)) = self.receive_pieces_apart() else {
+                    let Some(frame) = self.receive_pieces_apart() else {
                         return frames;
                     };
 
                     // Frames before it may have been thrown away.
                     at = self.head;
                     end = self.tail;
-                    (descriptor, count, len, layout.place(at))
+                    (
+                        frame.descriptor,
+                        frame.count,
+                        frame.len,
+                        layout.place(at),
+                        frame.is_bad,
+                    )
                 }
             };
 
@@ -453,6 +507,7 @@ where
                 first,
                 len,
                 descriptor,
+                is_bad,
                 is_synced: Cell::new(false),
                 frees: false,
                 consumer: self,
@@ -482,26 +537,30 @@ where
         let received = descriptor.received();
         let place = layout.place(at);
 
-        if !received.last {
+        if !received.last || received.verdict != Verdict::Good {
             return Look::Other;
         }
 
         // SAFETY: By the safety requirements; the device is done with it.
-        match unsafe { Self::check(place, received.len) } {
+        match unsafe { Self::check(place, &received, 0) } {
             Ok(len) => Look::Single(descriptor, len, place),
             Err(_) => Look::Other,
         }
     }
 
-    /// Returns the descriptor of the frame that [`receive_pieces`](Self::receive_pieces) returns,
-    /// how many slots it has from `head` on, and its length.
+    /// Returns the frame that [`receive_pieces`](Self::receive_pieces) returns.
     #[inline(never)]
-    fn receive_pieces_apart(&mut self) -> Option<(Q::Descriptor, u32, usize)> {
+    fn receive_pieces_apart(&mut self) -> Option<Arrived<Q::Descriptor>> {
         let mut frame = self.receive_pieces()?;
 
         // Its slots aren't given back here.
         frame.frees = false;
-        Some((frame.descriptor, frame.count, frame.len))
+        Some(Arrived {
+            descriptor: frame.descriptor,
+            count: frame.count,
+            len: frame.len,
+            is_bad: frame.is_bad,
+        })
     }
 
     /// As [`receive`](Self::receive), for frames of any number of pieces.
@@ -533,7 +592,7 @@ where
             let received = descriptor.received();
 
             // SAFETY: The slot is ours, and the device is done with it.
-            let len = unsafe { Self::check(layout.place(at), received.len) };
+            let len = unsafe { Self::check(layout.place(at), &received, partial.len) };
 
             // CAST: Widening.
             match (len, self.lens.get_mut(partial.count as usize)) {
@@ -542,13 +601,14 @@ where
                     *place = len as u32;
                     partial.len += len;
                 }
-                _ => partial.malformed = true,
+                _ => partial.is_possible = false,
             }
 
             partial.count += 1;
+            partial.verdict = partial.verdict.max(received.verdict);
 
-            if received.last && !partial.malformed {
-                self.partial = Partial::default();
+            if received.last && partial.is_possible && self.gives(partial.verdict) {
+                self.partial = Partial::NONE;
 
                 // INVARIANT: The device is done with all of them.
                 return Some(Frame {
@@ -557,6 +617,7 @@ where
                     first: layout.place(self.head),
                     len: partial.len,
                     descriptor,
+                    is_bad: partial.verdict == Verdict::Bad,
                     is_synced: Cell::new(false),
                     frees: true,
                     consumer: self,
@@ -577,26 +638,53 @@ where
         None
     }
 
-    /// Returns how many bytes there are in a slot, if there can be as many as the device says.
+    /// Returns whether a frame is handed out of which the device says that. Counts it if it is bad.
+    #[inline]
+    fn gives(&mut self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Good => true,
+            Verdict::Bad if self.gives_bad => {
+                self.bad += 1;
+                true
+            }
+            Verdict::Bad | Verdict::Malformed => false,
+        }
+    }
+
+    /// Returns how many bytes there are in a slot, if there can be as many as the device says;
+    /// `before` are in those of the frame that come before it.
     ///
     /// # Safety
     ///
     /// `place` must be that of a slot of ours, and the device done with it.
     #[inline]
-    unsafe fn check(place: NonNull<Slot<P>>, len: Untrusted<usize>) -> Result<usize> {
+    unsafe fn check(place: NonNull<Slot<P>>, received: &Received, before: usize) -> Result<usize> {
         // SAFETY: By the safety requirements.
         let slot = unsafe { place.as_ref() };
-        let piece = slot.piece.as_ref().ok_or(EIO)?;
+        let room = Held::<FromDevice>::len(slot.piece.as_ref().ok_or(EIO)?);
 
-        len.at_most(Held::<FromDevice>::len(piece))
+        match received.len {
+            Length::Piece(len) => len.at_most(room),
+            Length::Frame(_) if !received.last => Ok(room),
+            Length::Frame(len) => {
+                let rest = len.validate(|len| len.checked_sub(before).ok_or(EIO))?;
+
+                Untrusted::new(rest).at_most(room)
+            }
+        }
     }
 
-    /// Leaves the buffers of an impossible frame in their slots.
+    /// Leaves the buffers of an impossible or bad frame in their slots.
     #[cold]
     fn throw_away(&mut self, partial: &mut Partial) {
         self.advance(partial.count);
-        self.malformed += 1;
-        *partial = Partial::default();
+
+        match partial.verdict {
+            Verdict::Bad => self.bad += 1,
+            Verdict::Good | Verdict::Malformed => self.malformed += 1,
+        }
+
+        *partial = Partial::NONE;
     }
 }
 
@@ -651,6 +739,7 @@ where
     first: NonNull<Slot<P>>,
     len: usize,
     descriptor: Q::Descriptor,
+    is_bad: bool,
     is_synced: Cell<bool>,
     /// Whether the slots go back to the producer when this is dropped. Else who made it sees to
     /// that.
@@ -682,6 +771,13 @@ where
     #[inline]
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Returns whether the device calls the frame bad: only if [`Consumer::receive_bad`] was told
+    /// to hand such frames out.
+    #[inline]
+    pub fn is_bad(&self) -> bool {
+        self.is_bad
     }
 
     /// Returns the last descriptor of the frame, as the device wrote it.
@@ -798,6 +894,7 @@ where
     ///
     /// - [`EINVAL`] if the frame has several pieces, for which there is
     ///   [`replace_each`](Self::replace_each);
+    /// - [`EOVERFLOW`] if the other buffer is longer than [`Descriptor::MAX_LEN`];
     /// - what [`Streaming::map`](super::super::Streaming::map) says.
     ///
     /// # Examples
@@ -922,6 +1019,13 @@ where
         synced: usize,
     ) -> Result<P, MapError<P>> {
         let dma = self.consumer.dma;
+
+        if Held::<FromDevice>::len(&piece) > Q::Descriptor::MAX_LEN {
+            return Err(MapError {
+                error: EOVERFLOW,
+                value: piece,
+            });
+        }
 
         // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
         // the address.
@@ -1100,6 +1204,57 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
         }
 
         None
+    }
+}
+
+impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Taken<'c, 'a, Q, P> {
+    /// Returns the last descriptor of the frame, in which the device says what became of it: read
+    /// anew by each call.
+    ///
+    /// Context: any.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{ring::{Consumer, Queue}, ToDevice}, prelude::*};
+    /// /// Returns how many frames the device couldn't send; `has_failed` knows its descriptors.
+    /// fn clean<'a, Q: Queue<Direction = ToDevice>>(
+    ///     tx: &mut Consumer<'a, Q, KVec<u8>>,
+    ///     has_failed: fn(&Q::Descriptor) -> bool,
+    /// ) -> u32 {
+    ///     let mut failed = 0;
+    ///
+    ///     while let Some(pieces) = tx.reap() {
+    ///         let check = pieces.descriptor().validate(|last| Ok(has_failed(&last)));
+    ///
+    ///         failed += u32::from(check == Ok(true));
+    ///         pieces.for_each(drop);
+    ///     }
+    ///     failed
+    /// }
+    /// ```
+    #[inline]
+    pub fn descriptor(&self) -> Untrusted<Q::Descriptor> {
+        let end = self.next.wrapping_add(self.left);
+
+        // SAFETY: The slots up to `end` are ours, so the memory is there.
+        Untrusted::new(unsafe { self.consumer.layout.read(end.wrapping_sub(1)) })
+    }
+
+    /// As [`descriptor`](Self::descriptor), for all descriptors of the frame, in order.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn descriptors<'s>(
+        &'s self,
+    ) -> impl Iterator<Item = Untrusted<Q::Descriptor>> + use<'s, 'c, 'a, Q, P> {
+        let head = self.consumer.head;
+        let count = self.next.wrapping_add(self.left).wrapping_sub(head);
+
+        (0..count).map(move |i| {
+            // SAFETY: The slots from `head` on are ours, so the memory is there.
+            Untrusted::new(unsafe { self.consumer.layout.read(head.wrapping_add(i)) })
+        })
     }
 }
 

@@ -332,6 +332,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
     /// The piece comes back, with
     ///
     /// - [`EBUSY`] if there is no free descriptor;
+    /// - [`EOVERFLOW`] if it is longer than [`Descriptor::MAX_LEN`];
     /// - [`ESHUTDOWN`] if the device would look at once, but is stopped;
     /// - what [`Streaming::map`](super::super::Streaming::map) says.
     #[inline]
@@ -410,6 +411,13 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
     /// The slot must be ours, and empty.
     #[inline]
     unsafe fn put(&mut self, at: u32, mut piece: P) -> Result<(), MapError<P>> {
+        if Held::<ToDevice>::len(&piece) > Q::Descriptor::MAX_LEN {
+            return Err(MapError {
+                error: EOVERFLOW,
+                value: piece,
+            });
+        }
+
         // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
         // the address.
         let addr = match unsafe { piece.map(self.dma) } {
@@ -480,9 +488,9 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
     ///
     /// # Errors
     ///
-    /// What `alloc` says, or [`Streaming::map`](super::super::Streaming::map): the device has what
-    /// there is then, and the next call tries again. [`ESHUTDOWN`] if the device would look at
-    /// once, but is stopped.
+    /// What `alloc` says, or [`Streaming::map`](super::super::Streaming::map), or [`EOVERFLOW`] if
+    /// a new buffer is longer than [`Descriptor::MAX_LEN`]: the device has what there is then, and
+    /// the next call tries again. [`ESHUTDOWN`] if the device would look at once, but is stopped.
     ///
     /// # Examples
     ///
@@ -521,6 +529,10 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
                         Ok(piece) => piece,
                         Err(error) => return self.post_left(options, room, error),
                     };
+
+                    if Held::<FromDevice>::len(&piece) > Q::Descriptor::MAX_LEN {
+                        return self.post_left(options, room, EOVERFLOW);
+                    }
 
                     // SAFETY: As in `put()`.
                     slot.addr = match unsafe { piece.map(self.dma) } {
@@ -630,6 +642,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
     /// The piece comes back, and the chain is as before, with
     ///
     /// - [`EBUSY`] if there is no free descriptor;
+    /// - [`EOVERFLOW`] if it is longer than [`Descriptor::MAX_LEN`];
     /// - what [`Streaming::map`](super::super::Streaming::map) says.
     #[inline]
     pub fn push(&mut self, piece: P, options: Options<Q>) -> Result<(), MapError<P>> {

@@ -50,7 +50,8 @@ const MAX_FRAME: usize = 64 << 10;
 ///
 /// ```text
 ///   0   8  bus address of the buffer
-///   8   4  length of the buffer; when it is done, how many bytes were moved
+///   8   4  length of the buffer; when it is done, how many bytes were moved (but see
+///          [`whole_lengths`](Self::whole_lengths))
 ///  12   4  flags
 /// ```
 ///
@@ -112,6 +113,8 @@ struct State {
     taken: KVec<bool>,
     worker: Worker<Request>,
     loopback: bool,
+    /// Whether the length of a received frame is written where it ends, as a whole.
+    whole_lengths: bool,
     received: Queue<KVec<u8>>,
     /// How many bytes of the first received frame are in memory already.
     written: usize,
@@ -164,8 +167,8 @@ impl State {
         Ok(Some(descriptor))
     }
 
-    /// Carries out a descriptor; returns how many bytes were moved, and whether a frame ends there,
-    /// or `None` if it has to wait.
+    /// Carries out a descriptor; returns how many bytes are reported, and whether a frame ends
+    /// there, or `None` if it has to wait.
     fn carry_out(&mut self, bus: &mut Bus, request: &Request) -> Result<Option<(usize, bool)>> {
         let descriptor = match request.read {
             Some(descriptor) => descriptor,
@@ -205,8 +208,12 @@ impl State {
     fn write_frame(&mut self, bus: &mut Bus, addr: u64, len: usize) -> Option<(usize, bool)> {
         let frame = self.received.first()?;
         let end = frame.len().min(self.written.saturating_add(len));
-        let moved = end - self.written;
         let ends = end == frame.len();
+        let reported = match (self.whole_lengths, ends) {
+            (false, _) => end - self.written,
+            (true, false) => 0,
+            (true, true) => end,
+        };
 
         // What becomes of it the device doesn't know.
         bus.access(
@@ -221,7 +228,7 @@ impl State {
             self.written = 0;
         }
 
-        Some((moved, ends))
+        Some((reported, ends))
     }
 
     /// Reads a part of a frame. What is too long is cut.
@@ -270,10 +277,12 @@ impl State {
 
         // What the device reports may be anything; more than fits is cut. CAST: On purpose.
         let moved = fate.reports.unwrap_or(moved) as u32;
-        let flags = match fate.ends.unwrap_or(ends) {
-            true => RingConsumer::DONE | RingConsumer::END,
-            false => RingConsumer::DONE,
+        let end = match fate.ends.unwrap_or(ends) {
+            true => RingConsumer::END,
+            false => 0,
         };
+        let bad = if fate.bad { RingConsumer::BAD } else { 0 };
+        let flags = RingConsumer::DONE | end | bad;
         let index = match fate.place {
             Place::Own => own,
             Place::At(index) => index,
@@ -376,6 +385,9 @@ impl RingConsumer {
     /// There is no buffer: the device does nothing but say that it is done.
     pub const CONTEXT: u32 = 1 << 2;
 
+    /// What was sent or received is damaged. Set by the device in what it writes back.
+    pub const BAD: u32 = 1 << 3;
+
     /// The descriptor is the device's, until it is done. Only for a ring that was made known by
     /// [`set_ring_owned`](Self::set_ring_owned).
     pub const OWN: u32 = 1 << 30;
@@ -398,6 +410,7 @@ impl RingConsumer {
             taken: KVec::new(),
             worker: Worker::new(sim),
             loopback: false,
+            whole_lengths: false,
             received: Queue::new(),
             written: 0,
             gathered: KVec::new(),
@@ -440,6 +453,14 @@ impl RingConsumer {
     /// Context: any.
     pub fn loopback(&self, on: bool) {
         self.state.lock().loopback = on;
+    }
+
+    /// Lets the device report the length of a received frame as a whole, in the descriptor where it
+    /// ends, and zero in those before. For the test.
+    ///
+    /// Context: any.
+    pub fn whole_lengths(&self, on: bool) {
+        self.state.lock().whole_lengths = on;
     }
 
     /// A frame arrives at the device; it waits there for a descriptor. For the test.

@@ -9,12 +9,14 @@ use crate::{
         ring::{
             Area,
             Descriptor,
+            Length,
             Part,
             Publish,
             Queue,
             ReceiveDescriptor,
             Received,
-            Tail, //
+            Tail,
+            Verdict, //
         },
         FromDevice,
         Outcome,
@@ -83,10 +85,17 @@ macro_rules! queue {
         impl ReceiveDescriptor for $descriptor {
             #[inline]
             fn received(&self) -> Received {
+                let flags = u32::from_le(self.flags);
+
                 Received {
                     // CAST: Widening.
-                    len: Untrusted::new(u32::from_le(self.len) as usize),
-                    last: u32::from_le(self.flags) & RingConsumer::END != 0,
+                    len: Length::Piece(Untrusted::new(u32::from_le(self.len) as usize)),
+                    last: flags & RingConsumer::END != 0,
+                    verdict: if flags & RingConsumer::BAD != 0 {
+                        Verdict::Bad
+                    } else {
+                        Verdict::Good
+                    },
                 }
             }
         }

@@ -33,6 +33,7 @@ pub struct Fate {
     pub(super) ends: Option<bool>,
     pub(super) unreported: bool,
     pub(super) keeps: bool,
+    pub(super) bad: bool,
     again: Option<u32>,
     lies: u32,
 }
@@ -64,6 +65,7 @@ impl Fate {
             ends: None,
             unreported: false,
             keeps: false,
+            bad: false,
             again: None,
             lies: 0,
         }
@@ -108,6 +110,12 @@ impl Fate {
         self
     }
 
+    /// The device says that what it has sent or received there is damaged.
+    pub const fn bad(mut self) -> Self {
+        self.bad = true;
+        self
+    }
+
     /// The device says that it is done, and keeps the descriptor: its own bit stays set. So it
     /// isn't done by what was agreed, and carries the descriptor out again when it comes round.
     ///
@@ -130,8 +138,8 @@ impl Fate {
     }
 
     /// One in so many is a lie, as the seed has it: about the length, about the end of the frame,
-    /// in another descriptor of the ring, twice, with its own bit set, or not reported at all. With
-    /// 0 none is.
+    /// that it is damaged, in another descriptor of the ring, twice, with its own bit set, or not
+    /// reported at all. With 0 none is.
     ///
     /// These lies are such as a driver has to bear: in what the device writes, and nothing that is
     /// a fault by itself. A device without descriptors only tells those about lengths, and twice.
@@ -142,7 +150,11 @@ impl Fate {
 
     /// Whether it says something that only devices with descriptors can do.
     pub(super) fn is_about_descriptors(&self) -> bool {
-        !matches!(self.place, Place::Own) || self.ends.is_some() || self.unreported || self.keeps
+        !matches!(self.place, Place::Own)
+            || self.ends.is_some()
+            || self.unreported
+            || self.keeps
+            || self.bad
     }
 
     /// Makes it a lie if it is to be one.
@@ -159,7 +171,8 @@ impl Fate {
         match random.up_to(255) {
             0..64 => self.reports(number as u32 as usize),
             64..112 => self.reports(number as u8 as usize),
-            112..144 => self.reports(0),
+            112..128 => self.reports(0),
+            128..144 => self.bad(),
             144..192 => self.ends(number % 2 == 0),
             192..253 => self.twice_after((number % 16) as u32),
             253 => self.keeps(),
