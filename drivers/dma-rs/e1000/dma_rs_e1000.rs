@@ -20,6 +20,7 @@
 //! | `traffic.rs` | sends frames to itself, and measures |
 //! | `files.rs` | debugfs |
 //! | `tests.rs` | KUnit tests on real devices |
+//! | `unit_tests.rs` | KUnit tests that need no device |
 
 #![deny(unsafe_code)]
 // The tests use more of it than the files do.
@@ -49,6 +50,8 @@ mod statistics;
 #[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
 mod tests;
 mod traffic;
+#[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
+mod unit_tests;
 
 use files::Files;
 use nic::{

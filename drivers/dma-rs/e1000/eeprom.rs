@@ -16,7 +16,7 @@ use kernel::{
 const SUM: u16 = 0xbaba;
 
 /// How many words the sum is over.
-const WORDS: u8 = 64;
+pub(crate) const WORDS: usize = 64;
 
 /// A MAC address.
 pub(crate) type MacAddress = [u8; 6];
@@ -50,19 +50,33 @@ fn read(control: &Control<'_>, word: u8) -> Result<u16> {
 /// [`ETIMEDOUT`] if the device doesn't answer, [`EIO`] if the checksum is wrong, or if the address
 /// is not one of a single station.
 pub(crate) fn mac_address(control: &Control<'_>) -> Result<MacAddress> {
-    let mut sum = 0_u16;
+    let mut words = [0; WORDS];
 
-    for word in 0..WORDS {
-        sum = sum.wrapping_add(read(control, word)?);
+    for (number, word) in (0..).zip(&mut words) {
+        *word = read(control, number)?;
     }
+
+    address_in(&words)
+}
+
+/// Takes the MAC address from the words of an EEPROM.
+///
+/// # Errors
+///
+/// [`EIO`] if the checksum is wrong, or if the address is not one of a single station.
+pub(crate) fn address_in(words: &[u16; WORDS]) -> Result<MacAddress> {
+    let sum = words
+        .iter()
+        .fold(0_u16, |sum, word| sum.wrapping_add(*word));
 
     if sum != SUM {
         return Err(EIO);
     }
 
-    let [a, b] = read(control, 0)?.to_le_bytes();
-    let [c, d] = read(control, 1)?.to_le_bytes();
-    let [e, f] = read(control, 2)?.to_le_bytes();
+    let [first, second, third, ..] = *words;
+    let [a, b] = first.to_le_bytes();
+    let [c, d] = second.to_le_bytes();
+    let [e, f] = third.to_le_bytes();
     let address = [a, b, c, d, e, f];
 
     if a & 1 != 0 || address == [0; 6] {

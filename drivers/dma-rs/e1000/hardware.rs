@@ -33,6 +33,7 @@ use kernel::{
             Received,
             Tail, //
         },
+        DmaAddr,
         DmaRegs,
         FromDevice,
         Outcome,
@@ -62,9 +63,14 @@ use kernel::{
 /// The size in bytes of a receive buffer, as [`regs::RCTL`] says it.
 pub(crate) const BUFFER_SIZE: usize = 2048;
 
-/// How many descriptors a ring may have: its length in bytes is a multiple of 128, and the members
-/// of the family have a maximum of 4096 in common.
-const RING_LENGTHS: core::ops::RangeInclusive<u32> = 8..=4096;
+/// How many descriptors a ring may have: the members of the family have this maximum in common.
+const RING_LENGTHS: core::ops::RangeInclusive<u32> = RING_UNIT..=4096;
+
+/// The number of descriptors is a multiple of this: the length in bytes is one of 128.
+const RING_UNIT: u32 = 8;
+
+/// The address of a ring is a multiple of this.
+const RING_ALIGNMENT: u64 = 16;
 
 /// How long a frame that is being moved may take: what Linux's driver waits, too.
 const LAST_FRAME: Delta = Delta::from_millis(10);
@@ -152,10 +158,7 @@ impl Hardware<'_> {
     /// Takes back the interrupts that were raised; returns whether there were any.
     #[inline]
     fn take_interrupts(&self) -> bool {
-        let causes = self.registers.read(regs::ICR).into_raw();
-
-        // All ones: there is no device any more.
-        causes != 0 && causes != u32::MAX
+        is_raised(self.registers.read(regs::ICR).into_raw())
     }
 
     fn mask_interrupts(&self) {
@@ -180,6 +183,13 @@ impl Hardware<'_> {
         // Only now: if the device went away before or meanwhile, this sees it.
         self.is_there() && !receives && !transmits
     }
+}
+
+/// Returns whether the device has raised an interrupt, if [`regs::ICR`] reads so.
+#[inline]
+pub(crate) fn is_raised(causes: u32) -> bool {
+    // All ones: there is no device any more.
+    causes != 0 && causes != u32::MAX
 }
 
 /// All of the device that has nothing to do with memory: its other registers, by way of [`Regs`].
@@ -327,7 +337,8 @@ unsafe impl Quiesce for Stopper<'_> {
         registers.write_reg(regs::TDBAH::zeroed());
         self.0.take_interrupts();
 
-        // If the device went meanwhile, the above didn't reach it.
+        // If the device went meanwhile, the above didn't reach it. No test notices if this isn't
+        // asked: it would have to take the device away after `disable`, which asks too.
         if !self.0.is_there() {
             return Err(ENODEV);
         }
@@ -344,20 +355,14 @@ unsafe impl Quiesce for Stopper<'_> {
     }
 }
 
-/// Splits a ring's place into what the registers take.
+/// Splits the place of a ring of `len` descriptors into what the registers take: the lower and the
+/// upper half of its base, and its length in bytes.
 ///
 /// # Errors
 ///
 /// [`EINVAL`] if the device can't have such a ring.
-///
-/// # Safety
-///
-/// As [`DmaAddr::to_bits`](kernel::dma::DmaAddr::to_bits).
-unsafe fn place(ring: &Area<'_>) -> Result<(u32, u32, u32)> {
-    // SAFETY: By the safety requirements.
-    let base: u64 = unsafe { ring.memory.to_bits() };
-
-    if !RING_LENGTHS.contains(&ring.len) || base & 15 != 0 {
+pub(crate) fn place(base: u64, len: u32) -> Result<(u32, u32, u32)> {
+    if !RING_LENGTHS.contains(&len) || len % RING_UNIT != 0 || base % RING_ALIGNMENT != 0 {
         return Err(EINVAL);
     }
 
@@ -365,7 +370,7 @@ unsafe fn place(ring: &Area<'_>) -> Result<(u32, u32, u32)> {
     Ok((
         base as u32,
         (base >> 32) as u32,
-        ring.len * size_of::<TxDescriptor>() as u32,
+        len * size_of::<TxDescriptor>() as u32,
     ))
 }
 
@@ -393,7 +398,8 @@ unsafe impl Queue for TxQueue<'_> {
     fn start(&mut self, ring: Area<'_>) -> Result {
         let registers = self.0.registers;
         // SAFETY: The device accesses the ring until it is stopped, as it was when the ring began.
-        let (low, high, len) = unsafe { place(&ring) }?;
+        let base: u64 = unsafe { ring.memory.to_bits() };
+        let (low, high, len) = place(base, ring.len)?;
 
         registers.write_reg(regs::TDBAL::from(low));
         registers.write_reg(regs::TDBAH::from(high));
@@ -441,7 +447,8 @@ unsafe impl Queue for RxQueue<'_> {
     fn start(&mut self, ring: Area<'_>) -> Result {
         let registers = self.hardware.registers;
         // SAFETY: As in `TxQueue`.
-        let (low, high, len) = unsafe { place(&ring) }?;
+        let base: u64 = unsafe { ring.memory.to_bits() };
+        let (low, high, len) = place(base, ring.len)?;
 
         registers.write_reg(regs::RDBAL::from(low));
         registers.write_reg(regs::RDBAH::from(high));
@@ -495,7 +502,7 @@ const IXSM: u32 = 1 << 8;
 const TXSM: u32 = 1 << 9;
 
 /// What is to be done with a frame, or a piece of it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TxOptions {
     /// To be sent. All pieces of a frame say the same.
     Data(Data),
@@ -504,7 +511,7 @@ pub(crate) enum TxOptions {
 }
 
 /// What the device inserts into a frame.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Data {
     /// Whether it inserts the checksums that the last context names.
     pub(crate) ip_checksum: bool,
@@ -514,14 +521,14 @@ pub(crate) struct Data {
 }
 
 /// Where checksums are.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Context {
     pub(crate) ip: Checksum,
     pub(crate) transport: Checksum,
 }
 
 /// A checksum over a part of a frame. Offsets in bytes, from the start of the frame.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checksum {
     /// Where it begins.
     pub(crate) start: u8,
@@ -537,23 +544,14 @@ impl Checksum {
     }
 }
 
-// SAFETY:
-// - A data descriptor names the buffer and its length, which is not over `MAX_LEN` and so fits into
-//   its 20 bits, and the device reads it. its length is zero, and there is
-//   nothing to read. A context descriptor names no memory.
-// - `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it writes
-//   `DD` to the last word of that descriptor (3.3.3), which is zero as made here. It works
-//   descriptors off in order.
-unsafe impl Descriptor for TxDescriptor {
-    type Options = TxOptions;
-    const STATUS: usize = 12;
-    const MAX_LEN: usize = (1 << 20) - 1;
-
+impl TxDescriptor {
+    /// Describes a piece of a frame, by its address and length, or tells the device something. The
+    /// length is not over `MAX_LEN`: a ring refuses longer pieces.
     #[inline]
-    fn new(part: Part<'_, TxOptions>) -> Self {
-        let last = if part.last { EOP | RS } else { 0 };
+    pub(crate) fn of(memory: Option<(u64, usize)>, options: TxOptions, last: bool) -> Self {
+        let last = if last { EOP | RS } else { 0 };
 
-        let (buffer, command, status) = match part.options {
+        let (buffer, command, status) = match options {
             TxOptions::Context(context) => {
                 let bits = context.ip.bits() | context.transport.bits() << 32;
 
@@ -561,10 +559,9 @@ unsafe impl Descriptor for TxDescriptor {
                 (bits, DEXT | (last & RS), 0)
             }
             TxOptions::Data(data) => {
-                // SAFETY: The device reads it once, before it writes `DD`.
-                let address = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
-                // CAST: Not more than `MAX_LEN`.
-                let len = part.memory.map_or(0, |memory| memory.len()) as u32;
+                let (address, len) = memory.unwrap_or((0, 0));
+                // CAST: Less than 2^20.
+                let len = len as u32;
 
                 let mut command = len | DTYP_DATA | DEXT | IFCS | last;
                 let mut status = 0;
@@ -589,6 +586,27 @@ unsafe impl Descriptor for TxDescriptor {
             command: command.to_le(),
             status: status.to_le(),
         }
+    }
+}
+
+// SAFETY:
+// - A data descriptor names the buffer and its length, which is not over `MAX_LEN` and so fits into
+//   its 20 bits, and the device reads it. Without a buffer its length is zero, and there is
+//   nothing to read. A context descriptor names no memory.
+// - `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it writes
+//   `DD` to the last word of that descriptor (3.3.3), which is zero as made here. It works
+//   descriptors off in order.
+unsafe impl Descriptor for TxDescriptor {
+    type Options = TxOptions;
+    const STATUS: usize = 12;
+    const MAX_LEN: usize = (1 << 20) - 1;
+
+    #[inline]
+    fn new(part: Part<'_, TxOptions>) -> Self {
+        // SAFETY: The device reads it once, before it writes `DD`.
+        let named = |memory: DmaAddr<'_>| (unsafe { memory.to_bits() }, memory.len());
+
+        Self::of(part.memory.map(named), part.options, part.last)
     }
 
     #[inline]
@@ -628,13 +646,25 @@ pub(crate) enum Verdict {
 }
 
 impl RxDescriptor {
+    /// Names `len` bytes at `address`, if that is enough for the device; otherwise nothing.
+    #[inline]
+    pub(crate) fn of(address: u64, len: usize) -> Self {
+        let buffer = if len >= BUFFER_SIZE { address } else { 0 };
+
+        Self {
+            buffer: buffer.to_le(),
+            len: 0,
+            status: 0,
+        }
+    }
+
     fn status(&self) -> u32 {
         u32::from_le(self.status)
     }
 
     /// Returns whether the frame is damaged.
     #[inline]
-    fn is_damaged(&self) -> bool {
+    pub(crate) fn is_damaged(&self) -> bool {
         self.status() & RX_ERRORS != 0
     }
 
@@ -674,16 +704,10 @@ unsafe impl Descriptor for RxDescriptor {
 
     #[inline]
     fn new(part: Part<'_, ()>) -> Self {
-        let buffer = match part.memory {
+        match part.memory {
             // SAFETY: The device writes to it before it sets `DD`.
-            Some(memory) if memory.len() >= BUFFER_SIZE => unsafe { memory.to_bits() },
-            _ => 0,
-        };
-
-        Self {
-            buffer: buffer.to_le(),
-            len: 0,
-            status: 0,
+            Some(memory) => Self::of(unsafe { memory.to_bits() }, memory.len()),
+            None => Self::of(0, 0),
         }
     }
 

@@ -17,13 +17,13 @@ use kernel::{
 };
 
 /// The register of a PHY.
-type Index = Bounded<u32, 5>;
+pub(crate) type Index = Bounded<u32, 5>;
 
 /// The number of the PHY (section 13.4.5 of the manual).
 const PHY: Index = Index::new::<1>();
 
 // IEEE 802.3, clause 22.
-const BMCR: Index = Index::new::<0>();
+pub(crate) const BMCR: Index = Index::new::<0>();
 const BMSR: Index = Index::new::<1>();
 
 const BMCR_LOOPBACK: u16 = 1 << 14;
@@ -82,11 +82,21 @@ impl<'a> Phy<'a> {
         Ok(answer.data().into())
     }
 
-    fn read(&mut self, register: Index) -> Result<u16> {
+    /// Reads a register.
+    ///
+    /// # Errors
+    ///
+    /// [`ETIMEDOUT`] if the device doesn't answer, [`EIO`] if the PHY has no such register.
+    pub(crate) fn read(&mut self, register: Index) -> Result<u16> {
         self.access(MDIC::zeroed().with_const_op::<2>().with_regadd(register))
     }
 
-    fn write(&mut self, register: Index, value: u16) -> Result {
+    /// Writes a register.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub(crate) fn write(&mut self, register: Index, value: u16) -> Result {
         self.access(
             MDIC::zeroed()
                 .with_const_op::<1>()

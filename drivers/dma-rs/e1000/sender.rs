@@ -85,7 +85,7 @@ pub(crate) struct Offload {
 impl Offload {
     /// Returns what the device must be told before the data, if anything.
     #[inline]
-    fn context(&self) -> Option<TxOptions> {
+    pub(super) fn context(&self) -> Option<TxOptions> {
         if self.ip.is_none() && self.transport.is_none() {
             return None;
         }
@@ -97,7 +97,7 @@ impl Offload {
     }
 
     #[inline]
-    fn data(&self) -> TxOptions {
+    pub(super) fn data(&self) -> TxOptions {
         TxOptions::Data(Data {
             ip_checksum: self.ip.is_some(),
             transport_checksum: self.transport.is_some(),
@@ -374,8 +374,12 @@ impl<'a> Sender<'a> {
 }
 
 /// Lengthens the last piece of a frame that is too short, and has `before` bytes before it.
+///
+/// # Errors
+///
+/// [`EINVAL`] if there is nothing in the piece, [`EMSGSIZE`] if the frame is too long; [`ENOMEM`].
 #[cold]
-fn pad(piece: &mut TxPiece, before: usize) -> Result {
+pub(super) fn pad(piece: &mut TxPiece, before: usize) -> Result {
     let len = before + piece.len();
 
     if piece.is_empty() {
