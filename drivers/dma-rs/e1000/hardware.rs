@@ -732,3 +732,70 @@ impl ReceiveDescriptor for RxDescriptor {
         }
     }
 }
+
+/// What the registers hold that [`Control`] doesn't lead to, for tests.
+#[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Aimed {
+    pub(crate) vet: u32,
+    pub(crate) rctl: u32,
+    pub(crate) tctl: u32,
+    /// Base, lower half first, length in bytes, head and tail of the receive ring.
+    pub(crate) rx: [u32; 5],
+    /// The same of the transmit ring.
+    pub(crate) tx: [u32; 5],
+}
+
+#[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
+impl Control<'_> {
+    /// Returns where the device is aimed.
+    pub(crate) fn aimed(&self) -> Aimed {
+        let registers = self.hardware.registers;
+
+        Aimed {
+            vet: registers.read(regs::VET).into_raw(),
+            rctl: registers.read(regs::RCTL).into_raw(),
+            tctl: registers.read(regs::TCTL).into_raw(),
+            rx: [
+                registers.read(regs::RDBAL).into_raw(),
+                registers.read(regs::RDBAH).into_raw(),
+                registers.read(regs::RDLEN).into_raw(),
+                registers.read(regs::RDH).into_raw(),
+                registers.read(regs::RDT).into_raw(),
+            ],
+            tx: [
+                registers.read(regs::TDBAL).into_raw(),
+                registers.read(regs::TDBAH).into_raw(),
+                registers.read(regs::TDLEN).into_raw(),
+                registers.read(regs::TDH).into_raw(),
+                registers.read(regs::TDT).into_raw(),
+            ],
+        }
+    }
+}
+
+#[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
+impl Stopper<'_> {
+    /// Leaves the device as a driver may that went without a stop: with rings, and switched on; and
+    /// with `vet`, by which we know it or don't. For tests of what becomes of it.
+    ///
+    /// There is nothing for the device to do: both rings are empty. And a device whose parts were
+    /// just claimed has no bus mastering.
+    pub(crate) fn scribble(&self, vet: u16) {
+        let registers = self.0.registers;
+
+        registers.write_reg(regs::VET::from(u32::from(vet)));
+        registers.write_reg(regs::RDBAL::from(0x1000));
+        registers.write_reg(regs::RDBAH::from(2));
+        registers.write_reg(regs::RDLEN::from(0x100));
+        registers.write_reg(regs::RDH::from(3));
+        registers.write_reg(regs::RDT::from(3));
+        registers.write_reg(regs::TDBAL::from(0x2000));
+        registers.write_reg(regs::TDBAH::from(4));
+        registers.write_reg(regs::TDLEN::from(0x180));
+        registers.write_reg(regs::TDH::from(5));
+        registers.write_reg(regs::TDT::from(5));
+        registers.write_reg(regs::RCTL::zeroed().with_en(true));
+        registers.write_reg(regs::TCTL::zeroed().with_en(true));
+    }
+}

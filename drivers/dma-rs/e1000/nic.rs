@@ -651,6 +651,18 @@ impl<'a> Nic<'a> {
         self.sender().ring.doorbells() + self.receiver().ring.producer.doorbells()
     }
 
+    /// Returns the registers that have nothing to do with memory.
+    #[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
+    pub(crate) fn control(&self) -> Control<'a> {
+        self.control
+    }
+
+    /// Returns the PHY. Others wait meanwhile.
+    #[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
+    pub(crate) fn phy(&self) -> MutexGuard<'_, Phy<'a>> {
+        self.phy.lock()
+    }
+
     /// Stops the device, as unbinding does. Context: may sleep.
     #[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
     pub(crate) fn stop(&self) -> Outcome {
