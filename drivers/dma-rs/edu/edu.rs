@@ -47,8 +47,8 @@ use kernel::{
     time::Delta, //
 };
 
-/// How long a transfer may take: it takes 100 ms.
-const TIMEOUT: Delta = Delta::from_secs(2);
+/// How long a transfer may take: it takes 100 ms, or longer where the host is slow to say so.
+pub(crate) const TIMEOUT: Delta = Delta::from_secs(5);
 
 /// How often to look where there is no interrupt.
 const INTERVAL: Delta = Delta::from_millis(5);

@@ -53,6 +53,14 @@ register! {
     }
 }
 
+#[cfg(CONFIG_DMA_RS_EDU_KUNIT_TEST)]
+register! {
+    /// Raises the interrupts whose bits are written.
+    pub(crate) IRQ_RAISE(u32) @ 0x60 {
+        31:0 raised;
+    }
+}
+
 /// What [`ID`] reads on the device that this driver knows.
 pub(crate) const MAGIC: u8 = 0xed;
 
