@@ -202,3 +202,125 @@ pub(super) fn write_config(pdev: &Device<Bound>, at: i32, value: u32, write: imp
 
     write(value & !u32::from(MASTER) | u32::from(read(pdev, COMMAND) & MASTER));
 }
+
+/// On an edu device, taken from its driver meanwhile: any function would do that needs no driver.
+#[cfg(CONFIG_RUST_DMA_KUNIT_TEST)]
+#[macros::kunit_tests(rust_dma_bus_master)]
+mod tests {
+    use super::*;
+    use crate::{
+        dma::{
+            fixture::{
+                self,
+                ensure, //
+            },
+            DmaMask,
+            Setup, //
+        },
+        kunit,
+        prelude::*, //
+    };
+
+    const VENDOR: u16 = 0x1234;
+    const DEVICE: u16 = 0x11e8;
+
+    /// Runs a test on the function, with bus mastering on.
+    fn with_function(mut body: impl FnMut(&Device<Bound>, &Command) -> Result) -> Result {
+        if !fixture::has_pci_device(VENDOR, DEVICE) {
+            kunit::skip("no edu device (QEMU: -device edu)");
+            return Ok(());
+        }
+
+        let setup = Setup::new(DmaMask::new::<28>());
+
+        fixture::with_pci_device(VENDOR, DEVICE, setup, |pdev| {
+            pdev.enable_device_mem()?;
+
+            let pdev = pdev.bound();
+
+            // SAFETY: By the type invariant of `Device`. The device was told to access nothing.
+            unsafe { bindings::pci_set_master(pdev.as_raw()) };
+            ensure!(read(pdev, COMMAND) & MASTER != 0);
+            body(pdev, Command::find(pdev.as_ref()).ok_or(ENODEV)?)
+        })
+    }
+
+    /// Has the hotplug code take the function for gone, while `f` runs.
+    fn taken_for_gone<R>(pdev: &Device<Bound>, f: impl FnOnce() -> R) -> R {
+        let pdev = pdev.as_raw();
+
+        // SAFETY: By the type invariant of `Device`. Nobody else asks for the state of a function
+        // that was taken from its driver; it is restored.
+        unsafe {
+            let state = (*pdev).error_state;
+
+            (*pdev).error_state = bindings::pci_channel_io_perm_failure;
+            let result = f();
+            (*pdev).error_state = state;
+            result
+        }
+    }
+
+    /// Has the function not answer, while `f` runs: it is looked for where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the bus is full.
+    fn without_answer<R>(pdev: &Device<Bound>, f: impl FnOnce() -> R) -> Result<R> {
+        let raw = pdev.as_raw();
+
+        // SAFETY: By the type invariant of `Device`. Nobody else accesses a function that was taken
+        // from its driver; its place is restored.
+        unsafe {
+            let place = (*raw).devfn;
+            let nobody = (0..0x100).rev().find(|devfn| {
+                (*raw).devfn = *devfn;
+                // CAST: A small number.
+                read(pdev, bindings::PCI_VENDOR_ID as i32) == NOBODY
+            });
+            let result = nobody.map(|_| f());
+
+            (*raw).devfn = place;
+            result.ok_or(ENODEV)
+        }
+    }
+
+    /// A function that answers hasn't left the bus, whatever the hotplug code says. Of one that
+    /// doesn't, there is nothing else to know on a bus without a port above it.
+    #[test]
+    fn who_is_gone() -> Result {
+        with_function(|pdev, _| {
+            let is_gone = || BusMaster::new(pdev).is_gone();
+
+            ensure!(!is_gone());
+            ensure!(!taken_for_gone(pdev, is_gone));
+            ensure!(!without_answer(pdev, is_gone)?);
+            ensure!(without_answer(pdev, || taken_for_gone(pdev, is_gone))?);
+            Ok(())
+        })
+    }
+
+    /// What switching it off says, and does.
+    #[test]
+    fn off() -> Result {
+        with_function(|pdev, lock| {
+            let off = || BusMaster::new(pdev).off(lock);
+            let is_on = || read(pdev, COMMAND) & MASTER != 0;
+
+            // There is nobody at that place, whose bit isn't cleared either.
+            ensure!(without_answer(pdev, off)? == Outcome::Unproven);
+            ensure!(without_answer(pdev, || taken_for_gone(pdev, off))? == Outcome::Gone);
+            ensure!(is_on());
+
+            // The PCI core writes nothing to a function that is taken for gone.
+            ensure!(taken_for_gone(pdev, off) == Outcome::Stopped);
+            ensure!(!is_on());
+
+            // SAFETY: By the type invariant of `Device`. The device was told to access nothing.
+            unsafe { bindings::pci_set_master(pdev.as_raw()) };
+            ensure!(is_on());
+            ensure!(off() == Outcome::Stopped && !is_on());
+            Ok(())
+        })
+    }
+}

@@ -102,7 +102,7 @@ DISTURBANCES = ("reset", "suspend", "peer", "nic_reset", "nic_suspend", "rebind"
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
 COMMON_SUITES = (
     "dma_rs_e1000", "dma_rs_e1000_unit", "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer",
-    "rust_dma_configured", "rust_dma_enclosure", "rust_dma_enclosure_sim",
+    "rust_dma_bus_master", "rust_dma_configured", "rust_dma_enclosure", "rust_dma_enclosure_sim",
     "rust_dma_oneshot", "rust_dma_oneshot_sim", "rust_dma_pool", "rust_dma_pool_sim",
     "rust_dma_layout_sample", "rust_dma_regs", "rust_dma_ring", "rust_dma_ring_sample", "rust_dma_sim",
     "rust_dma_sim_sample", "rust_dma_streaming", "rust_dma_streaming_sim",
