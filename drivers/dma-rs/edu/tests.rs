@@ -55,6 +55,7 @@ use kernel::{
     fmt,
     io::Io,
     irq::{
+        self,
         Handler,
         IrqReturn, //
     },
@@ -384,6 +385,54 @@ mod cases {
             ensure!(start.elapsed() < Delta::from_secs(20));
             Ok(())
         })
+    }
+
+    /// A device has one allocation of interrupt vectors, of whatever type: freeing a second one
+    /// would take those of the first from under its handler.
+    #[test]
+    fn one_allocation_of_vectors() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        struct Nothing;
+
+        impl irq::Handler for Nothing {
+            fn handle(&self) -> irq::IrqReturn {
+                irq::IrqReturn::None
+            }
+        }
+
+        const NAME: &CStr = c"dma_rs_edu_test";
+
+        let (all, none) = (pci::IrqTypes::all(), pci::IrqTypes::default());
+        let intx = none.with(pci::IrqType::Intx);
+
+        with_device(|pdev| {
+            let dev = pdev.bound();
+
+            for (first, second) in [(intx, all), (all, intx), (all, all), (intx, intx)] {
+                let vectors = dev.alloc_irq_vectors(1, 1, first)?;
+                let refused = dev.alloc_irq_vectors(1, 1, second).map(drop);
+                let requested = pdev.request_irq(second, NAME, Ok(Nothing)).map(drop);
+
+                drop(vectors);
+                ensure!((refused, requested) == (Err(EBUSY), Err(EBUSY)));
+            }
+
+            // Neither a refusal nor a failure takes the only one.
+            ensure!(dev.alloc_irq_vectors(1, 1, none).is_err());
+            pdev.request_irq(all, NAME, Ok(Nothing))?;
+            ensure!(dev.alloc_irq_vectors(1, 1, intx).map(drop) == Err(EBUSY));
+            Ok(())
+        })?;
+
+        // It is free when the device is unbound, though its owner was forgotten.
+        with_device(|pdev| {
+            core::mem::forget(pdev.bound().alloc_irq_vectors(1, 1, intx)?);
+            Ok(())
+        })?;
+        with_device(|pdev| pdev.request_irq(all, NAME, Ok(Nothing)).map(drop))
     }
 
     /// A buffer that stays mapped: what the CPU writes between two transfers reaches the device,

@@ -57,7 +57,7 @@ impl<'a> Device<Core<'a>> {
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if the device has MSI vectors already, what `pci_alloc_irq_vectors()` and
+    /// [`EBUSY`] if the device has interrupt vectors already, what `pci_alloc_irq_vectors()` and
     /// `request_irq()` say, [`ENOMEM`], or what the initialiser says.
     ///
     /// # Examples
