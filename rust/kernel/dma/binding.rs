@@ -28,6 +28,7 @@ use super::{
         Keep,
         Quarantine, //
     },
+    waiters::WakeQueue,
     Setup,
     Waiters, //
 };
@@ -163,8 +164,8 @@ pub(super) struct Binding {
     pub(super) control: Mutex<Control>,
     #[pin]
     quarantine: SpinLockIrq<Quarantine>,
-    #[pin]
-    waiters: Mutex<KVec<Arc<Waiters>>>,
+    /// Where threads wait for the device to be started or stopped, or for that besides others.
+    stops: Arc<WakeQueue>,
     #[pin]
     pub(super) command: Command,
 }
@@ -220,7 +221,7 @@ impl Binding {
             epoch: Atomic::new(0),
             control <- new_mutex!(Control::default(), "dma::Binding::control"),
             quarantine <- new_spinlock_irq!(Quarantine::new(dev), "dma::Quarantine"),
-            waiters <- new_mutex!(KVec::new(), "dma::Binding::waiters"),
+            stops: Arc::pin_init(WakeQueue::new(), GFP_KERNEL)?,
             command <- Command::new(),
             file <- View::init(this, &dir, &file_name),
         }? Error))
@@ -421,17 +422,18 @@ impl Binding {
 
     /// Makes a place to wait for the device.
     pub(super) fn new_waiters(&self) -> Result<Arc<Waiters>> {
-        let new = Arc::pin_init(Waiters::new(), GFP_KERNEL)?;
-
-        self.waiters.lock().push(new.clone(), GFP_KERNEL)?;
-        Ok(new)
+        Arc::pin_init(Waiters::new(self.stops.clone()), GFP_KERNEL)
     }
 
-    /// Wakes all who wait for the device.
+    /// Returns what is woken when the device was started, or stopped, or couldn't be.
+    #[inline]
+    pub(super) fn stops(&self) -> &WakeQueue {
+        &self.stops
+    }
+
+    /// Wakes all who wait for the device. Context: any.
     pub(super) fn wake(&self) {
-        for waiters in self.waiters.lock().iter() {
-            waiters.wake();
-        }
+        self.stops.wake();
     }
 
     /// Returns how many buffers were dropped in flight, and how many of them were freed since.

@@ -276,8 +276,7 @@ impl<'a> Configured<'a> {
 
     /// Makes a place in which threads can wait for the device.
     ///
-    /// To be made in `probe()`, one for each kind of event: it is kept until unbind. Context: may
-    /// sleep.
+    /// To be made in `probe()`, one for each kind of event. Context: may sleep.
     ///
     /// # Errors
     ///

@@ -15,6 +15,7 @@
 use super::{
     binding::Binding,
     configured::is_same,
+    waiters::Deadline,
     Buffer,
     Configured,
     DataDirection,
@@ -31,12 +32,7 @@ use super::{
 use crate::{
     device::Device,
     prelude::*,
-    time::{
-        delay::fsleep,
-        Delta,
-        Instant,
-        Monotonic, //
-    }, //
+    time::Delta, //
 };
 use core::{
     marker::PhantomData,
@@ -462,16 +458,47 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
 
     /// Waits, without an interrupt, until no transfer is in flight.
     ///
-    /// Looks every `interval`, for `timeout` at most. Context: may sleep.
+    /// Looks every `interval`, when the device was stopped, and at the end, for `timeout` at most.
+    /// With an `interval` of zero it looks all the time. Context: may sleep.
     ///
     /// # Errors
     ///
     /// [`ETIMEDOUT`], [`ESHUTDOWN`] if the device was stopped without a proof, or what
     /// [`Engine::poll`] said; the buffer stays in the slot.
     pub fn settle(&mut self, interval: Delta, timeout: Delta) -> Result {
-        let start = Instant::<Monotonic>::now();
+        self.wait_polling(interval, timeout)
+    }
 
-        while !self.advance()? {
+    fn wait_polling(&mut self, interval: Delta, timeout: Delta) -> Result {
+        let stops = self.binding.stops();
+
+        self.wait_with(
+            timeout,
+            || stops.wakes(),
+            // Not for longer than there is time, and not on when the device was stopped.
+            |seen, left| stops.sleep(seen, interval.min(left)),
+        )
+    }
+
+    /// Looks whether no transfer is in flight, and pauses until something happened since before it
+    /// looked.
+    fn wait_with<S>(
+        &mut self,
+        timeout: Delta,
+        mut before: impl FnMut() -> S,
+        mut pause: impl FnMut(S, Delta),
+    ) -> Result {
+        let deadline = Deadline::new(timeout);
+
+        loop {
+            // Before looking: a time-out must not hide a transfer that ended during the last pause.
+            let left = deadline.left();
+            let seen = before();
+
+            if self.advance()? {
+                return Ok(());
+            }
+
             if self.binding.is_over() {
                 // The proof may have come since.
                 return if self.advance()? {
@@ -481,14 +508,8 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
                 };
             }
 
-            if start.elapsed() > timeout {
-                return Err(ETIMEDOUT);
-            }
-
-            fsleep(interval);
+            pause(seen, left.ok_or(ETIMEDOUT)?);
         }
-
-        Ok(())
     }
 
     /// Makes room for the next transfer.
@@ -590,7 +611,8 @@ pub struct Transfer<'s, 'a, E: Engine, B: Buffer, D: OneWay> {
 }
 
 impl<'a, E: Engine, B: Buffer, D: OneWay> Transfer<'_, 'a, E, B, D> {
-    /// Waits for the end of the transfer, looking whenever the interrupt handler wakes `irq`.
+    /// Waits for the end of the transfer, looking whenever the interrupt handler wakes `irq`, and
+    /// when the device was stopped.
     ///
     /// A lost interrupt costs the whole `timeout`, but not the transfer. Context: may sleep.
     ///
@@ -603,55 +625,29 @@ impl<'a, E: Engine, B: Buffer, D: OneWay> Transfer<'_, 'a, E, B, D> {
     /// - [`ESHUTDOWN`]: the device was stopped;
     /// - what [`Engine::poll`] said.
     pub fn wait(self, irq: &Waiters, timeout: Delta) -> Result<StreamingBox<'a, B, D>> {
-        self.wait_with(timeout, || irq.wakes(), |seen, left| irq.wait(seen, left))
+        // Those of the slot's device, which may be another one than that of `irq`.
+        let stops = self.slot.binding.stops();
+
+        self.slot.wait_with(
+            timeout,
+            || irq.wakes_or(stops),
+            |seen, left| irq.wait_or(stops, seen, left),
+        )?;
+        self.finish()
     }
 
-    /// Waits for the end of the transfer, looking every `interval`.
+    /// Waits for the end of the transfer, looking every `interval`, when the device was stopped,
+    /// and at the end.
     ///
-    /// For devices without an interrupt. Context: may sleep.
+    /// For devices without an interrupt. With an `interval` of zero it looks all the time. Context:
+    /// may sleep.
     ///
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
     pub fn wait_polling(self, interval: Delta, timeout: Delta) -> Result<StreamingBox<'a, B, D>> {
-        self.wait_with(timeout, || (), |(), _| fsleep(interval))
-    }
-
-    /// Looks, and pauses until something happened since before it looked.
-    fn wait_with<S>(
-        self,
-        timeout: Delta,
-        mut before: impl FnMut() -> S,
-        mut pause: impl FnMut(S, Delta),
-    ) -> Result<StreamingBox<'a, B, D>> {
-        let start = Instant::<Monotonic>::now();
-
-        loop {
-            // Before looking: a time-out must not hide a transfer that ended during the last pause.
-            let left = timeout
-                .as_nanos()
-                .saturating_sub(start.elapsed().as_nanos());
-            let seen = before();
-
-            if self.slot.advance()? {
-                return self.finish();
-            }
-
-            if self.slot.binding.is_over() {
-                // The proof may have come since.
-                return if self.slot.advance()? {
-                    self.finish()
-                } else {
-                    Err(ESHUTDOWN)
-                };
-            }
-
-            if left <= 0 {
-                return Err(ETIMEDOUT);
-            }
-
-            pause(seen, Delta::from_nanos(left));
-        }
+        self.slot.wait_polling(interval, timeout)?;
+        self.finish()
     }
 
     fn finish(self) -> Result<StreamingBox<'a, B, D>> {

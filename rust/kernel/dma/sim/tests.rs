@@ -31,6 +31,10 @@ use crate::{
     sync::atomic::{
         Atomic,
         Relaxed, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
     }, //
 };
 
@@ -798,12 +802,17 @@ mod cases {
             let waker = Arc::new(Waker(waiters.clone()), GFP_KERNEL)?;
             let line = sim.connect(waker, Clock::Timer)?;
             let (buf, addr) = given::<ToDevice>(dma, 64)?;
-            let before = waiters.wakes();
+            let (start, mut looks) = (Instant::<Monotonic>::now(), 0);
 
             engine.command(addr, 64, 0, false)?;
-            waiters.wait(before, Delta::from_secs(5));
 
-            ensure!(waiters.wakes() != before && !engine.is_busy()?);
+            let woken = waiters.wait_until(Delta::from_secs(20), || {
+                looks += 1;
+                (looks > 1).then_some(())
+            });
+
+            ensure!(woken.is_some() && start.elapsed() < Delta::from_secs(20));
+            ensure!(!engine.is_busy()?);
             drop(line);
             drop(take_back(buf));
             Ok(())

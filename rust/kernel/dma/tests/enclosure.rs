@@ -565,18 +565,48 @@ mod cases {
         }))
     }
 
+    /// How to wait for a transfer.
+    #[derive(Clone)]
+    enum Way {
+        /// For an interrupt of the device.
+        Interrupt,
+        /// For one of another device.
+        InterruptOf(Arc<crate::dma::Waiters>),
+        /// Looking every so often.
+        Polling(Delta),
+    }
+
+    /// All ways, of which each must end with the device's stop.
+    fn ways() -> Result<[Way; 4]> {
+        let mut other = None;
+
+        with_platform_device(|pdev| {
+            other = Some(Configured::get(pdev.as_ref())?.new_waiters()?);
+            Ok(())
+        })?;
+
+        Ok([
+            Way::Interrupt,
+            Way::InterruptOf(other.ok_or(EINVAL)?),
+            Way::Polling(TICK),
+            Way::Polling(LONG),
+        ])
+    }
+
     /// Starts a transfer that never ends, and waits for it, for a long time. `proven` is whether
     /// the device is then known to have stopped.
-    fn wait_for_ever(handle: &Handle, polling: bool, proven: bool) -> Result<Error> {
+    fn wait_for_ever(handle: &Handle, way: &Way, proven: bool) -> Result<Error> {
         handle.with(|device| {
             let mut slot = device.enclosure.transfers.lock();
             let transfer = slot.start(outbound(device.dma)?, 0..256, ())?;
 
-            match if polling {
-                transfer.wait_polling(TICK, LONG)
-            } else {
-                transfer.wait(&device.waiters, LONG)
-            } {
+            let outcome = match way {
+                Way::Interrupt => transfer.wait(&device.waiters, LONG),
+                Way::InterruptOf(waiters) => transfer.wait(waiters, LONG),
+                Way::Polling(interval) => transfer.wait_polling(*interval, LONG),
+            };
+
+            match outcome {
                 Ok(_) => Err(EINVAL),
                 Err(e) => {
                     // If it is over, the buffer can be had.
@@ -600,7 +630,7 @@ mod cases {
     /// Unbinding wakes whoever waits, and gives them their buffers.
     #[test]
     fn unbind_wakes_waiters() -> Result {
-        for polling in [false, true] {
+        for way in ways()? {
             let puppet = Puppet::new()?;
             let start = Instant::<Monotonic>::now();
             let mut waiter = None;
@@ -608,11 +638,11 @@ mod cases {
             on_each_bus(|pdev| {
                 puppet.started.store(0, Relaxed);
 
-                let handle = share(pdev, &puppet)?;
+                let (handle, way) = (share(pdev, &puppet)?, way.clone());
 
-                if let Some(earlier) = waiter.replace(fixture::spawn(move || {
-                    wait_for_ever(&handle, polling, true)
-                })?) {
+                let next = fixture::spawn(move || wait_for_ever(&handle, &way, true))?;
+
+                if let Some(earlier) = waiter.replace(next) {
                     ensure!(earlier.join(|r| matches!(r, Ok(e) if *e == ESHUTDOWN))?);
                 }
 
@@ -632,7 +662,7 @@ mod cases {
     /// Without a proof there is nothing to wait for either.
     #[test]
     fn failed_stop_wakes_waiters() -> Result {
-        for polling in [false, true] {
+        for way in ways()? {
             on_each_bus(|pdev| {
                 let puppet = Puppet::new()?;
                 let start = Instant::<Monotonic>::now();
@@ -640,8 +670,8 @@ mod cases {
                 puppet.on_stop(Outcome::Unproven);
 
                 let handle = share(pdev, &puppet)?;
-                let theirs = handle.clone();
-                let waiter = fixture::spawn(move || wait_for_ever(&theirs, polling, false))?;
+                let (theirs, way) = (handle.clone(), way.clone());
+                let waiter = fixture::spawn(move || wait_for_ever(&theirs, &way, false))?;
 
                 until_started(&puppet);
                 ensure!(handle.with(|device| device.enclosure.stop())? == Outcome::Unproven);

@@ -181,6 +181,67 @@ mod cases {
         })
     }
 
+    /// Any time-out will do: without time it looks once, and neither waits nor overflows.
+    #[test]
+    fn hardly_any_time() -> Result {
+        on_each_bus(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let irq = dma.new_waiters()?;
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
+            let start = Instant::<Monotonic>::now();
+
+            for timeout in [i64::MIN, -1, 0].map(Delta::from_nanos) {
+                let mut looks = 0;
+                let found = irq.wait_until(timeout, || {
+                    looks += 1;
+                    None::<()>
+                });
+                ensure!(found.is_none() && looks == 1);
+
+                let outcome = slot
+                    .start(buffer::<ToDevice>(dma)?, 0..256, Answer::Never)?
+                    .wait(&irq, timeout);
+                ensure!(matches!(outcome, Err(e) if e == ETIMEDOUT));
+                ensure!(slot.settle(TICK, timeout) == Err(ETIMEDOUT));
+                ensure!(slot.engine().asked == 2);
+
+                // SAFETY: The puppet accesses no memory.
+                unsafe { prove(dma) }?;
+                drop(slot.take::<ToDevice>()?.ok_or(EINVAL)?);
+            }
+
+            ensure!(start.elapsed() < LONG);
+            Ok(())
+        })
+    }
+
+    /// An interval is cut to the time that is left, and one of less than nothing is nothing.
+    #[test]
+    fn interval_is_cut() -> Result {
+        on_each_bus(|pdev| {
+            let dma = Configured::get(pdev.as_ref())?;
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
+            let start = Instant::<Monotonic>::now();
+
+            for interval in [LONG.as_nanos(), i64::MAX, i64::MIN].map(Delta::from_nanos) {
+                let outcome = slot
+                    .start(buffer::<ToDevice>(dma)?, 0..256, Answer::Never)?
+                    .wait_polling(interval, SOON);
+                ensure!(matches!(outcome, Err(e) if e == ETIMEDOUT));
+                ensure!(slot.settle(interval, SOON) == Err(ETIMEDOUT));
+                // At the end, too.
+                ensure!(slot.engine().asked >= 4);
+
+                // SAFETY: The puppet accesses no memory.
+                unsafe { prove(dma) }?;
+                drop(slot.take::<ToDevice>()?.ok_or(EINVAL)?);
+            }
+
+            ensure!(start.elapsed() < LONG);
+            Ok(())
+        })
+    }
+
     /// After a time-out the buffer is in the slot, until the device is done.
     #[test]
     fn time_out_keeps_the_buffer() -> Result {
