@@ -9,6 +9,16 @@ use core::{
     ops::Range, //
 };
 
+/// Returns the bus address that is `offset` bytes into a mapping at `addr`.
+///
+/// The end of a mapping needs no address: where bus addresses have 32 bits, and the mapping is the
+/// last one below 4 GiB, there is none, and this returns 0. So don't compute it with a check.
+#[inline]
+pub(super) const fn within(addr: DmaAddress, offset: usize) -> DmaAddress {
+    // CAST: An offset into a mapping fits into a bus address; that of its end wraps.
+    addr.wrapping_add(offset as DmaAddress)
+}
+
 /// The bus address of a region of mapped memory, borrowed from the value that keeps it mapped.
 ///
 /// There is no way from an integer to a `DmaAddr`, and turning one into bits is `unsafe`: that is
@@ -80,10 +90,9 @@ impl<'a> DmaAddr<'a> {
             return Err(EINVAL);
         }
 
-        // CAST: An offset into a mapped region fits into a bus address.
         // INVARIANT: The part lies inside a region that is valid for `'a`.
         Ok(Self {
-            addr: self.addr + range.start as DmaAddress,
+            addr: within(self.addr, range.start),
             len: range.end - range.start,
             _borrow: PhantomData,
         })

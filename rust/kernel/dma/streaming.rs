@@ -25,6 +25,7 @@
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
+    address,
     quarantine::Keep,
     Buffer,
     Configured,
@@ -243,11 +244,10 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
         }
     }
 
-    /// Returns the address at which a byte is.
+    /// Returns the address at which a byte is; for an empty range at the end, something else.
     #[inline]
     fn address_of(&self, offset: usize) -> DmaAddress {
-        // CAST: An offset into a mapped buffer fits into a bus address.
-        self.addr + offset as DmaAddress
+        address::within(self.addr, offset)
     }
 
     /// # Safety

@@ -315,7 +315,9 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
 
         // CAST: Widening.
         let len = len as usize;
-        let words = size_of::<T>() / size_of::<u64>();
+        let words = (size_of::<T>() / size_of::<u64>())
+            .checked_mul(len)
+            .ok_or(EOVERFLOW)?;
         let mut slots = KVVec::with_capacity(len, GFP_KERNEL)?;
         let mut notes = KVVec::new();
 
@@ -338,7 +340,7 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
 
         Ok(Self {
             dma,
-            descriptors: Coherent::zeroed_slice(dma.device(), words * len, GFP_KERNEL)?,
+            descriptors: Coherent::zeroed_slice(dma.device(), words, GFP_KERNEL)?,
             slots,
             notes,
             _descriptors: PhantomData,

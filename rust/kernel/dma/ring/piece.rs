@@ -3,6 +3,7 @@
 //! What a descriptor names: owned memory that can be put into a slot.
 
 use super::super::{
+    address,
     configured::is_same,
     streaming,
     Buffer,
@@ -91,10 +92,9 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
         } else {
             // What the CPU sees already isn't copied again.
             //
-            // CAST: An offset into a mapped buffer fits into a bus address.
             // SAFETY: By the safety requirements.
             unsafe {
-                streaming::sync_for_cpu::<D>(dma, addr + synced as DmaAddress, len - synced);
+                streaming::sync_for_cpu::<D>(dma, address::within(addr, synced), len - synced);
                 streaming::unmap::<D>(dma, addr, len, MapAttrs::NONE.skip_cpu_sync());
             }
         }

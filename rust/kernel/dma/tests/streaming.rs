@@ -13,12 +13,14 @@ use super::{
 };
 use crate::{
     dma::{
+        address,
         quarantined,
         Bidirectional,
         Buffer,
         Configured,
         CpuWrites,
         Direction,
+        DmaAddress,
         FromDevice,
         Pages,
         Streaming,
@@ -90,6 +92,16 @@ mod cases {
 
             Ok(())
         })
+    }
+
+    /// The end of the last mapping that the device can address has no address, and needs none.
+    #[test]
+    fn end_of_bus_addresses() -> Result {
+        let last = DmaAddress::MAX - 0xfff;
+
+        ensure!(address::within(last, 0xfff) == DmaAddress::MAX);
+        ensure!(address::within(last, 0x1000) == 0);
+        Ok(())
     }
 
     /// What the CPU wrote after a transfer stays, though the unmapping would copy or invalidate.
