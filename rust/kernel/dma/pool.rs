@@ -26,7 +26,10 @@
 //! C header: [`include/linux/dmapool.h`](srctree/include/linux/dmapool.h)
 
 use super::{
-    quarantine::Keep,
+    quarantine::{
+        lose,
+        Keep, //
+    },
     Configured,
     DmaAddr,
     DmaAddress, //
@@ -539,8 +542,9 @@ impl<T> Drop for PoolEntry<'_, T> {
 fn put_away(block: Block<'_>) {
     let dma = block.pool.dma;
 
-    // Where there is no binding any more, doing nothing is what is left: it leaks.
-    if let Ok(binding) = dma.binding() {
-        binding.put_away(dma.device(), block);
+    match dma.binding() {
+        Ok(binding) => binding.put_away(dma.device(), block),
+        // It is too late: the device is being unbound.
+        Err(_) => lose(dma.device(), block),
     }
 }

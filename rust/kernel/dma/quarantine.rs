@@ -293,18 +293,22 @@ fn leaked_pages(dev: &Device) -> usize {
     pages
 }
 
-/// Counts what will never be freed. Context: any.
+/// Counts what will never be freed, and says so. Context: any.
 #[cold]
 fn leak(dev: &ARef<Device>, count: u64, pages: usize, list: Option<NonNull<Link>>) {
+    dev_err!(
+        dev,
+        "leaked {pages} pages in {count} pieces: the device may still access them\n"
+    );
+    count_leak(dev, count, pages, list);
+}
+
+fn count_leak(dev: &ARef<Device>, count: u64, pages: usize, list: Option<NonNull<Link>>) {
     LEAKED.fetch_add(count, Relaxed);
     LEAKED_PAGES.fetch_add(pages, Relaxed);
 
     // SAFETY: No requirements.
     unsafe { bindings::add_taint(bindings::TAINT_WARN, bindings::lockdep_ok_LOCKDEP_STILL_OK) };
-    dev_err!(
-        dev,
-        "leaked {pages} pages in {count} pieces: the device may still access them\n"
-    );
 
     // Without memory it isn't held against the device.
     let Ok(mut new) = KBox::new(
@@ -334,6 +338,29 @@ fn leak(dev: &ARef<Device>, count: u64, pages: usize, list: Option<NonNull<Link>
     let _ = KBox::into_raw(new);
 }
 
+/// Leaks what can't be kept, since the device's record is gone: its resources are being released.
+///
+/// Counts it, and says so once. Context: any.
+#[cold]
+pub(super) fn lose<K: Keep>(dev: &Device<Bound>, what: K) {
+    static SAID: Atomic<i32> = Atomic::new(0);
+
+    let pages = what.bytes().div_ceil(PAGE_SIZE).max(1);
+    let owned: ARef<Device> = dev.into();
+
+    core::mem::forget(what);
+
+    if SAID.xchg(1, Relaxed) == 0 {
+        dev_err!(
+            dev,
+            "{pages} pages were dropped after the driver, when no proof can come that the device \
+             doesn't access them; leaked (and any others, silently)\n"
+        );
+    }
+
+    count_leak(&owned, 1, pages, None);
+}
+
 /// Returns the number of buffers that were dropped while a device might access them, since boot.
 ///
 /// Zero in a system whose drivers are right and whose devices stop.
@@ -351,7 +378,8 @@ pub fn quarantined() -> u64 {
 }
 
 /// Returns how many [quarantined] buffers, and enclosures that were dropped, were leaked: no stop
-/// had proven that the device was done with them when it was unbound.
+/// had proven that the device was done with them when it was unbound, or they were dropped after
+/// that.
 ///
 /// # Examples
 ///

@@ -26,7 +26,10 @@
 
 use super::{
     address,
-    quarantine::Keep,
+    quarantine::{
+        lose,
+        Keep, //
+    },
     Buffer,
     Configured,
     CpuWrites,
@@ -591,9 +594,10 @@ impl<B: Buffer, D: Direction> Drop for Streaming<'_, B, D> {
 fn put_away<B: Buffer, D: Direction>(mapping: Mapping<'_, B, D>) {
     let dma = mapping.dma;
 
-    // Where there is no binding any more, forgetting the mapping is what is left: it leaks.
-    if let Ok(binding) = dma.binding() {
-        binding.put_away(dma.device(), mapping);
+    match dma.binding() {
+        Ok(binding) => binding.put_away(dma.device(), mapping),
+        // It is too late: the device is being unbound.
+        Err(_) => lose(dma.device(), mapping),
     }
 }
 

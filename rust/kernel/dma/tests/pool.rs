@@ -16,8 +16,10 @@ use crate::{
         Core,
         Device, //
     },
+    devres::Managed,
     dma::{
         binding::State,
+        leaked,
         quarantined,
         Configured,
         DmaAddress,
@@ -394,6 +396,43 @@ mod cases {
                 Ok(())
             },
         )
+    }
+
+    /// A block that is dropped after the driver, when the device's record is gone, is leaked, and
+    /// counted.
+    #[test]
+    fn dropped_too_late() -> Result {
+        /// Dropped with the last resources of the device, but before the pool.
+        struct Late<T>(#[expect(dead_code)] T);
+
+        // SAFETY: Dropping a block only looks for the device's record, which is gone.
+        unsafe impl<T: Send + Sync> Managed for Late<T> {}
+
+        let before = (quarantined(), leaked());
+        let left = Cell::new(None);
+
+        on_platform_device(
+            Some(Setup::new(DmaMask::new::<64>())),
+            |_| {},
+            &mut |pdev| {
+                let dev: &Device<Core<'_>> = pdev.as_ref();
+                let (pool, _) = make(pdev)?;
+                let mut block = pool.alloc(GFP_KERNEL)?;
+
+                left.set(Some((&raw mut *block, block.raw_address())));
+                dev.manage(Ok::<_, Error>(Late(block.submit()))).map(drop)
+            },
+            |raw| {
+                let (place, address) = left.get().ok_or(EINVAL)?;
+
+                // SAFETY: The pool was destroyed and nobody uses its page; the device is there.
+                unsafe { free_page(raw, place, address) };
+                Ok(())
+            },
+        )?;
+
+        ensure!((quarantined(), leaked()) == (before.0, before.1 + 1));
+        Ok(())
     }
 
     /// What the device is given may hold blocks: the pool goes after it.

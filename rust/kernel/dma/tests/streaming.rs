@@ -7,13 +7,22 @@
 use super::{
     ensure,
     fixture::{
+        free_forgotten,
         on_each_bus,
+        on_platform_device,
         prove, //
     }, //
 };
 use crate::{
+    bindings,
+    device::{
+        Core,
+        Device, //
+    },
+    devres::Managed,
     dma::{
         address,
+        leaked,
         quarantined,
         Bidirectional,
         Buffer,
@@ -21,8 +30,10 @@ use crate::{
         CpuWrites,
         Direction,
         DmaAddress,
+        DmaMask,
         FromDevice,
         Pages,
+        Setup,
         Streaming,
         StreamingBox,
         ToDevice, //
@@ -30,6 +41,7 @@ use crate::{
     page::PAGE_SIZE,
     prelude::*, //
 };
+use core::cell::Cell;
 
 /// A vector of `len` bytes, each different from its neighbours, alone in its cache lines.
 fn pattern(len: usize) -> Result<KVec<u8>> {
@@ -92,6 +104,47 @@ mod cases {
 
             Ok(())
         })
+    }
+
+    /// What is dropped after the driver, when the device's record is gone, is leaked, and counted.
+    #[test]
+    fn dropped_too_late() -> Result {
+        /// Dropped with the last resources of the device.
+        struct Late<T>(#[expect(dead_code)] T);
+
+        // SAFETY: Dropping a mapping only looks for the device's record, which is gone.
+        unsafe impl<T: Send + Sync> Managed for Late<T> {}
+
+        let before = (quarantined(), leaked());
+        let left = Cell::new(None);
+
+        on_platform_device(
+            Some(Setup::new(DmaMask::new::<64>())),
+            |_| {},
+            &mut |pdev| {
+                let dev: &Device<Core<'_>> = pdev.as_ref();
+                let buf = pattern(64)?;
+                let bytes = buf.as_ptr();
+                let buf = Streaming::<_, ToDevice>::map(Configured::get(dev.bound())?, buf)?;
+
+                // SAFETY: There is no device that would be told.
+                left.set(Some((bytes, unsafe { buf.address().to_bits() })));
+                dev.manage(Ok::<_, Error>(Late(buf))).map(drop)
+            },
+            |dev| {
+                let (bytes, addr) = left.get().ok_or(EINVAL)?;
+
+                // SAFETY: Both were leaked, and the device is still there.
+                unsafe {
+                    bindings::dma_unmap_phys(dev, addr, 64, ToDevice::DATA_DIRECTION.into(), 0);
+                    free_forgotten(bytes);
+                }
+                Ok(())
+            },
+        )?;
+
+        ensure!((quarantined(), leaked()) == (before.0, before.1 + 1));
+        Ok(())
     }
 
     /// The end of the last mapping that the device can address has no address, and needs none.
