@@ -2,6 +2,7 @@
 
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/dmapool.h>
 #include <linux/io.h>
 
 __rust_helper u64 rust_helper_dma_get_mask(struct device *dev)
@@ -60,3 +61,61 @@ rust_helper_dma_sync_single_for_device(struct device *dev, dma_addr_t addr,
 {
 	dma_sync_single_for_device(dev, addr, size, dir);
 }
+
+#ifndef CONFIG_HAS_DMA
+/*
+ * Stubs in C, too: a driver compiles, but has no mask, and nothing is mapped or
+ * allocated. The pool is a void pointer, since without the functions nothing
+ * declares its type.
+ */
+__rust_helper dma_addr_t rust_helper_dma_map_phys(struct device *dev,
+						  phys_addr_t phys, size_t size,
+						  enum dma_data_direction dir,
+						  unsigned long attrs)
+{
+	return dma_map_phys(dev, phys, size, dir, attrs);
+}
+
+__rust_helper void rust_helper_dma_unmap_phys(struct device *dev,
+					      dma_addr_t addr, size_t size,
+					      enum dma_data_direction dir,
+					      unsigned long attrs)
+{
+	dma_unmap_phys(dev, addr, size, dir, attrs);
+}
+
+__rust_helper bool rust_helper_dma_addressing_limited(struct device *dev)
+{
+	return dma_addressing_limited(dev);
+}
+
+__rust_helper size_t rust_helper_dma_opt_mapping_size(struct device *dev)
+{
+	return dma_opt_mapping_size(dev);
+}
+
+__rust_helper void *rust_helper_dma_pool_create_node(const char *name,
+						     struct device *dev,
+						     size_t size, size_t align,
+						     size_t boundary, int node)
+{
+	return dma_pool_create_node(name, dev, size, align, boundary, node);
+}
+
+__rust_helper void rust_helper_dma_pool_destroy(void *pool)
+{
+	dma_pool_destroy(pool);
+}
+
+__rust_helper void *rust_helper_dma_pool_alloc(void *pool, gfp_t flags,
+					       dma_addr_t *addr)
+{
+	return dma_pool_alloc(pool, flags, addr);
+}
+
+__rust_helper void rust_helper_dma_pool_free(void *pool, void *block,
+					     dma_addr_t addr)
+{
+	dma_pool_free(pool, block, addr);
+}
+#endif /* !CONFIG_HAS_DMA */

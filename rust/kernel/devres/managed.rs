@@ -216,6 +216,7 @@ impl<'a> Device<Core<'a>> {
     /// # Examples
     ///
     /// ```
+    /// # #![cfg(CONFIG_PCI)]
     /// # use kernel::{device::{Core, Device}, pci, prelude::*};
     /// struct Engine<'a>(&'a pci::Bar<'a>);
     /// struct Handler<'a>(&'a pci::Bar<'a>);

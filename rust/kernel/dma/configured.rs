@@ -222,6 +222,7 @@ impl Setup {
 /// # Examples
 ///
 /// ```
+/// # #![cfg(CONFIG_PCI)]
 /// # use kernel::{device::Core, pci, prelude::*};
 /// use kernel::dma;
 ///

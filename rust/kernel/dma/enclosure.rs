@@ -71,6 +71,7 @@ pub(super) struct Control {
     /// The device has stopped for the last time, and forgotten, or is gone.
     finished: bool,
     /// Whether a bus error is under way.
+    #[cfg(CONFIG_PCI)]
     error: bool,
     /// How many events, like a suspend, keep the device from being started.
     events: u32,
@@ -341,6 +342,10 @@ pub(crate) fn finish(dev: &Device<Bound>) {
 ///
 /// [`EBUSY`] if the device could not be proven to have stopped: it should not come to the event.
 /// [`resume`] must be called in any case.
+#[cfg_attr(
+    not(any(CONFIG_PCI, CONFIG_RUST_DMA_KUNIT_TEST)),
+    expect(dead_code, reason = "for buses with such events")
+)]
 pub(crate) fn pause(dev: &Device<Bound>) -> Result {
     Binding::find(dev).map_or(Ok(()), Binding::pause)
 }
@@ -352,6 +357,10 @@ pub(crate) fn pause(dev: &Device<Bound>) -> Result {
 /// # Errors
 ///
 /// What [`Quiesce::forget`] says; the device stays stopped.
+#[cfg_attr(
+    not(any(CONFIG_PCI, CONFIG_RUST_DMA_KUNIT_TEST)),
+    expect(dead_code, reason = "for buses with such events")
+)]
 pub(crate) fn resume(dev: &Device<Bound>) -> Result<bool> {
     Binding::find(dev).map_or(Ok(false), Binding::resume)
 }

@@ -70,11 +70,12 @@ use core::{
 ///
 /// # Invariants
 ///
-/// `raw` is a pool of the device of `dma`, and valid until this is dropped. Its blocks have at
-/// least `size` bytes.
+/// `raw` is a `struct dma_pool` of the device of `dma`, and valid until this is dropped. Its blocks
+/// have at least `size` bytes.
 struct Inner<'a> {
     dma: Configured<'a>,
-    raw: NonNull<bindings::dma_pool>,
+    // The type has no name where there is no DMA.
+    raw: NonNull<c_void>,
     size: usize,
 }
 
@@ -90,7 +91,7 @@ impl Drop for Inner<'_> {
         //
         // SAFETY: By the type invariants. Blocks borrow the pool, so those that are left were
         // forgotten, or leaked since the device may access them: nobody gives them back.
-        unsafe { bindings::dma_pool_destroy(self.raw.as_ptr()) };
+        unsafe { bindings::dma_pool_destroy(self.raw.as_ptr().cast()) };
     }
 }
 
@@ -126,7 +127,7 @@ impl Block<'_> {
     unsafe fn free(self) {
         // SAFETY: By the type invariants and the safety requirements.
         unsafe {
-            bindings::dma_pool_free(self.pool.raw.as_ptr(), self.ptr.as_ptr(), self.addr);
+            bindings::dma_pool_free(self.pool.raw.as_ptr().cast(), self.ptr.as_ptr(), self.addr);
         }
     }
 
@@ -274,7 +275,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
         // INVARIANT: Just made, for blocks of this size.
         let inner = Inner {
             dma,
-            raw: NonNull::new(raw).ok_or(ENOMEM)?,
+            raw: NonNull::new(raw.cast()).ok_or(ENOMEM)?,
             size: size_of::<T>(),
         };
 
@@ -322,7 +323,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
         // SAFETY: By the type invariants of `Inner`.
         let ptr = unsafe {
             bindings::dma_pool_alloc(
-                self.inner.raw.as_ptr(),
+                self.inner.raw.as_ptr().cast(),
                 (flags | __GFP_ZERO).as_raw(),
                 &mut addr,
             )

@@ -351,6 +351,7 @@ impl<'a, W: Windows, const SIZE: usize> Regs<'a, W, SIZE> {
 /// # Examples
 ///
 /// ```
+/// # #![cfg(CONFIG_PCI)]
 /// # use core::ops::Range;
 /// # use kernel::{device::Core, pci, prelude::*};
 /// use kernel::{dma::{DmaRegs, Regs, Windows}, io::Io};
@@ -371,7 +372,6 @@ impl<'a, W: Windows, const SIZE: usize> Regs<'a, W, SIZE> {
 ///     }
 /// }
 ///
-/// # #[cfg(CONFIG_PCI)]
 /// fn probe<'a>(
 ///     pdev: &pci::Device<Core<'a>>,
 /// ) -> Result<(Engine<'a>, Regs<'a, Reader, 0x20>)> {
