@@ -34,7 +34,7 @@ impl Addresses {
         // The last granule stays free: what is past its end is not an address.
         let window = (mask >> 1) + 1..mask & !(granule - 1);
         // The same for each offset, which is a matter of chance.
-        let need = (granule - 1 + len).next_multiple_of(granule);
+        let need = round_up(granule - 1 + len, granule)?;
 
         if !window.contains(&self.cursor) {
             self.cursor = window.start;
@@ -68,9 +68,18 @@ impl Addresses {
     }
 }
 
+/// Returns the next multiple of a power of two.
+// Not by `next_multiple_of()`, which divides, and panics where the divisor is 0: objtool doesn't
+// know that this panic doesn't return.
+fn round_up(value: u64, granule: u64) -> Option<u64> {
+    let rest = granule.wrapping_sub(1);
+
+    Some(value.checked_add(rest)? & !rest)
+}
+
 /// Finds `need` free bytes in a window.
 fn find(live: &[Mapping], window: Range<u64>, granule: u64, need: u64) -> Option<u64> {
-    let mut start = window.start.next_multiple_of(granule);
+    let mut start = round_up(window.start, granule)?;
 
     loop {
         let end = start.checked_add(need)?;
@@ -85,7 +94,7 @@ fn find(live: &[Mapping], window: Range<u64>, granule: u64, need: u64) -> Option
 
         match in_the_way {
             None => return Some(start),
-            Some(taken) => start = taken.end.checked_add(granule)?.next_multiple_of(granule),
+            Some(taken) => start = round_up(taken.end.checked_add(granule)?, granule)?,
         }
     }
 }

@@ -195,9 +195,7 @@ mod cases {
             let other = handle.clone();
 
             // Nested use is fine.
-            ensure!(handle
-                .with(|value| other.with(|same| core::ptr::eq(value.dev, same.dev)))
-                .flatten()?);
+            ensure!(handle.with(|value| other.with(|same| core::ptr::eq(value.dev, same.dev)))??);
             kept = Some(handle);
             Ok(())
         })?;
