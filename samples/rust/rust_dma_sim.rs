@@ -22,6 +22,7 @@ use kernel::{
         },
         Configured,
         FromDevice,
+        Reader,
         Streaming,
         StreamingBox,
         ToDevice, //
@@ -49,6 +50,10 @@ impl kernel::Module for Sample {
 
 /// How long the device may take.
 const TIMEOUT: Delta = Delta::from_millis(100);
+
+/// How letters begin.
+const VERSION: u8 = 1;
+const URGENCIES: [&str; 2] = ["express", "slow"];
 
 /// What the driver does with its device: it leaves messages there and picks them up.
 ///
@@ -78,6 +83,25 @@ impl<'a, E: Engine<Target = usize>> Mailbox<'a, E> {
 
         buf.resize(len, 0, GFP_KERNEL)?;
         Ok(self.transfer::<FromDevice>(offset, buf)?.unmap())
+    }
+
+    /// Picks a letter up: a version, how urgent it is, its length in two bytes, and its text.
+    ///
+    /// The device may have written anything, so nothing of it is used before it was checked.
+    fn pick_up_letter(&mut self, offset: usize, room: usize) -> Result<(&'static str, KVec<u8>)> {
+        let bytes = self.pick_up(offset, room)?;
+        let mut reader = Reader::new(&bytes);
+
+        if reader.u8()? != VERSION {
+            return Err(EPROTO);
+        }
+
+        let urgency = reader.u8()?.index_into(&URGENCIES)?;
+        let len = reader.u16_le()?;
+        let mut text = KVec::new();
+
+        text.extend_from_slice(reader.take(len)?, GFP_KERNEL)?;
+        Ok((urgency, text))
     }
 
     fn transfer<D: OneWay>(
@@ -187,6 +211,37 @@ mod tests {
 
             sim.advance(1_000_000);
             mailbox.leave(0, hello()?)
+        })
+    }
+
+    /// A device that delivers nonsense: an error, and never a panic or other people's letters.
+    #[test]
+    fn letters() -> Result {
+        let letters: [(&[u8], Result<(&str, &[u8])>); 5] = [
+            (b"\x01\x00\x02\x00hi, again", Ok(("express", b"hi"))),
+            (b"\x01\x01\x00\x00", Ok(("slow", b""))),
+            (b"\x02\x00\x05\x00hello", Err(EPROTO)),
+            (b"\x01\x02\x05\x00hello", Err(EIO)),
+            (b"\x01\x00\xff\xffhello", Err(EIO)),
+        ];
+
+        sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
+            let device = CopyEngine::new(sim, 256)?;
+            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device))?;
+
+            for (bytes, expected) in letters {
+                let mut letter = KVec::new();
+
+                letter.extend_from_slice(bytes, GFP_KERNEL)?;
+                mailbox.leave(0, letter)?;
+
+                let found = mailbox.pick_up_letter(0, 64);
+                let found = found.as_ref().map(|(urgency, text)| (*urgency, &text[..]));
+
+                ensure!(found.map_err(|e| *e) == expected);
+            }
+
+            Ok(())
         })
     }
 

@@ -12,6 +12,7 @@ mod regs;
 #[cfg(CONFIG_RUST_DMA_SIM)]
 mod ring;
 mod streaming;
+mod untrusted;
 
 use super::fixture::{
     self,
