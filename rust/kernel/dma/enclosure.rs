@@ -415,8 +415,14 @@ impl<'a, Q: Quiesce> Installed<'a, Q> {
 #[pinned_drop]
 impl<Q: Quiesce> PinnedDrop for Installed<'_, Q> {
     fn drop(self: Pin<&mut Self>) {
-        // Buses have done so, and this does nothing then.
-        self.binding.finish();
+        let ended = self.binding.control.lock().ended;
+
+        // Buses have done so. If the device couldn't be stopped then, it can't be now either: once
+        // is enough to say so.
+        if !ended {
+            self.binding.finish();
+        }
+
         self.binding.control.lock().hooks = None;
     }
 }

@@ -76,9 +76,7 @@ pub struct MapError<T> {
 
 impl<T> fmt::Debug for MapError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MapError")
-            .field(&self.error.to_errno())
-            .finish()
+        f.debug_tuple("MapError").field(&self.error).finish()
     }
 }
 

@@ -523,6 +523,8 @@ mod cases {
         ensure!(puppet.owners() == 1);
         ensure!(leaked() == before + 1);
         ensure!(once == Ok(()));
+        // Tried, and complained about, once.
+        ensure!(puppet.stops.load(Relaxed) == 1);
 
         let too_often = with_platform_device_twice(
             |pdev| {
