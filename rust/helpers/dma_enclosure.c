@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/notifier.h>
-#include <linux/pci.h>
 #include <linux/wait.h>
 
 /*
@@ -40,14 +39,6 @@ rust_helper_dma_sleep_until_wake(struct wait_queue_head *queue,
 {
 	wait_event_hrtimeout(*queue, READ_ONCE(*wakes) != seen, nanoseconds);
 }
-
-#ifdef CONFIG_PCI
-__rust_helper bool
-rust_helper_pci_dev_is_disconnected(const struct pci_dev *dev)
-{
-	return pci_dev_is_disconnected(dev);
-}
-#endif
 
 __rust_helper int rust_helper_notifier_from_errno(int err)
 {

@@ -745,6 +745,45 @@ mod cases {
         })
     }
 
+    /// Where the device writes to signal an interrupt, says the PCI core, and no driver.
+    #[test]
+    fn interrupts_are_not_aimed() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        const CAPABILITIES: usize = 0x34;
+        const MSI: u8 = 5;
+
+        with_device(|pdev| {
+            let config = pdev.config_space();
+            let mut msi = usize::from(config.read8(CAPABILITIES));
+
+            while config.try_read8(msi)? != MSI {
+                msi = usize::from(config.try_read8(msi + 1)?);
+                ensure!(msi != 0);
+            }
+
+            let flags = config.try_read16(msi + 2)?;
+            let address = config.try_read32(msi + 4)?;
+
+            config.try_write16(flags ^ 1, msi + 2)?;
+            ensure!(config.try_read16(msi + 2)? == flags);
+            config.try_write32(address ^ 0x1000, msi + 4)?;
+            ensure!(config.try_read32(msi + 4)? == address);
+            config.try_write8(0x55, msi + 5)?;
+            ensure!(config.try_read32(msi + 4)? == address);
+
+            // As long as the capability is.
+            let end = msi + if flags & 0x80 != 0 { 14 } else { 10 } - 2;
+            let data = config.try_read16(end)?;
+
+            config.try_write16(data ^ 1, end)?;
+            ensure!(config.try_read16(end)? == data);
+            Ok(())
+        })
+    }
+
     /// Registers that don't answer are no proof; that bus mastering is off is one.
     #[test]
     fn stop_without_registers() -> Result {
@@ -796,6 +835,7 @@ mod cases {
 
         const COMMAND: usize = 4;
         const MEMORY: u16 = 2;
+        const NO_INTX: u16 = 0x400;
 
         let lost = leaked();
 
@@ -814,6 +854,8 @@ mod cases {
         })?;
 
         ensure!(leaked() == lost + 1);
+        // It could have interrupted for ever.
+        ensure!(fixture::command_after_unbind() & NO_INTX != 0);
         with_edu(|edu| {
             edu.with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?
         })

@@ -317,12 +317,19 @@ impl Binding {
 }
 
 /// The driver's part is over: it has unbound the device, or its probe has failed. Stops the device,
-/// and drops what the driver gave to it.
+/// and drops what the driver gave to it. Returns whether the device is at rest, as far as it was
+/// ever started.
 ///
 /// Called by the buses, before they take away the device's DMA and power. Context: may sleep.
-pub(crate) fn end(dev: &Device<Core<'_>>) {
+pub(crate) fn end(dev: &Device<Core<'_>>) -> bool {
     finish(dev);
     devres::release_all(dev);
+
+    Binding::find(dev).is_none_or(|binding| {
+        let control = binding.control.lock();
+
+        control.starts == 0 || control.finished
+    })
 }
 
 /// Stops a device for good.

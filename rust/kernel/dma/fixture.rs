@@ -452,14 +452,32 @@ pub fn with_pci_device(
         Bus::Platform(_) => Err(EINVAL),
     });
 
+    let mut command = 0;
+
     // SAFETY: `raw` is a registered device, and we drop the reference that we took, last.
     unsafe {
+        // CAST: A small number.
+        bindings::pci_read_config_word(pdev, bindings::PCI_COMMAND as i32, &mut command);
+        COMMAND.store(command.into(), Release);
+
         // Back to its own driver, if it has one.
         let _ = bindings::device_attach(raw);
         bindings::pci_dev_put(pdev);
     }
 
     outcome
+}
+
+/// The command register of the device of the last test.
+#[cfg(CONFIG_PCI)]
+static COMMAND: Atomic<u32> = Atomic::new(0);
+
+/// Returns the command register as the last test of [`with_pci_device`] left it when its device was
+/// unbound, before the device's own driver had it back.
+#[cfg(CONFIG_PCI)]
+pub fn command_after_unbind() -> u16 {
+    // CAST: As it was stored.
+    COMMAND.load(Acquire) as u16
 }
 
 /// Reports a bus error to the driver of the first PCI device with these IDs, and that the device

@@ -429,7 +429,9 @@ impl<'a, W: Windows, const SIZE: usize> DmaRegs<'a, W, SIZE> {
 
     /// Divides a PCI BAR, which the device owns from then on.
     ///
-    /// The PCI core maps a BAR once at a time, so it can't be divided twice. Context: may sleep.
+    /// The PCI core maps a BAR once at a time, so it can't be divided twice. Call
+    /// [`enable_device_mem()`](pci::Device::enable_device_mem) before: without, all registers read
+    /// as all ones, which the log says. Context: may sleep.
     ///
     /// # Errors
     ///
@@ -443,6 +445,8 @@ impl<'a, W: Windows, const SIZE: usize> DmaRegs<'a, W, SIZE> {
         pdev: &pci::Device<Core<'a>>,
         bar: pci::Bar<'a, SIZE>,
     ) -> Result<(Self, Regs<'a, W, SIZE>)> {
+        pci::check_memory(pdev);
+
         let dev: &Device<Core<'a>> = pdev.as_ref();
         let bar = dev.manage(Ok::<_, Error>(bar))?;
 

@@ -5,7 +5,8 @@
 //! For a driver with a `dma_setup()`, bus mastering belongs to the device's
 //! [`Enclosure`](crate::dma::Enclosure), which switches it on when the device has forgotten what it
 //! was told before. Other ways to switch it on are closed: [`Device::set_master`] refuses, and
-//! writes to the command register through the configuration space leave the bit as it is.
+//! writes to the command register through the configuration space leave the bit as it is. Such a
+//! driver can't aim the writes that signal interrupts there either: that is up to the PCI core.
 //!
 //! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
@@ -18,6 +19,7 @@ use crate::{
         Command,
         Outcome, //
     },
+    prelude::*,
     sync::lock::mutex::MutexGuard, //
 };
 
@@ -28,6 +30,10 @@ const COMMAND: i32 = bindings::PCI_COMMAND as i32;
 /// The bus master bit of that register.
 // CAST: One bit of 16.
 const MASTER: u16 = bindings::PCI_COMMAND_MASTER as u16;
+
+/// Whether the function answers to its memory addresses.
+// CAST: One bit of 16.
+const MEMORY: u16 = bindings::PCI_COMMAND_MEMORY as u16;
 
 /// What a function reads as that isn't there.
 const NOBODY: u16 = 0xffff;
@@ -66,10 +72,17 @@ impl<'a> BusMaster<'a> {
 
             // Also in what the PCI core has saved: it restores that after a reset.
             //
-            // SAFETY: By the type invariant of `Device`. The saved state belongs to whoever resets
-            // the device or lets it sleep, which doesn't happen at the same time.
+            // The PCI core may save or restore at the same time: it does so during an event, such
+            // as a reset or a suspend. But before that the enclosure was told, which has switched
+            // the bit off, and switches it on only when the event is over. So the core reads the
+            // register with the bit off, and it doesn't matter whose value stays.
+            //
+            // SAFETY: `pdev` points to a valid `struct pci_dev`, by the type invariant of `Device`.
+            // The accesses are volatile, and of one aligned word, as the core's are.
             unsafe {
-                (*pdev).saved_config_space[COMMAND as usize / 4] &= !bindings::PCI_COMMAND_MASTER;
+                let saved = &raw mut (*pdev).saved_config_space[COMMAND as usize / 4];
+
+                saved.write_volatile(saved.read_volatile() & !bindings::PCI_COMMAND_MASTER);
                 bindings::pci_clear_master(pdev);
             }
 
@@ -106,8 +119,10 @@ impl<'a> BusMaster<'a> {
     }
 
     /// Returns whether a function that doesn't answer has left the bus: the port above it does, and
-    /// has no link; or, if that doesn't say, the hotplug code took the function out. Without that
-    /// it may be asleep, or its firmware may hang while its engines work.
+    /// has no link. Without that it may be asleep, or its firmware may hang while its engines work.
+    ///
+    /// A port that can't tell proves nothing. The PCI core's own word (`pci_dev_is_disconnected()`)
+    /// doesn't count: it gives up functions that are late after a suspend, too.
     fn is_gone(&self) -> bool {
         // SAFETY: By the type invariant of `Device`; the bus, and the bridge to it if there is one,
         // outlive the device.
@@ -137,13 +152,9 @@ impl<'a> BusMaster<'a> {
             }
         }
 
-        if capabilities & bindings::PCI_EXP_LNKCAP_DLLLARC != 0 {
-            // A port that is gone itself reads as having one.
-            u32::from(status) & bindings::PCI_EXP_LNKSTA_DLLLA == 0
-        } else {
-            // SAFETY: By the type invariant of `Device`.
-            unsafe { bindings::pci_dev_is_disconnected(self.0.as_raw()) }
-        }
+        // A port that is gone itself reads as having a link.
+        capabilities & bindings::PCI_EXP_LNKCAP_DLLLARC != 0
+            && u32::from(status) & bindings::PCI_EXP_LNKSTA_DLLLA == 0
     }
 
     fn read(&self, at: i32) -> u16 {
@@ -177,19 +188,86 @@ pub(super) fn exclude(pdev: &Device<Bound>) -> Option<MutexGuard<'_, ()>> {
     Command::find(pdev.as_ref()).map(Command::exclude)
 }
 
+/// Switches legacy interrupts off, of a function that may go on to raise them though its handler is
+/// gone: while nobody quiets the line, all others on it would lose theirs. A driver that allocates
+/// interrupt vectors switches them on again.
+///
+/// Context: may sleep.
+pub(super) fn silence(pdev: &Device<Bound>) {
+    let Some(lock) = Command::find(pdev.as_ref()) else {
+        return;
+    };
+
+    let _core = lock.exclude();
+    let _command = lock.lock();
+
+    // SAFETY: `pdev` points to a valid `struct pci_dev`, by the type invariant of `Device`.
+    unsafe { bindings::pci_intx(pdev.as_raw(), 0) };
+}
+
+/// Says so if the function doesn't answer to its memory addresses, since then all of its registers
+/// read as all ones.
+///
+/// Context: any.
+pub(crate) fn check_memory(pdev: &Device<Bound>) {
+    if read(pdev, COMMAND) & MEMORY == 0 {
+        dev_warn!(
+            pdev,
+            "its registers are off, and read as all ones: call enable_device_mem() before\n"
+        );
+    }
+}
+
+/// Returns whether a register of the configuration space says where, and how, the function signals
+/// interrupts by writing to memory.
+fn aims_interrupts(pdev: &Device<Bound>, at: i32) -> bool {
+    // CAST: Small numbers.
+    const FLAGS: i32 = bindings::PCI_MSI_FLAGS as i32;
+    const WIDE: u16 = bindings::PCI_MSI_FLAGS_64BIT as u16;
+    const MASKS: u16 = bindings::PCI_MSI_FLAGS_MASKBIT as u16;
+
+    // SAFETY: `pdev` points to a valid `struct pci_dev`, by the type invariant of `Device`. The PCI
+    // core sets both when it finds the function.
+    let (msi, msi_x) = unsafe { ((*pdev.as_raw()).msi_cap, (*pdev.as_raw()).msix_cap) };
+    let (msi, msi_x) = (i32::from(msi), i32::from(msi_x));
+
+    // Zero is that there is none.
+    if msi_x != 0 && (msi_x..msi_x + 12).contains(&at) {
+        return true;
+    }
+
+    if msi == 0 || !(msi..msi + 24).contains(&at) {
+        return false;
+    }
+
+    let flags = read(pdev, msi + FLAGS);
+    let upper_address = if flags & WIDE != 0 { 4 } else { 0 };
+    let masks = if flags & MASKS != 0 { 10 } else { 0 };
+
+    at < msi + 10 + upper_address + masks
+}
+
 /// Returns whether bus mastering belongs to the device's enclosure.
 pub(super) fn is_claimed(pdev: &Device<Bound>) -> bool {
     Command::find(pdev.as_ref()).is_some()
 }
 
 /// Writes `value` to the configuration space at `at`, with the bus master bit as it is, if it is in
-/// there and doesn't belong to the driver.
+/// there and doesn't belong to the driver. Refuses to change the interrupts of a driver with a
+/// `dma_setup()`, which would make the device write to memory that it wasn't given.
 ///
 /// Context: any.
 pub(super) fn write_config(pdev: &Device<Bound>, at: i32, value: u32, write: impl FnOnce(u32)) {
     // Registers are aligned, so no access to another address reaches the bit.
     let lock = match at {
         COMMAND => Command::find(pdev.as_ref()),
+        _ if aims_interrupts(pdev, at) && is_claimed(pdev) => {
+            dev_err!(
+                pdev,
+                "configuration space: interrupts belong to the PCI core\n"
+            );
+            return;
+        }
         _ => None,
     };
 

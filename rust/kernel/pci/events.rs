@@ -11,6 +11,7 @@
 //! [`include/linux/pm.h`](srctree/include/linux/pm.h)
 
 use super::{
+    bus_master,
     Adapter,
     Device,
     Driver, //
@@ -175,6 +176,11 @@ impl<T: Driver> Adapter<T> {
     unsafe extern "C" fn slot_reset_callback(
         pdev: *mut bindings::pci_dev,
     ) -> bindings::pci_ers_result_t {
+        // Both write the command register.
+        //
+        // SAFETY: Called by the PCI core with a function that our driver is bound to.
+        let _command = bus_master::exclude(unsafe { from_pci_dev(pdev) });
+
         // What was saved may have been so before the driver enabled the device. It has bus
         // mastering off: see `BusMaster::off()`.
         //
@@ -200,6 +206,18 @@ impl<T: Driver> Adapter<T> {
 
         // It is reported where it happens; the device stays stopped.
         let _ = Self::resume(pdev, enclosure::error_ends);
+    }
+}
+
+/// The driver's part is over, or its probe has failed: stops the device, and drops what the driver
+/// gave to it.
+///
+/// Called while the device still owns its DMA and its power. Context: may sleep.
+pub(super) fn end(pdev: &Device<device::CoreInternal<'_>>) {
+    if !enclosure::end(pdev.as_ref()) {
+        // It may go on, also to interrupt. Not before, since who frees MSI vectors switches legacy
+        // interrupts on.
+        bus_master::silence(pdev);
     }
 }
 
