@@ -129,10 +129,7 @@ impl<'a> BusMaster<'a> {
         let bridge = unsafe { (*(*self.0.as_raw()).bus).self_ };
 
         // CAST: A small number.
-        if self.read(bindings::PCI_VENDOR_ID as i32) != NOBODY {
-            return false;
-        }
-
+        let vendor = self.read(bindings::PCI_VENDOR_ID as i32);
         let (mut capabilities, mut status) = (0, 0);
 
         if !bridge.is_null() {
@@ -152,9 +149,7 @@ impl<'a> BusMaster<'a> {
             }
         }
 
-        // A port that is gone itself reads as having a link.
-        capabilities & bindings::PCI_EXP_LNKCAP_DLLLARC != 0
-            && u32::from(status) & bindings::PCI_EXP_LNKSTA_DLLLA == 0
+        has_left(vendor, capabilities, status)
     }
 
     fn read(&self, at: i32) -> u16 {
@@ -167,6 +162,15 @@ impl<'a> BusMaster<'a> {
         // SAFETY: By the type invariant of `Device`.
         unsafe { bindings::pci_bus_write_config_word((*pdev).bus, (*pdev).devfn, at, value) };
     }
+}
+
+/// Returns whether a function has left the bus, by its vendor as it reads now, and by capabilities
+/// and status of the link of the port above it.
+fn has_left(vendor: u16, capabilities: u32, status: u16) -> bool {
+    // A port that is gone itself reads as having a link.
+    vendor == NOBODY
+        && capabilities & bindings::PCI_EXP_LNKCAP_DLLLARC != 0
+        && u32::from(status) & bindings::PCI_EXP_LNKSTA_DLLLA == 0
 }
 
 /// Reads from the configuration space, also of a function that is taken for gone.
@@ -363,8 +367,8 @@ mod tests {
         }
     }
 
-    /// A function that answers hasn't left the bus, whatever the hotplug code says. Of one that
-    /// doesn't, there is nothing else to know on a bus without a port above it.
+    /// A function that answers hasn't left the bus. Nor has one that doesn't, on a bus without a
+    /// port above it that could tell. What the hotplug code says doesn't count.
     #[test]
     fn who_is_gone() -> Result {
         with_function(|pdev, _| {
@@ -373,9 +377,34 @@ mod tests {
             ensure!(!is_gone());
             ensure!(!taken_for_gone(pdev, is_gone));
             ensure!(!without_answer(pdev, is_gone)?);
-            ensure!(without_answer(pdev, || taken_for_gone(pdev, is_gone))?);
+            ensure!(!without_answer(pdev, || taken_for_gone(pdev, is_gone))?);
             Ok(())
         })
+    }
+
+    /// It has left if it doesn't answer, and the port says that it has no link.
+    #[test]
+    fn by_the_port() -> Result {
+        const REPORTS: u32 = 1 << 20;
+        const ACTIVE: u16 = 1 << 13;
+
+        for vendor in [0, VENDOR, NOBODY] {
+            for (capabilities, status, says_so) in [
+                (REPORTS, 0, true),
+                (!0, !ACTIVE, true),
+                (REPORTS, ACTIVE, false),
+                (0, 0, false),
+                (!REPORTS, !ACTIVE, false),
+                // The port is gone.
+                (!0, !0, false),
+            ] {
+                let left = has_left(vendor, capabilities, status);
+
+                ensure!(left == (says_so && vendor == NOBODY));
+            }
+        }
+
+        Ok(())
     }
 
     /// What switching it off says, and does.
@@ -387,7 +416,7 @@ mod tests {
 
             // There is nobody at that place, whose bit isn't cleared either.
             ensure!(without_answer(pdev, off)? == Outcome::Unproven);
-            ensure!(without_answer(pdev, || taken_for_gone(pdev, off))? == Outcome::Gone);
+            ensure!(without_answer(pdev, || taken_for_gone(pdev, off))? == Outcome::Unproven);
             ensure!(is_on());
 
             // The PCI core writes nothing to a function that is taken for gone.
