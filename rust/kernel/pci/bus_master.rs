@@ -299,8 +299,7 @@ mod tests {
             DmaMask,
             Setup, //
         },
-        kunit,
-        prelude::*, //
+        kunit, //
     };
 
     const VENDOR: u16 = 0x1234;

@@ -403,7 +403,7 @@ mod cases {
     #[test]
     fn dropped_too_late() -> Result {
         /// Dropped with the last resources of the device, but before the pool.
-        struct Late<T>(#[expect(dead_code)] T);
+        struct Late<T>(T);
 
         // SAFETY: Dropping a block only looks for the device's record, which is gone.
         unsafe impl<T: Send + Sync> Managed for Late<T> {}

@@ -52,7 +52,7 @@ mod cases {
         ensure!(reader.u8()? == 1);
         ensure!(reader.u16_le()? == 0x0302 && reader.u16_be()? == 0x0405);
         ensure!(reader.u32_le()? == 0x0908_0706 && reader.u32_be()? == 0x0a0b_0c0d);
-        ensure!(reader.take(0)? == [] && reader.take(1)? == [14]);
+        ensure!(reader.take(0)?.is_empty() && reader.take(1)? == [14]);
         ensure!(reader.clone().rest() == [15]);
 
         // A failure takes nothing.
