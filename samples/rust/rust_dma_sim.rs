@@ -217,7 +217,10 @@ mod tests {
     /// A device that delivers nonsense: an error, and never a panic or other people's letters.
     #[test]
     fn letters() -> Result {
-        let letters: [(&[u8], Result<(&str, &[u8])>); 5] = [
+        /// How urgent it is, and its text.
+        type Letter = (&'static str, &'static [u8]);
+
+        let letters: [(&[u8], Result<Letter>); 5] = [
             (b"\x01\x00\x02\x00hi, again", Ok(("express", b"hi"))),
             (b"\x01\x01\x00\x00", Ok(("slow", b""))),
             (b"\x02\x00\x05\x00hello", Err(EPROTO)),

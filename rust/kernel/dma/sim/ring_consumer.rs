@@ -360,6 +360,17 @@ impl State {
         }
     }
 
+    /// Returns the index of the descriptor after one of the ring.
+    // Not by a remainder, which panics where the divisor is 0: objtool doesn't know that this panic
+    // doesn't return.
+    fn after(&self, index: usize) -> usize {
+        if index + 1 < self.entries {
+            index + 1
+        } else {
+            0
+        }
+    }
+
     /// Forgets the ring, and what is half done.
     fn forget_ring(&mut self) {
         self.base = 0;
@@ -585,7 +596,8 @@ impl RingConsumer {
 
             self.sim.order_stores();
 
-            let count = (tail + state.entries - state.tail) % state.entries;
+            let wrapped = if tail < state.tail { state.entries } else { 0 };
+            let count = tail + wrapped - state.tail;
 
             state.worker.schedule.reserve(count)?;
 
@@ -597,7 +609,7 @@ impl RingConsumer {
                     read: None,
                     ends: false,
                 })?;
-                state.tail = (index + 1) % state.entries;
+                state.tail = state.after(index);
             }
 
             Ok(())
@@ -710,7 +722,7 @@ impl RingConsumer {
             }
 
             state.taken[index] = true;
-            state.tail = (index + 1) % state.entries;
+            state.tail = state.after(index);
         }
     }
 
