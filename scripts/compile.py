@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """Compiles our code, and the kernel crate that it is a part of, for machines on which it isn't run:
-without DMA, without PCI, with one CPU, with spinlocks that sleep, with 32 bits. A warning is a failure,
-also one of objtool's."""
+without DMA, without PCI, with one CPU, with spinlocks that sleep, with 32 bits. A warning about our code
+is a failure, also one of objtool's."""
 
 import argparse
 import dataclasses
@@ -10,6 +10,7 @@ import re
 import shutil
 
 import build
+import tree
 from common import OUT, REPO, Fail, checksum, lock, main, say, write
 
 TARGETS = ("rust/kernel.o", "drivers/dma-rs/", "samples/rust/")
@@ -26,7 +27,10 @@ CONFIGURATIONS = {
     "compile-arm": "arm",
 }
 
-WARNING = re.compile(r"\bwarning: ")
+# Of clang; of rustc, which says in the next line where; of objtool.
+WARNINGS = re.compile(r"^(?:clang diag: )?(?P<c>\S+):\d+:\d+: warning: |"
+                      r"^(?:warning|error): .*\n +--> (?P<rust>\S+?):\d|"
+                      r"^(?P<objtool>\S+): warning: objtool: ", re.M)
 
 
 def forget(opened):
@@ -37,6 +41,18 @@ def forget(opened):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def warnings(text, root):
+    """The warnings in a build log that are about our files, or those that we patch, as lines. Objects
+    hold code of ours and of others: objtool's are all of them."""
+    ours = {*tree.overlay_paths(), *(path for patch in tree.series() for path in tree.touched_by(patch))}
+    found = []
+    for match in WARNINGS.finditer(text):
+        path = (match["c"] or match["rust"] or "").removeprefix(f"{root}/")
+        if match["objtool"] or path in ours:
+            found += text[match.start():].splitlines()[:5]
+    return found
 
 
 def compile_one(opened, flavour, arch):
@@ -51,11 +67,10 @@ def compile_one(opened, flavour, arch):
         build.compile_kernel(opened, ["prepare", *TARGETS], f"{flavour} ({arch})", COMMANDS)
     except Fail as error:
         return str(error).splitlines()
-    lines = opened.log.read_text(errors="replace").splitlines()
-    found = [lines[at:at + 4] for at, line in enumerate(lines) if WARNING.search(line)]
+    found = warnings(opened.log.read_text(errors="replace"), opened.prepared.source.tree)
     if not found:
         write(opened.stamp("compiled"), made_from.encode())
-    return [line for context in found for line in context]
+    return found
 
 
 def cli():

@@ -39,10 +39,7 @@ use crate::{
     page::PAGE_SIZE,
     platform,
     prelude::*,
-    sync::{
-        aref::ARef,
-        SpinLockIrq, //
-    }, //
+    sync::SpinLockIrq, //
 };
 use core::cell::Cell;
 
@@ -468,11 +465,14 @@ mod cases {
 #[kunit_tests(rust_dma_pool_sim)]
 mod on_sim {
     use super::*;
-    use crate::dma::sim::{
-        self,
-        Model,
-        Script,
-        Sim, //
+    use crate::{
+        dma::sim::{
+            self,
+            Model,
+            Script,
+            Sim, //
+        },
+        sync::aref::ARef, //
     };
 
     fn on_each_model(mut body: impl for<'a> FnMut(&'a Pool<'a, Item>, &Sim) -> Result) -> Result {
