@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parents[2] / "scripts"))
 # pylint: disable=wrong-import-position
 import bench
 import common
+import compile as compile_script
 import console
 import controls
 import fresh
@@ -375,6 +376,27 @@ class Toolchain(unittest.TestCase):
                                      ((0, 66, 1), 19, False), ((), 19, False)):
             with self.subTest((version, llvm)):
                 self.assertEqual(toolchain.suits(version, llvm), suits)
+
+
+class Compile(unittest.TestCase):
+    """Which warnings count."""
+
+    def test_warnings(self):
+        """Those about files of ours, or that we patch; and all of objtool's."""
+        ours = "rust/kernel/dma/streaming.rs"
+        self.enterContext(mock.patch.object(compile_script.tree, "series", lambda: []))
+        for log, count in (
+                (f"warning: unused import\n   --> /tree/{ours}:3:9\n", 1),
+                (f"error: unused import\n  --> /tree/{ours}:3:9\n", 1),
+                ("warning: unused import\n  --> /tree/rust/kernel/list.rs:3:9\n", 0),
+                ("warning: 3 warnings emitted\n\n  CC x.o\n", 0),
+                ("/tree/rust/helpers/dma_sim.c:3:9: warning: unused\n", 1),
+                ("/tree/include/asm-generic/io.h:3:9: warning: null\n1 warning generated.\n", 0),
+                ("clang diag: /tree/include/asm-generic/io.h:3:9: warning: null\n", 0),
+                ("rust/kernel.o: warning: objtool: f() falls through to next function g()\n", 1)):
+            with self.subTest(log):
+                found = compile_script.warnings("  CC a.o\n" + log, pathlib.Path("/tree"))
+                self.assertEqual(bool(found), bool(count))
 
 
 class Fresh(unittest.TestCase):
