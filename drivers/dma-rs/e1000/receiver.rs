@@ -78,10 +78,10 @@ impl<'a> Receiver<'a> {
 
     /// Returns how many frames of `len` bytes there is room for.
     pub(crate) fn room(&mut self, len: usize) -> u32 {
-        // CAST: A frame has fewer buffers.
-        let buffers = len.div_ceil(BUFFER_SIZE).max(1) as u32;
+        let buffers = len.div_ceil(BUFFER_SIZE).max(1);
 
-        self.ring.consumer.posted() / buffers
+        // CAST: Widening; not more than there are.
+        (self.ring.consumer.posted() as usize / buffers) as u32
     }
 
     /// Gives the device all buffers that there are, and new ones where there are none.
