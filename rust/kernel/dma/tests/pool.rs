@@ -279,7 +279,7 @@ mod cases {
             let before = quarantined();
             let entry = pool.alloc(GFP_KERNEL)?.submit();
 
-            io_write!(&entry, .first, 0x5555);
+            io_write!(&entry, .second, 0x5555);
             // SAFETY: No device is told.
             let address = unsafe { entry.address().to_bits() };
             let place = IoBase::as_view(&entry).as_ptr();
@@ -295,7 +295,7 @@ mod cases {
 
             ensure!(
                 item == Item {
-                    first: 0x5555,
+                    second: 0x5555,
                     ..EMPTY
                 }
             );
