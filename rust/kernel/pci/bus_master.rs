@@ -312,7 +312,7 @@ mod tests {
             return Ok(());
         }
 
-        let setup = Setup::new(DmaMask::new::<28>());
+        let setup = Setup::new(DmaMask::new::<64>());
 
         fixture::with_pci_device(VENDOR, DEVICE, setup, |pdev| {
             pdev.enable_device_mem()?;
