@@ -37,11 +37,17 @@ def machine_sources():
              "Created-By: Packages"]
     rows = run(query).splitlines()
     if not rows:
-        say("apt has no package lists yet: running apt-get update")
-        run(as_root(["apt-get", "update"]), "Check the network and the machine's apt sources.")
+        update()
         rows = run(query).splitlines()
     split = [row.split("|", 2) for row in rows]
     return {label: uri for origin, label, uri in split if origin == "Debian"}
+
+
+@functools.cache
+def update():
+    """Has the machine's own apt fetch its package lists, once."""
+    say("running apt-get update")
+    run(as_root(["apt-get", "update"]), "Check the network and the machine's apt sources.")
 
 
 def candidate(package):

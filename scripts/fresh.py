@@ -27,6 +27,9 @@ PREREQUISITES = "ca-certificates,git,make,python3"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CHECKOUT = "root/dma-rs"
 
+# Those that a machine trusts besides Debian's.
+CERTIFICATES = pathlib.Path("/usr/local/share/ca-certificates")
+
 NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 
 
@@ -133,10 +136,13 @@ def bootstrap(machine):
     sources.write_text("\n".join(lines) + "\n")
     for name in ("etc/resolv.conf", "etc/hosts"):
         shutil.copyfile(f"/{name}", machine.root / name)
+    # Whose way to the network leads through a proxy may have to trust that, too.
+    shutil.copytree(CERTIFICATES, machine.root / CERTIFICATES.relative_to("/"), dirs_exist_ok=True)
 
     if run(["git", "-C", REPO, "status", "--porcelain"]):
         say("what is not committed here is not in the clone")
     run(["git", "clone", "--quiet", "--no-hardlinks", REPO, machine.root / CHECKOUT])
+    machine.run(["update-ca-certificates"])
 
 
 def versions(machine):

@@ -108,7 +108,7 @@ def install(packages):
     command = archive.as_root(["apt-get", "install", "-y", "--no-install-recommends", *missing])
     say(f"installing {' '.join(missing)}")
     # Lists may be there and still not know a source, or know packages that have moved on.
-    run(archive.as_root(["apt-get", "update"]), "Check the network and the machine's apt sources.")
+    archive.update()
     run(command, "Install the packages by hand.", env=clean_env(DEBIAN_FRONTEND="noninteractive"))
 
 
@@ -267,6 +267,10 @@ def ensure():
     """Makes sure that every tool is there; returns the toolchain. Call it under the lock."""
     rust = ensure_rust()
     llvm = choose_llvm(rust.llvm)
+    if llvm != rust.llvm and not find(f"clang-{llvm}"):
+        # The lists may not know a source yet that has it.
+        archive.update()
+        llvm = choose_llvm(rust.llvm)
     if llvm != rust.llvm:
         say(f"no clang-{rust.llvm} is packaged here, which rustc {rust.release} goes with: using clang-{llvm}, "
             "so C's inline functions aren't inlined into Rust")
