@@ -51,6 +51,10 @@ test: ## boot every variant of the matrix, run KUnit and the controls, judge the
 selftest: ## test the judgement of the runner itself, without a guest
 	@tools/testing/dma-rs/selftest.py
 
+.PHONY: litmus
+litmus: ## check the orders that rings rely on against the kernel's memory model
+	@tools/testing/dma-rs/litmus.py --ksrc='$(KSRC)'
+
 .PHONY: shell
 shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
 	@$(RUN) shell
