@@ -44,10 +44,11 @@ ARCHES = {
 
 # Flavours of a kernel: the fragments of each, later ones win.
 TEST_FRAGMENTS = ("common", "{arch}", "network", "oracles", "kunit", "dma_rs")
+SMALL_FRAGMENTS = ("common", "{arch}", "dma_rs", "mutants")
 FRAGMENTS_OF = {
     "": TEST_FRAGMENTS,
     "clippy": (*TEST_FRAGMENTS, "clippy"),
-    "mutants": ("common", "{arch}", "dma_rs", "mutants"),
+    "mutants": SMALL_FRAGMENTS,
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),
     "bench-parallel": ("common", "{arch}", "bench", "bench_parallel"),

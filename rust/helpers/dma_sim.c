@@ -5,14 +5,8 @@
 #include <linux/bottom_half.h>
 #include <linux/hardirq.h>
 #include <linux/interrupt.h>
-#include <linux/io.h>
 #include <linux/irqflags.h>
 #include <linux/scatterlist.h>
-
-__rust_helper void *rust_helper_phys_to_virt(phys_addr_t address)
-{
-	return phys_to_virt(address);
-}
 
 __rust_helper phys_addr_t rust_helper_sg_phys(struct scatterlist *sg)
 {
@@ -25,12 +19,6 @@ __rust_helper void rust_helper_dma_sim_set_segment(struct scatterlist *sg,
 {
 	sg_dma_address(sg) = addr;
 	sg_dma_len(sg) = len;
-}
-
-__rust_helper void rust_helper_dma_sim_set_coherent(struct device *dev,
-						    bool coherent)
-{
-	dev_assign_dma_coherent(dev, coherent);
 }
 
 __rust_helper bool rust_helper_in_hardirq(void)

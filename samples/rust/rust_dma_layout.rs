@@ -13,15 +13,15 @@ use kernel::{
     dma::{
         fixture::ensure,
         ring::{
-            Area,
             Descriptor,
+            DescriptorInfo,
             Length,
-            Part,
             Publish,
             Queue,
             ReceiveDescriptor,
             Received,
             Ring,
+            RingMemory,
             Tail,
             Verdict, //
         },
@@ -31,12 +31,14 @@ use kernel::{
             Script,
             Sim, //
         },
-        Configured,
+        Constraints,
         DmaAddress,
-        Enclosure,
+        DmaMask,
         FromDevice,
-        Outcome,
+        Mapper,
         Quiesce,
+        Session,
+        StopOutcome,
         Untrusted, //
     },
     new_mutex,
@@ -97,16 +99,15 @@ unsafe impl Descriptor for RxDescriptor {
     // CAST: Widening.
     const MAX_LEN: usize = Self::LENGTH as usize;
 
-    fn new(part: Part<'_, ()>) -> Self {
+    fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
         // CAST: Not more than `MAX_LEN`.
-        let len = part.memory.map_or(0, |m| m.len()) as u32;
+        let len = info.len() as u32;
 
-        Self {
+        Ok(Self {
             status: (Self::OWN | len).to_le(),
             received: 0,
-            // SAFETY: The device uses it as said above.
-            address: part.memory.map_or(0, |m| unsafe { m.to_bits() }).to_le(),
-        }
+            address: info.address().unwrap_or(0).to_le(),
+        })
     }
 
     fn is_done(status: u32) -> bool {
@@ -155,9 +156,9 @@ unsafe impl Queue for RxQueue {
         &self.dev
     }
 
-    fn start(&mut self, ring: Area<'_>) -> Result {
+    fn start(&mut self, ring: RingMemory<'_>) -> Result {
         // SAFETY: The test forgets it before the ring goes.
-        self.base = unsafe { ring.memory.to_bits() };
+        self.base = unsafe { ring.memory.to_bits(ring.running) };
         // What the driver stores there the device sees after a barrier.
         self.sim.hold_stores(self.base, ring.memory.len())
     }
@@ -175,12 +176,16 @@ unsafe impl Quiesce for Stopper {
         &self.0
     }
 
-    fn forget(&mut self) -> Result {
+    fn limits(&self) -> Constraints {
+        Constraints::new(DmaMask::new::<64>())
+    }
+
+    fn disarm(&mut self) -> Result {
         Ok(())
     }
 
-    fn stop(&self) -> Outcome {
-        Outcome::Stopped
+    fn quiesce(&self) -> StopOutcome {
+        StopOutcome::Stopped
     }
 }
 
@@ -231,7 +236,7 @@ impl Wire {
 
             // CAST: Widening.
             let len = rest.len().min((status & RxDescriptor::LENGTH) as usize);
-            let (piece, left) = rest.split_at(len);
+            let (segment, left) = rest.split_at(len);
             let end = if left.is_empty() {
                 RxDescriptor::LAST
             } else {
@@ -244,7 +249,7 @@ impl Wire {
             // SAFETY: As above, and the driver has no references to what is the device's.
             let written = unsafe {
                 self.sim
-                    .device_write_late(u64::from_le_bytes(address), piece)
+                    .device_write_late(u64::from_le_bytes(address), segment)
                     && self
                         .sim
                         .device_write_late(at + 4, &(frame.len() as u32).to_le_bytes())
@@ -269,7 +274,7 @@ impl Wire {
 type Buffer = KBox<[u8; 256]>;
 
 /// The driver.
-struct Receiver<'a>(Enclosure<'a, Mutex<Ring<'a, RxQueue, Buffer>>>);
+struct Receiver<'a>(Session<'a, Mutex<Ring<'a, RxQueue, Buffer>>>);
 
 impl<'a> Receiver<'a> {
     fn bring_up(dev: &Device<Core<'a>>, sim: &Arc<Sim>) -> Result<Self> {
@@ -278,8 +283,8 @@ impl<'a> Receiver<'a> {
             sim: sim.clone(),
             base: 0,
         };
-        let ring = Ring::new(Configured::get(dev.bound())?, queue, 16)?;
-        let rx = Self(Enclosure::new(dev, Stopper(dev.into()), new_mutex!(ring))?);
+        let ring = Ring::new(Mapper::get(dev.bound())?, queue, 16)?;
+        let rx = Self(Session::new(dev, Stopper(dev.into()), new_mutex!(ring))?);
 
         rx.0.start()?;
         rx.0.lock().start(drop)?;
@@ -292,7 +297,9 @@ impl<'a> Receiver<'a> {
     fn poll(&self, mut look: impl FnMut(&[u8], bool)) -> Result<u32> {
         let mut ring = self.0.lock();
         let count = ring.consumer.receive_each(u32::MAX, |frame| {
-            frame.pieces().for_each(|bytes| look(bytes, frame.is_bad()));
+            frame
+                .segments()
+                .for_each(|bytes| look(bytes, frame.is_bad()));
         });
 
         ring.producer

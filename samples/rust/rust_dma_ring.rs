@@ -13,16 +13,16 @@ use kernel::{
     dma::{
         fixture::ensure,
         ring::{
-            Area,
             Descriptor,
+            DescriptorInfo,
             Frame,
             Length,
-            Part,
             Publish,
             Queue,
             ReceiveDescriptor,
             Received,
             Ring,
+            RingMemory,
             Tail,
             Verdict, //
         },
@@ -35,22 +35,23 @@ use kernel::{
             RingStopper,
             Script, //
         },
-        Configured,
-        Enclosure,
         FromDevice,
-        Outcome,
+        Mapper,
+        Session,
+        StopOutcome,
         ToDevice,
-        Untrusted,
-        Waiters, //
+        Untrusted, //
     },
     irq,
     new_mutex,
+    new_wait_queue,
     pr_warn_once,
     prelude::*,
     sync::{
         aref::ARef,
         Arc,
-        Mutex, //
+        Mutex,
+        WaitQueue, //
     },
     time::Delta, //
 };
@@ -89,14 +90,13 @@ unsafe impl Descriptor for RxDescriptor {
     type Options = ();
     const STATUS: usize = core::mem::offset_of!(RxDescriptor, flags);
 
-    fn new(part: Part<'_, ()>) -> Self {
-        Self {
-            // SAFETY: The device uses it as said above.
-            address: part.memory.map_or(0, |m| unsafe { m.to_bits() }).to_le(),
+    fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
+        Ok(Self {
+            address: info.address().unwrap_or(0).to_le(),
             // CAST: A buffer has fewer bytes.
-            len: part.memory.map_or(0, |m| m.len() as u32).to_le(),
+            len: (info.len() as u32).to_le(),
             flags: RingConsumer::WRITE.to_le(),
-        }
+        })
     }
 
     fn is_done(status: u32) -> bool {
@@ -110,7 +110,7 @@ impl ReceiveDescriptor for RxDescriptor {
 
         Received {
             // CAST: Widening.
-            len: Length::Piece(Untrusted::new(u32::from_le(self.len) as usize)),
+            len: Length::Segment(Untrusted::new(u32::from_le(self.len) as usize)),
             last: flags & RingConsumer::END != 0,
             verdict: if flags & RingConsumer::BAD != 0 {
                 Verdict::Bad
@@ -141,11 +141,13 @@ unsafe impl Queue for RxQueue {
         &self.0
     }
 
-    fn start(&mut self, ring: Area<'_>) -> Result {
+    fn start(&mut self, ring: RingMemory<'_>) -> Result {
         // CAST: Widening.
         // SAFETY: The device forgets it when it is stopped.
-        self.1
-            .set_ring(unsafe { ring.memory.to_bits() }, ring.len as usize)
+        self.1.set_ring(
+            unsafe { ring.memory.to_bits(ring.running) },
+            ring.len as usize,
+        )
     }
 
     fn doorbell(&mut self, tail: Tail) {
@@ -154,7 +156,7 @@ unsafe impl Queue for RxQueue {
     }
 }
 
-/// A descriptor of a piece of a frame that is to be sent.
+/// A descriptor of a segment of a frame that is to be sent.
 #[derive(Clone, Copy, FromBytes, IntoBytes)]
 #[repr(C)]
 struct TxDescriptor {
@@ -175,16 +177,15 @@ unsafe impl Descriptor for TxDescriptor {
     type Options = ();
     const STATUS: usize = core::mem::offset_of!(TxDescriptor, flags);
 
-    fn new(part: Part<'_, ()>) -> Self {
-        let end = if part.last { RingConsumer::END } else { 0 };
+    fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
+        let end = if info.last { RingConsumer::END } else { 0 };
 
-        Self {
-            // SAFETY: The device uses it as said above.
-            address: part.memory.map_or(0, |m| unsafe { m.to_bits() }).to_le(),
+        Ok(Self {
+            address: info.address().unwrap_or(0).to_le(),
             // CAST: A frame has fewer bytes.
-            len: part.memory.map_or(0, |m| m.len() as u32).to_le(),
+            len: (info.len() as u32).to_le(),
             flags: end.to_le(),
-        }
+        })
     }
 
     fn is_done(status: u32) -> bool {
@@ -205,11 +206,13 @@ unsafe impl Queue for TxQueue {
         &self.0
     }
 
-    fn start(&mut self, ring: Area<'_>) -> Result {
+    fn start(&mut self, ring: RingMemory<'_>) -> Result {
         // CAST: Widening.
         // SAFETY: The device forgets it when it is stopped.
-        self.1
-            .set_ring(unsafe { ring.memory.to_bits() }, ring.len as usize)
+        self.1.set_ring(
+            unsafe { ring.memory.to_bits(ring.running) },
+            ring.len as usize,
+        )
     }
 
     fn doorbell(&mut self, tail: Tail) {
@@ -236,18 +239,18 @@ struct Rings<'a> {
 }
 
 /// The interrupt handler: all it says is that it is worth to look.
-struct Waker(Arc<Waiters>);
+struct IrqHandler(Arc<WaitQueue>);
 
-impl irq::Handler for Waker {
+impl irq::Handler for IrqHandler {
     fn handle(&self) -> irq::IrqReturn {
-        self.0.wake();
+        self.0.wake_all();
         irq::IrqReturn::Handled
     }
 }
 
 struct Nic<'a> {
-    rings: Enclosure<'a, Rings<'a>>,
-    waiters: Arc<Waiters>,
+    rings: Session<'a, Rings<'a>>,
+    waiters: Arc<WaitQueue>,
 }
 
 fn new_buffer() -> Result<Buffer> {
@@ -262,11 +265,11 @@ impl<'a> Nic<'a> {
         tx: TxQueue,
         rx: RxQueue,
     ) -> Result<Self> {
-        let dma = Configured::get(dev.bound())?;
+        let dma = Mapper::get(dev.bound())?;
         let tx = Ring::new(dma, tx, 64)?;
         let rx = Ring::new(dma, rx, 64)?;
         let nic = Self {
-            rings: Enclosure::new(
+            rings: Session::new(
                 dev,
                 stopper,
                 pin_init!(Rings {
@@ -274,7 +277,7 @@ impl<'a> Nic<'a> {
                     rx <- new_mutex!(rx),
                 }),
             )?,
-            waiters: dma.new_waiters()?,
+            waiters: Arc::pin_init(new_wait_queue!("rust_dma_ring"), GFP_KERNEL)?,
         };
 
         // The device has forgotten all, and may do DMA.
@@ -312,8 +315,8 @@ impl<'a> Nic<'a> {
         Ok(())
     }
 
-    /// Sends a frame of two pieces.
-    fn send_pieces(&self, head: KVec<u8>, body: KVec<u8>) -> Result {
+    /// Sends a frame of two segments.
+    fn send_segments(&self, head: KVec<u8>, body: KVec<u8>) -> Result {
         let mut tx = self.rings.tx.lock();
         let mut frame = tx.producer.new_chain();
 
@@ -329,12 +332,12 @@ impl<'a> Nic<'a> {
         let mut tx = self.rings.tx.lock();
         let mut failed = 0;
 
-        while let Some(pieces) = tx.consumer.reap() {
+        while let Some(segments) = tx.consumer.reap() {
             // All that the device says is `Untrusted`; here any value will do.
-            let has_failed = pieces.descriptor().validate(|last| Ok(last.has_failed()));
+            let has_failed = segments.descriptor().validate(|last| Ok(last.has_failed()));
 
             failed += u32::from(has_failed == Ok(true));
-            pieces.for_each(&mut sent);
+            segments.for_each(&mut sent);
         }
 
         failed
@@ -354,7 +357,7 @@ impl<'a> Nic<'a> {
         let count = self.rings.rx.lock().consumer.receive_each(budget, |frame| {
             if frame.len() <= COPYBREAK {
                 // Its buffers stay mapped, and are used again.
-                frame.pieces().for_each(&mut copy);
+                frame.segments().for_each(&mut copy);
             } else if frame.replace_each(new_buffer, &mut keep).is_err() {
                 // No memory: so do these.
                 lost += 1;
@@ -385,7 +388,7 @@ impl<'a> Nic<'a> {
         timeout: Delta,
         look: impl Fn(Frame<'_, 'a, RxQueue, Buffer>) -> T,
     ) -> Result<T> {
-        let found = self.waiters.wait_until(timeout, || {
+        let found = self.rings.wait_until(&self.waiters, timeout, || {
             let mut rx = self.rings.rx.lock();
 
             if let Some(frame) = rx.consumer.receive() {
@@ -454,7 +457,7 @@ mod tests {
                 nic.send([bytes(&[turn as u8; 100])?, bytes(b"hello")?], |_| {
                     back += 1
                 })?;
-                nic.send_pieces(bytes(b"hello, ")?, bytes(b"device")?)?;
+                nic.send_segments(bytes(b"hello, ")?, bytes(b"device")?)?;
                 sim.advance(3);
                 ensure!(out.next_sent() == Some(bytes(&[turn as u8; 100])?));
                 ensure!(out.next_sent() == Some(bytes(b"hello")?));
@@ -462,7 +465,7 @@ mod tests {
             }
 
             out.then(Fate::after(1).bad())?;
-            nic.send_pieces(bytes(b"hello, ")?, bytes(b"device")?)?;
+            nic.send_segments(bytes(b"hello, ")?, bytes(b"device")?)?;
             out.then(Fate::after(1).bad())?;
             nic.send([bytes(b"hello")?], |_| back += 1)?;
             sim.advance(3);
@@ -516,7 +519,7 @@ mod tests {
     #[test]
     fn waits() -> Result {
         with_nic(|nic, sim, _, into| {
-            let waker = Arc::new(Waker(nic.waiters.clone()), GFP_KERNEL)?;
+            let waker = Arc::new(IrqHandler(nic.waiters.clone()), GFP_KERNEL)?;
             let _connection = sim.connect(waker, Clock::Timer)?;
 
             into.receive(b"hello, driver")?;
@@ -529,7 +532,7 @@ mod tests {
             ensure!(buf.get(..len) == Some(&b"hello again"[..]));
             ensure!(nic.wait(Delta::from_millis(5), |frame| frame.len()) == Err(ETIMEDOUT));
 
-            ensure!(nic.rings.stop() == Outcome::Stopped);
+            ensure!(nic.rings.stop() == StopOutcome::Stopped);
             ensure!(nic.wait(Delta::from_secs(10), |frame| frame.len()) == Err(ESHUTDOWN));
             Ok(())
         })

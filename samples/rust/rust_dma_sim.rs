@@ -6,11 +6,9 @@
 
 use kernel::{
     dma::{
-        fixture::ensure,
-        oneshot::{
-            Engine,
-            OneWay,
-            Slot, //
+        fixture::{
+            self,
+            ensure, //
         },
         sim::{
             self,
@@ -20,8 +18,13 @@ use kernel::{
             Model,
             Script, //
         },
-        Configured,
+        transfer::{
+            Engine,
+            OneWay,
+            TransferSlot, //
+        },
         FromDevice,
+        Mapper,
         Reader,
         Streaming,
         StreamingBox,
@@ -49,7 +52,7 @@ impl kernel::Module for Sample {
 }
 
 /// How long the device may take.
-const TIMEOUT: Delta = Delta::from_millis(100);
+const TIMEOUT: Delta = Delta::from_secs(2);
 
 /// How letters begin.
 const VERSION: u8 = 1;
@@ -59,15 +62,15 @@ const URGENCIES: [&str; 2] = ["express", "slow"];
 ///
 /// It doesn't know the device's registers. `E` does: an engine of the driver, or a simulated one.
 struct Mailbox<'a, E: Engine<Target = usize>> {
-    dma: Configured<'a>,
-    slot: Slot<'a, E, KVec<u8>>,
+    dma: Mapper<'a>,
+    slot: TransferSlot<'a, E, KVec<u8>>,
 }
 
 impl<'a, E: Engine<Target = usize>> Mailbox<'a, E> {
-    fn new(dma: Configured<'a>, engine: E) -> Result<Self> {
+    fn new(dma: Mapper<'a>, engine: E) -> Result<Self> {
         Ok(Self {
             dma,
-            slot: Slot::new(dma, engine)?,
+            slot: TransferSlot::new(dma, engine)?,
         })
     }
 
@@ -139,7 +142,7 @@ mod tests {
 
         sim::run_on_each(script, |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device))?;
+            let mut mailbox = Mailbox::new(fixture::open(pdev.as_ref())?, Copier(device))?;
 
             mailbox.leave(100, hello()?)?;
             ensure!(mailbox.pick_up(100, HELLO.len())?[..] == *HELLO);
@@ -154,7 +157,7 @@ mod tests {
     fn no_room() -> Result {
         sim::run(Script::new(Model::Bounce), |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device))?;
+            let mut mailbox = Mailbox::new(fixture::open(pdev.as_ref())?, Copier(device))?;
 
             for k in 1..=2 {
                 sim.fail_map(k);
@@ -182,7 +185,7 @@ mod tests {
         sim::run(script, |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
             let engine = Copier(device.clone());
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine)?;
+            let mut mailbox = Mailbox::new(fixture::open(pdev.as_ref())?, engine)?;
 
             mailbox.leave(0, hello()?)?;
 
@@ -203,7 +206,7 @@ mod tests {
         sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
             let engine = Copier(device.clone());
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine)?;
+            let mut mailbox = Mailbox::new(fixture::open(pdev.as_ref())?, engine)?;
 
             device.then(Fate::after(1_000_000))?;
             ensure!(mailbox.leave(0, hello()?) == Err(ETIMEDOUT));
@@ -230,7 +233,7 @@ mod tests {
 
         sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, Copier(device))?;
+            let mut mailbox = Mailbox::new(fixture::open(pdev.as_ref())?, Copier(device))?;
 
             for (bytes, expected) in letters {
                 let mut letter = KVec::new();
@@ -254,7 +257,7 @@ mod tests {
         sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
             let device = CopyEngine::new(sim, 256)?;
             let engine = Copier(device.clone());
-            let mut mailbox = Mailbox::new(Configured::get(pdev.as_ref())?, engine)?;
+            let mut mailbox = Mailbox::new(fixture::open(pdev.as_ref())?, engine)?;
 
             device.then(Fate::after(0).reports(1 << 20))?;
             ensure!(matches!(mailbox.pick_up(0, 64), Err(e) if e == EIO));

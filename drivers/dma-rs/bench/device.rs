@@ -20,22 +20,24 @@ use kernel::{
     dma::{
         self,
         ring::{
-            Area,
             Descriptor,
+            DescriptorInfo,
             Length,
-            Part,
             Publish,
             Queue,
             ReceiveDescriptor,
             Received,
+            RingMemory,
             Tail,
             Verdict, //
         },
         Buffer,
+        Constraints,
         Direction,
+        DmaMask,
         FromDevice,
-        Outcome,
         Quiesce,
+        StopOutcome,
         Streaming,
         StreamingBox,
         ToDevice,
@@ -192,12 +194,16 @@ unsafe impl Quiesce for Idle<'_> {
         self.0
     }
 
-    fn forget(&mut self) -> Result {
+    fn limits(&self) -> Constraints {
+        Constraints::new(DmaMask::new::<64>())
+    }
+
+    fn disarm(&mut self) -> Result {
         Ok(())
     }
 
-    fn stop(&self) -> Outcome {
-        Outcome::Stopped
+    fn quiesce(&self) -> StopOutcome {
+        StopOutcome::Stopped
     }
 }
 
@@ -216,17 +222,16 @@ unsafe impl Descriptor for BenchDescriptor {
     const STATUS: usize = 12;
 
     #[inline]
-    fn new(part: Part<'_, ()>) -> Self {
-        // SAFETY: Nobody accesses the buffer.
-        let addr = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
+    fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
+        let addr = info.address().unwrap_or(0);
         // CAST: A frame.
-        let len = part.memory.map_or(0, |memory| memory.len() as u32);
+        let len = info.len() as u32;
 
-        Self {
+        Ok(Self {
             addr: addr.to_le(),
             len: len.to_le(),
             status: 0,
-        }
+        })
     }
 
     #[inline]
@@ -240,7 +245,7 @@ impl ReceiveDescriptor for BenchDescriptor {
     fn received(&self) -> Received {
         Received {
             // CAST: Widening.
-            len: Length::Piece(Untrusted::new(u32::from_le(self.len) as usize)),
+            len: Length::Segment(Untrusted::new(u32::from_le(self.len) as usize)),
             last: u32::from_le(self.status) & END != 0,
             verdict: Verdict::Good,
         }
@@ -290,11 +295,15 @@ impl<'a> Place<'a> {
         })
     }
 
-    fn start(&mut self, ring: Area<'_>) -> Result {
+    fn start(&mut self, ring: RingMemory<'_>) -> Result {
         // SAFETY: The ring is accessed in `doorbell()` only, which a ring calls as long as it is
         // there.
         to_result(unsafe {
-            ffi::dma_bench_device_attach(self.soft.0.as_ptr(), ring.memory.to_bits(), ring.len)
+            ffi::dma_bench_device_attach(
+                self.soft.0.as_ptr(),
+                ring.memory.to_bits(ring.running),
+                ring.len,
+            )
         })
     }
 
@@ -348,7 +357,7 @@ macro_rules! queue {
                 self.0.dev
             }
 
-            fn start(&mut self, ring: Area<'_>) -> Result {
+            fn start(&mut self, ring: RingMemory<'_>) -> Result {
                 self.0.start(ring)
             }
 

@@ -27,8 +27,8 @@ use kernel::{
     },
     device::Core,
     dma::{
-        DmaMask,
-        Setup, //
+        Constraints,
+        DmaMask, //
     },
     fs::file,
     pci,
@@ -73,9 +73,13 @@ impl pci::Driver for BenchDriver {
     type IdInfo = ();
     type Data<'bound> = BenchData;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+    const DMA: pci::DmaMode = pci::DmaMode::Stops;
 
-    fn dma_setup(_dev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<Option<Setup>> {
-        Ok(Some(Setup::new(DmaMask::new::<64>())))
+    fn dma_constraints(
+        _dev: &pci::Device,
+        _info: Option<&Self::IdInfo>,
+    ) -> Result<Option<Constraints>> {
+        Ok(Some(Constraints::new(DmaMask::new::<64>())))
     }
 
     fn probe<'bound>(
@@ -108,7 +112,9 @@ impl BinaryReader for Run {
     ) -> Result<usize> {
         let len = reader.len();
 
-        with_text(reader, |text| self.0.with(|bench| bench.run(text))?)?;
+        with_text(reader, |text| {
+            self.0.try_access_with(|bench| bench.run(text))?
+        })?;
         Ok(len)
     }
 }
@@ -129,7 +135,8 @@ impl BinaryReader for Parallel {
             let (who, times) = text.split_once(' ').ok_or(EINVAL)?;
             let times = times.parse().map_err(|_| EINVAL)?;
 
-            self.0.with(|bench| bench.run_parallel(who, times))?
+            self.0
+                .try_access_with(|bench| bench.run_parallel(who, times))?
         })?;
         Ok(len)
     }

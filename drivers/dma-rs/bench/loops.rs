@@ -19,8 +19,8 @@ use super::{
         Frame,
         Holds,
         RxRing,
-        Session,
-        TxRing, //
+        TxRing,
+        Work, //
     }, //
 };
 use kernel::{
@@ -30,9 +30,9 @@ use kernel::{
     },
     dma::{
         Coherent,
-        Configured,
         Direction,
         FromDevice,
+        Mapper,
         Pool,
         Streaming,
         StreamingBox, //
@@ -41,33 +41,33 @@ use kernel::{
 };
 
 /// Does nothing: what a loop costs.
-pub(crate) fn nothing(session: &mut Session<'_>, n: u32) -> Result {
+pub(crate) fn nothing(work: &mut Work<'_>, n: u32) -> Result {
     for _ in 0..n {
-        nothing_once(session.dma)?;
+        nothing_once(work.dma)?;
     }
     Ok(())
 }
 
 #[inline(never)]
-fn nothing_once(_dma: Configured<'_>) -> Result {
+fn nothing_once(_dma: Mapper<'_>) -> Result {
     barrier();
     Ok(())
 }
 
 /// Maps a buffer, and unmaps it.
-pub(crate) fn map_unmap<D: Direction, const N: usize>(session: &mut Session<'_>, n: u32) -> Result
+pub(crate) fn map_unmap<D: Direction, const N: usize>(work: &mut Work<'_>, n: u32) -> Result
 where
-    for<'a> Session<'a>: Holds<N>,
+    for<'a> Work<'a>: Holds<N>,
 {
-    let buf = session.place().take().ok_or(EINVAL)?;
+    let buf = work.place().take().ok_or(EINVAL)?;
 
-    *session.place() = Some(map_unmap_buffer::<D, N>(session.dma, buf, n)?);
+    *work.place() = Some(map_unmap_buffer::<D, N>(work.dma, buf, n)?);
     Ok(())
 }
 
 /// Maps that buffer, and unmaps it.
 pub(crate) fn map_unmap_buffer<D: Direction, const N: usize>(
-    dma: Configured<'_>,
+    dma: Mapper<'_>,
     mut buf: KBox<[u8; N]>,
     n: u32,
 ) -> Result<KBox<[u8; N]>> {
@@ -80,7 +80,7 @@ pub(crate) fn map_unmap_buffer<D: Direction, const N: usize>(
 
 #[inline(never)]
 fn map_unmap_once<D: Direction, const N: usize>(
-    dma: Configured<'_>,
+    dma: Mapper<'_>,
     buf: KBox<[u8; N]>,
 ) -> Option<KBox<[u8; N]>> {
     let mapped = Streaming::<_, D>::map(dma, buf).ok()?;
@@ -89,31 +89,31 @@ fn map_unmap_once<D: Direction, const N: usize>(
 }
 
 /// Gives a buffer that stays mapped to the device, and takes it back.
-pub(crate) fn pass<D: Direction>(session: &mut Session<'_>, n: u32) -> Result {
-    pass_part::<D, FRAME>(session, n)
+pub(crate) fn pass<D: Direction>(work: &mut Work<'_>, n: u32) -> Result {
+    pass_part::<D, FRAME>(work, n)
 }
 
 /// As [`pass`], but the device has accessed a part of the buffer only.
-pub(crate) fn pass_prefix(session: &mut Session<'_>, n: u32) -> Result {
-    pass_part::<FromDevice, COPIED>(session, n)
+pub(crate) fn pass_prefix(work: &mut Work<'_>, n: u32) -> Result {
+    pass_part::<FromDevice, COPIED>(work, n)
 }
 
-fn pass_part<D: Direction, const LEN: usize>(session: &mut Session<'_>, n: u32) -> Result {
-    let buf = session.frame.take().ok_or(EINVAL)?;
-    let mut mapped = StreamingBox::<_, D>::map(session.dma, buf)?;
+fn pass_part<D: Direction, const LEN: usize>(work: &mut Work<'_>, n: u32) -> Result {
+    let buf = work.frame.take().ok_or(EINVAL)?;
+    let mut mapped = StreamingBox::<_, D>::map(work.dma, buf)?;
 
     for _ in 0..n {
         mapped = take_back(mapped.submit(), LEN);
     }
 
-    session.frame = Some(mapped.unmap());
+    work.frame = Some(mapped.unmap());
     Ok(())
 }
 
 /// Allocates a block, and frees it.
-pub(crate) fn pool(session: &mut Session<'_>, n: u32) -> Result {
+pub(crate) fn pool(work: &mut Work<'_>, n: u32) -> Result {
     for _ in 0..n {
-        pool_once(session.pool)?;
+        pool_once(work.pool)?;
     }
     Ok(())
 }
@@ -124,9 +124,9 @@ fn pool_once<'a>(pool: &'a Pool<'a, [u8; BLOCK]>) -> Result {
 }
 
 /// Allocates coherent memory, and frees it.
-pub(crate) fn coherent(session: &mut Session<'_>, n: u32) -> Result {
+pub(crate) fn coherent(work: &mut Work<'_>, n: u32) -> Result {
     for _ in 0..n {
-        coherent_once(session.dma.device())?;
+        coherent_once(work.dma.device())?;
     }
     Ok(())
 }
@@ -137,10 +137,10 @@ fn coherent_once(dev: &Device<Bound>) -> Result {
 }
 
 /// Posts frames, and gets them back.
-pub(crate) fn post_reap(session: &mut Session<'_>, n: u32) -> Result {
-    let Session {
+pub(crate) fn post_reap(work: &mut Work<'_>, n: u32) -> Result {
+    let Work {
         tx, spare, batch, ..
-    } = session;
+    } = work;
     let mut left = n;
 
     while left > 0 {
@@ -169,10 +169,10 @@ fn reap(ring: &mut TxRing<'_>, spare: &mut KVec<Frame>) {
 }
 
 /// Looks at frames, and leaves their buffers in the ring.
-pub(crate) fn receive_recycle(session: &mut Session<'_>, n: u32) -> Result {
-    let Session {
+pub(crate) fn receive_recycle(work: &mut Work<'_>, n: u32) -> Result {
+    let Work {
         rx, bytes, batch, ..
-    } = session;
+    } = work;
     let mut left = n;
 
     while left > 0 {
@@ -194,14 +194,14 @@ fn clean_recycle(ring: &mut RxRing<'_>, bytes: &mut usize) {
 }
 
 /// Takes frames out of the ring, and posts other buffers.
-pub(crate) fn receive_unmap(session: &mut Session<'_>, n: u32) -> Result {
-    let Session {
+pub(crate) fn receive_unmap(work: &mut Work<'_>, n: u32) -> Result {
+    let Work {
         rx,
         bytes,
         spare,
         batch,
         ..
-    } = session;
+    } = work;
     let mut left = n;
 
     while left > 0 {

@@ -32,18 +32,21 @@ use kernel::{
         Core,
         Device, //
     },
-    devres::Shared,
+    devres::{
+        self,
+        DevresSrcu, //
+    },
     dma::{
         ring::{
             Consumer,
             Ring, //
         },
-        Configured,
         DmaAddress,
-        Enclosure,
         FromDevice,
+        Mapper,
         Pool,
         PoolEntry,
+        Session,
         Streaming,
         StreamingBox, //
     },
@@ -87,7 +90,7 @@ fn deeper<const BYTES: usize>(run: &mut dyn FnMut(u32) -> Result, n: u32) -> Res
 }
 
 /// Leads to the device until it is unbound.
-pub(crate) type Handle = Shared<BenchLt>;
+pub(crate) type Handle = DevresSrcu<BenchLt>;
 
 /// What is sent and received.
 pub(crate) type Frame = KBox<[u8; FRAME]>;
@@ -95,8 +98,8 @@ pub(crate) type TxRing<'a> = Ring<'a, TxQueue<'a>, Frame>;
 pub(crate) type RxRing<'a> = Ring<'a, RxQueue<'a>, Frame>;
 
 /// What the loops in Rust work on.
-pub(crate) struct Session<'a> {
-    pub(crate) dma: Configured<'a>,
+pub(crate) struct Work<'a> {
+    pub(crate) dma: Mapper<'a>,
     pub(crate) pool: &'a Pool<'a, [u8; BLOCK]>,
     pub(crate) small: Option<KBox<[u8; 64]>>,
     pub(crate) frame: Option<Frame>,
@@ -116,19 +119,19 @@ pub(crate) trait Holds<const N: usize> {
     fn place(&mut self) -> &mut Option<KBox<[u8; N]>>;
 }
 
-impl Holds<64> for Session<'_> {
+impl Holds<64> for Work<'_> {
     fn place(&mut self) -> &mut Option<KBox<[u8; 64]>> {
         &mut self.small
     }
 }
 
-impl Holds<FRAME> for Session<'_> {
+impl Holds<FRAME> for Work<'_> {
     fn place(&mut self) -> &mut Option<Frame> {
         &mut self.frame
     }
 }
 
-impl Holds<65536> for Session<'_> {
+impl Holds<65536> for Work<'_> {
     fn place(&mut self) -> &mut Option<KBox<[u8; 65536]>> {
         &mut self.large
     }
@@ -136,8 +139,8 @@ impl Holds<65536> for Session<'_> {
 
 /// A bound device.
 pub(crate) struct Bench<'a> {
-    dma: Configured<'a>,
-    enclosure: Enclosure<'a, Mutex<Session<'a>>>,
+    dma: Mapper<'a>,
+    session: Session<'a, Mutex<Work<'a>>>,
 }
 
 /// How long a loop took.
@@ -163,10 +166,10 @@ impl<'a> Bench<'a> {
         pdev.enable_device_mem()?;
 
         let dev: &Device<Core<'a>> = pdev.as_ref();
-        let dma = Configured::get(dev.bound())?;
+        let dma = Mapper::get(dev.bound())?;
         let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_bench")?;
-        let registers = dev.manage(Ok::<_, Error>(registers))?;
-        let session = Session {
+        let registers = devres::register_lent(dev, Ok::<_, Error>(registers), GFP_KERNEL)?;
+        let session = Work {
             dma,
             pool: Pool::new(dev, c"dma_rs_bench")?,
             small: None,
@@ -179,9 +182,9 @@ impl<'a> Bench<'a> {
             bytes: 0,
             c: CHalf::new(dev.bound())?,
         };
-        let enclosure = Enclosure::new(dev, Idle(dev.bound()), new_mutex!(session))?;
+        let session = Session::new(dev, Idle(dev.bound()), new_mutex!(session))?;
 
-        dev.share::<BenchLt>(Ok::<_, Error>(Self { dma, enclosure }))
+        DevresSrcu::<BenchLt>::new(dev, Ok::<_, Error>(Self { dma, session }))
     }
 
     /// Runs the operations whose names begin so, and reports to the log.
@@ -197,7 +200,7 @@ impl<'a> Bench<'a> {
         for operation in OPERATIONS.iter().filter(|o| o.name.starts_with(prefix)) {
             self.prepare(operation)?;
 
-            let mut session = self.enclosure.lock();
+            let mut session = self.session.lock();
 
             match operation.buffer {
                 64 => session.measure::<64>(operation)?,
@@ -236,16 +239,16 @@ impl<'a> Bench<'a> {
 
     /// Brings all that loops work on into the same state.
     fn prepare(&self, operation: &Operation) -> Result {
-        self.enclosure.stop();
+        self.session.stop();
 
         let ring = operation.ring.max(64);
-        let mut session = self.enclosure.lock();
+        let mut session = self.session.lock();
 
         session.tx.resize(ring, drop)?;
         session.rx.resize(ring, drop)?;
         drop(session);
-        self.enclosure.start()?;
-        self.enclosure.lock().prepare(operation)
+        self.session.start()?;
+        self.session.lock().prepare(operation)
     }
 }
 
@@ -260,11 +263,7 @@ fn report_sizes() {
             CHalf::slot_size(),
             Consumer::<'_, TxQueue<'_>, Frame>::SLOT_SIZE,
         ),
-        (
-            "Configured",
-            size_of::<*const u8>(),
-            size_of::<Configured<'_>>(),
-        ),
+        ("Mapper", size_of::<*const u8>(), size_of::<Mapper<'_>>()),
         (
             "Streaming",
             PAIR,
@@ -283,7 +282,7 @@ fn report_sizes() {
     }
 }
 
-impl Session<'_> {
+impl Work<'_> {
     fn prepare(&mut self, operation: &Operation) -> Result {
         let Operation { batch, ring, .. } = *operation;
 

@@ -11,7 +11,7 @@ use super::{
         FRAME, //
     },
     loops,
-    measure::Session, //
+    measure::Work, //
 };
 use kernel::{
     dma::{
@@ -23,7 +23,7 @@ use kernel::{
 };
 
 /// A loop in Rust: does something that many times.
-pub(crate) type RustLoop = for<'a> fn(&mut Session<'a>, u32) -> Result;
+pub(crate) type RustLoop = for<'a> fn(&mut Work<'a>, u32) -> Result;
 
 /// Something that is done in C and in Rust.
 pub(crate) struct Operation {

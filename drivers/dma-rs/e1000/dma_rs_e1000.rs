@@ -30,8 +30,8 @@ use kernel::{
     device::Core,
     device_id::IdArray,
     dma::{
-        DmaMask,
-        Setup, //
+        Constraints,
+        DmaMask, //
     },
     pci,
     prelude::*,
@@ -64,7 +64,7 @@ use nic::{
 /// 82540EM, 82545EM, 82544GC: the members that QEMU has.
 const DEVICES: [u16; 3] = [0x100e, 0x100f, 0x100c];
 
-const SETUP: Setup = Setup::new(DmaMask::new::<64>());
+const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<64>());
 
 /// Matches nothing, and is none of the tables that modules are loaded by.
 static PCI_TABLE: IdArray<pci::DeviceId, (), 0> = IdArray::new([]);
@@ -83,10 +83,13 @@ impl pci::Driver for E1000Driver {
     type IdInfo = ();
     type Data<'bound> = E1000Data;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
-    const RESUMES: bool = true;
+    const DMA: pci::DmaMode = pci::DmaMode::Resumes;
 
-    fn dma_setup(_dev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<Option<Setup>> {
-        Ok(Some(SETUP))
+    fn dma_constraints(
+        _dev: &pci::Device,
+        _info: Option<&Self::IdInfo>,
+    ) -> Result<Option<Constraints>> {
+        Ok(Some(CONSTRAINTS))
     }
 
     fn probe<'bound>(
@@ -115,7 +118,7 @@ impl pci::Driver for E1000Driver {
     }
 
     fn resume<'bound>(_dev: &'bound pci::Device<Core<'_>>, this: Pin<&E1000Data>) -> Result {
-        this.nic.with(|nic| nic.resume())?
+        this.nic.try_access_with(|nic| nic.resume())?
     }
 }
 

@@ -24,7 +24,7 @@ use kernel::{
         Dir,
         File, //
     },
-    dma::MapError,
+    error::ErrorWith,
     fmt,
     fs::file,
     new_mutex,
@@ -100,21 +100,21 @@ impl Files {
                     c"rings",
                     Ok::<_, Error>(nic.clone()),
                     &|nic: &Handle, f: &mut fmt::Formatter<'_>| {
-                        nic.with(|nic| nic.show_rings(f)).unwrap_or(Ok(()))
+                        nic.try_access_with(|nic| nic.show_rings(f)).unwrap_or(Ok(()))
                     },
                 ),
                 stats <- dir.read_callback_file(
                     c"stats",
                     Ok::<_, Error>(nic.clone()),
                     &|nic: &Handle, f: &mut fmt::Formatter<'_>| {
-                        nic.with(|nic| nic.show_statistics(f)).unwrap_or(Ok(()))
+                        nic.try_access_with(|nic| nic.show_statistics(f)).unwrap_or(Ok(()))
                     },
                 ),
                 state <- dir.read_callback_file(
                     c"state",
                     Ok::<_, Error>(nic.clone()),
                     &|nic: &Handle, f: &mut fmt::Formatter<'_>| {
-                        nic.with(|nic| nic.show_state(f)).unwrap_or(Ok(()))
+                        nic.try_access_with(|nic| nic.show_state(f)).unwrap_or(Ok(()))
                     },
                 ),
                 traffic <- dir.read_write_callback_file(
@@ -158,7 +158,7 @@ impl BinaryReader for Outgoing {
 
         reader.read_slice(&mut frame)?;
 
-        self.0.with(|nic| {
+        self.0.try_access_with(|nic| {
             nic.reclaim(drop);
 
             for _ in 0..TRIES {
@@ -169,7 +169,7 @@ impl BinaryReader for Outgoing {
 
                 frame = match sent {
                     Ok(()) => return Ok(len),
-                    Err(MapError {
+                    Err(ErrorWith {
                         error,
                         value: Some(frame),
                     }) if error == EBUSY => frame,
@@ -191,7 +191,7 @@ impl BinaryWriter for Incoming {
         writer: &mut UserSliceWriter,
         _offset: &mut file::Offset,
     ) -> Result<usize> {
-        let Some(frame) = self.0.with(|nic| nic.receive(PATIENCE))?? else {
+        let Some(frame) = self.0.try_access_with(|nic| nic.receive(PATIENCE))?? else {
             return Ok(0);
         };
         // What doesn't fit is lost, as with a packet socket.
@@ -229,7 +229,7 @@ impl BinaryReader for Command {
         let len = reader.len();
         let numbers = numbers(reader)?;
 
-        self.nic.with(|nic| (self.run)(nic, numbers))??;
+        self.nic.try_access_with(|nic| (self.run)(nic, numbers))??;
         Ok(len)
     }
 }
@@ -249,7 +249,7 @@ impl Traffic {
 
         *report = self
             .nic
-            .with(|nic| traffic::run(nic, frames, usize::try_from(len)?))??;
+            .try_access_with(|nic| traffic::run(nic, frames, usize::try_from(len)?))??;
         Ok(())
     }
 }

@@ -23,26 +23,26 @@ use kernel::{
     dma::{
         ring::{
             self,
-            Area,
             Descriptor,
+            DescriptorInfo,
             Length,
-            Part,
             Publish,
             Queue,
             ReceiveDescriptor,
             Received,
+            RingMemory,
             Tail, //
         },
-        DmaAddr,
-        DmaRegs,
+        Constraints,
+        DmaMask,
+        DmaRegisters,
         FromDevice,
-        Outcome,
+        PlainRegisters,
         Quiesce,
-        Regs,
+        RegisterRanges,
+        StopOutcome,
         ToDevice,
-        Untrusted,
-        Waiters,
-        Windows, //
+        Untrusted, //
     },
     io::{
         register::Array,
@@ -53,7 +53,10 @@ use kernel::{
     irq,
     pci,
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        WaitQueue, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -82,7 +85,7 @@ pub(crate) struct Aiming;
 // of the two rings, from 0x2800 and 0x3800 on, or at the places that these had in the first members
 // of the family (from 0x110 and 0x420 on), and moves data if `RCTL` and `TCTL` say so. Others that
 // are there set thresholds and delays. `VET` is not one of them, but is how we know the device.
-unsafe impl Windows for Aiming {
+unsafe impl RegisterRanges for Aiming {
     const RANGES: &'static [core::ops::Range<usize>] = &[
         0x038..0x03c,
         0x100..0x200,
@@ -110,7 +113,7 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Claims a device. It belongs to whoever had it before, until it has forgotten what it was told:
-/// see [`Quiesce::forget`].
+/// see [`Quiesce::disarm`].
 ///
 /// Context: may sleep.
 ///
@@ -123,7 +126,7 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
     let bar = pdev.bound().iomap_region_sized(0, c"dma_rs_e1000")?;
 
     // SAFETY: Only members of the family are probed; the registers are in their first BAR.
-    let (aiming, regs) = unsafe { DmaRegs::<Aiming, SIZE>::divide(pdev, bar) }?;
+    let (aiming, regs) = unsafe { DmaRegisters::<Aiming, SIZE>::divide(pdev, bar) }?;
 
     let hardware = Hardware {
         dev: dev.bound(),
@@ -148,7 +151,7 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
 }
 
 impl Hardware<'_> {
-    /// Returns whether the device is there: `VET` holds what `forget` wrote.
+    /// Returns whether the device is there: `VET` holds what `disarm` wrote.
     ///
     /// A device that was unplugged reads as all ones, and in some machines as zeros.
     fn is_there(&self) -> bool {
@@ -192,15 +195,16 @@ pub(crate) fn is_raised(causes: u32) -> bool {
     causes != 0 && causes != u32::MAX
 }
 
-/// All of the device that has nothing to do with memory: its other registers, by way of [`Regs`].
+/// All of the device that has nothing to do with memory: its other registers, by way of
+/// [`PlainRegisters`].
 #[derive(Clone, Copy)]
 pub(crate) struct Control<'a> {
-    regs: Regs<'a, Aiming, SIZE>,
+    regs: PlainRegisters<'a, Aiming, SIZE>,
     hardware: Hardware<'a>,
 }
 
 impl<'a> core::ops::Deref for Control<'a> {
-    type Target = Regs<'a, Aiming, SIZE>;
+    type Target = PlainRegisters<'a, Aiming, SIZE>;
 
     #[inline]
     fn deref(&self) -> &Self::Target {
@@ -263,8 +267,8 @@ pub(crate) struct Interrupts<'a>(Hardware<'a>);
 
 impl<'a> Interrupts<'a> {
     /// Makes the handler.
-    pub(crate) fn wake(self, waiters: Arc<Waiters>) -> Waker<'a> {
-        Waker {
+    pub(crate) fn wake(self, waiters: Arc<WaitQueue>) -> IrqHandler<'a> {
+        IrqHandler {
             interrupts: self,
             waiters,
         }
@@ -272,12 +276,12 @@ impl<'a> Interrupts<'a> {
 }
 
 /// The interrupt handler: it wakes whoever waits, who unmasks interrupts before the next wait.
-pub(crate) struct Waker<'a> {
+pub(crate) struct IrqHandler<'a> {
     interrupts: Interrupts<'a>,
-    waiters: Arc<Waiters>,
+    waiters: Arc<WaitQueue>,
 }
 
-impl irq::Handler for Waker<'_> {
+impl irq::Handler for IrqHandler<'_> {
     fn handle(&self) -> irq::IrqReturn {
         let hardware = self.interrupts.0;
 
@@ -287,7 +291,7 @@ impl irq::Handler for Waker<'_> {
         }
 
         hardware.mask_interrupts();
-        self.waiters.wake();
+        self.waiters.wake_all();
         irq::IrqReturn::Handled
     }
 }
@@ -295,27 +299,36 @@ impl irq::Handler for Waker<'_> {
 /// How a device is stopped.
 pub(crate) struct Stopper<'a>(Hardware<'a>);
 
-// SAFETY:
-// - The receiver works only while `RCTL.EN` is set, the transmitter only while `TCTL.EN` is
-//   (13.4.22, 13.4.33), and nothing but writing these registers, which only this file does, sets
-//   them. `disable` clears both, gives the frame that is on its way time to end, and then reads
-//   that they are clear, from a device that is there. QEMU moves frames whole, and not while it
-//   carries out these writes.
-// - `forget` also empties both rings (head and tail are equal) and clears where they are, so that
-//   not even enabling them would make the device access memory. That a reset (`CTRL.RST`) would do,
-//   QEMU doesn't.
-// - `stop` says `Stopped` only after the same observation, `Gone` never. What the device wrote came
-//   before the answers to these reads, on the same bus.
-// - The device is a function of its own with one requester ID, and reaches memory through QEMU's
-//   `pci_dma_*()` functions only: with bus mastering off these move nothing, and it bears it.
+// SAFETY: By the numbers of the contract; sections are those of the manual.
+// 1. The registers are those of `dev`: `claim()` has mapped its first BAR.
+// 2. The receiver works only while `RCTL.EN` is set, the transmitter only while `TCTL.EN` is
+//    (13.4.22, 13.4.33). Only this file writes these registers. `disable()` clears both, gives the
+//    frame that is on its way time to end, and then reads that they are clear. `disarm` also
+//    empties both rings (head and tail are equal) and clears where they are, so that not even
+//    enabling them would make the device access memory. That a reset (`CTRL.RST`) would do, QEMU
+//    doesn't.
+// 3. What the device wrote comes before the answers to the reads of `RCTL` and `TCTL`, on the same
+//    bus. QEMU moves frames whole, and not while it carries out these accesses.
+// 4. Both ask `is_there()` after the last of these reads.
+// 5. `quiesce` says `Stopped` only after the same observation as `disarm`.
+// 6. It never says `Gone`.
+// 7. The device is a function of its own with one requester ID. In QEMU it reaches memory through
+//    `pci_dma_*()` functions only, which move nothing while bus mastering is off; it bears that.
+// 8. Base registers and descriptors have 64 address bits (3.2.3, 3.4). What a descriptor can name
+//    at most, `TxDescriptor` says; `RxDescriptor` and `place()` refuse what doesn't suit.
+// 9. Both end after `LAST_FRAME`, and know no session.
 unsafe impl Quiesce for Stopper<'_> {
-    const BUS_MASTER_GATES_DMA: bool = true;
+    const HEEDS_BUS: bool = true;
 
     fn device(&self) -> &Device {
         self.0.dev
     }
 
-    fn forget(&mut self) -> Result {
+    fn limits(&self) -> Constraints {
+        Constraints::new(DmaMask::new::<64>())
+    }
+
+    fn disarm(&mut self) -> Result {
         let registers = self.0.registers;
 
         self.0.mask_interrupts();
@@ -346,11 +359,11 @@ unsafe impl Quiesce for Stopper<'_> {
         Ok(())
     }
 
-    fn stop(&self) -> Outcome {
+    fn quiesce(&self) -> StopOutcome {
         if self.0.disable() {
-            Outcome::Stopped
+            StopOutcome::Stopped
         } else {
-            Outcome::Unproven
+            StopOutcome::Unproven
         }
     }
 }
@@ -395,10 +408,10 @@ unsafe impl Queue for TxQueue<'_> {
         self.0.dev
     }
 
-    fn start(&mut self, ring: Area<'_>) -> Result {
+    fn start(&mut self, ring: RingMemory<'_>) -> Result {
         let registers = self.0.registers;
         // SAFETY: The device accesses the ring until it is stopped, as it was when the ring began.
-        let base: u64 = unsafe { ring.memory.to_bits() };
+        let base: u64 = unsafe { ring.memory.to_bits(ring.running) };
         let (low, high, len) = place(base, ring.len)?;
 
         registers.write_reg(regs::TDBAL::from(low));
@@ -444,10 +457,10 @@ unsafe impl Queue for RxQueue<'_> {
         self.hardware.dev
     }
 
-    fn start(&mut self, ring: Area<'_>) -> Result {
+    fn start(&mut self, ring: RingMemory<'_>) -> Result {
         let registers = self.hardware.registers;
         // SAFETY: As in `TxQueue`.
-        let base: u64 = unsafe { ring.memory.to_bits() };
+        let base: u64 = unsafe { ring.memory.to_bits(ring.running) };
         let (low, high, len) = place(base, ring.len)?;
 
         registers.write_reg(regs::RDBAL::from(low));
@@ -501,10 +514,10 @@ const VLE: u32 = 1 << 30;
 const IXSM: u32 = 1 << 8;
 const TXSM: u32 = 1 << 9;
 
-/// What is to be done with a frame, or a piece of it.
+/// What is to be done with a frame, or a segment of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TxOptions {
-    /// To be sent. All pieces of a frame say the same.
+    /// To be sent. All segments of a frame say the same.
     Data(Data),
     /// Where checksums are in the frames that follow: without memory.
     Context(Context),
@@ -545,8 +558,8 @@ impl Checksum {
 }
 
 impl TxDescriptor {
-    /// Describes a piece of a frame, by its address and length, or tells the device something. The
-    /// length is not over `MAX_LEN`: a ring refuses longer pieces.
+    /// Describes a segment of a frame, by its address and length, or tells the device something.
+    /// The length is not over `MAX_LEN`: a ring refuses longer segments.
     #[inline]
     pub(crate) fn of(memory: Option<(u64, usize)>, options: TxOptions, last: bool) -> Self {
         let last = if last { EOP | RS } else { 0 };
@@ -602,11 +615,10 @@ unsafe impl Descriptor for TxDescriptor {
     const MAX_LEN: usize = (1 << 20) - 1;
 
     #[inline]
-    fn new(part: Part<'_, TxOptions>) -> Self {
-        // SAFETY: The device reads it once, before it writes `DD`.
-        let named = |memory: DmaAddr<'_>| (unsafe { memory.to_bits() }, memory.len());
+    fn new(info: DescriptorInfo<'_, TxOptions>) -> Result<Self> {
+        let memory = info.address().map(|address| (address, info.len()));
 
-        Self::of(part.memory.map(named), part.options, part.last)
+        Ok(Self::of(memory, info.options, info.last))
     }
 
     #[inline]
@@ -703,12 +715,8 @@ unsafe impl Descriptor for RxDescriptor {
     const STATUS: usize = 12;
 
     #[inline]
-    fn new(part: Part<'_, ()>) -> Self {
-        match part.memory {
-            // SAFETY: The device writes to it before it sets `DD`.
-            Some(memory) => Self::of(unsafe { memory.to_bits() }, memory.len()),
-            None => Self::of(0, 0),
-        }
+    fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
+        Ok(Self::of(info.address().unwrap_or(0), info.len()))
     }
 
     #[inline]
@@ -722,7 +730,7 @@ impl ReceiveDescriptor for RxDescriptor {
     fn received(&self) -> Received {
         Received {
             // CAST: Widening, of the lower half.
-            len: Length::Piece(Untrusted::new((u32::from_le(self.len) & 0xffff) as usize)),
+            len: Length::Segment(Untrusted::new((u32::from_le(self.len) & 0xffff) as usize)),
             last: self.status() & RX_EOP != 0,
             verdict: if self.is_damaged() {
                 ring::Verdict::Bad

@@ -27,7 +27,7 @@ use super::{
         Offload,
         Reclaimer,
         Sender,
-        TxPiece, //
+        TxSegment, //
     },
     statistics::Statistics,
     NicLt, //
@@ -38,24 +38,25 @@ use kernel::{
         Core,
         Device, //
     },
-    devres::Shared,
+    devres::DevresSrcu,
     dma::{
         ring::Ring,
-        Configured,
-        Enclosure,
-        MapError,
-        Outcome,
+        Mapper,
         Pool,
-        Waiters, //
+        Session,
+        StopOutcome, //
     },
+    error::ErrorWith,
     fmt,
     new_mutex,
+    new_wait_queue,
     pci,
     prelude::*,
     sync::{
         Arc,
         Mutex,
-        MutexGuard, //
+        MutexGuard,
+        WaitQueue, //
     },
     time::{
         delay::fsleep,
@@ -95,13 +96,13 @@ pub(crate) struct Settings {
 }
 
 /// Leads to the device until it is unbound.
-pub(crate) type Handle = Shared<NicLt>;
+pub(crate) type Handle = DevresSrcu<NicLt>;
 
 /// What the device may access.
 ///
 /// Those who send, those who get sent frames back, and those who receive don't wait for each other.
 /// All of them are threads: the interrupt handler only wakes them. So these are mutexes, under
-/// which buffers can be allocated, and frames be copied. Taken in this order.
+/// which buffers can be allocated, and frames be copied. Segments in this order.
 #[pin_data]
 struct Rings<'a> {
     #[pin]
@@ -117,7 +118,7 @@ struct Rings<'a> {
 pub(crate) struct Nic<'a> {
     dev: &'a pci::Device<Bound>,
     control: Control<'a>,
-    waiters: Arc<Waiters>,
+    waiters: Arc<WaitQueue>,
     interrupt: Option<pci::IrqType>,
     mac: MacAddress,
     #[pin]
@@ -126,7 +127,7 @@ pub(crate) struct Nic<'a> {
     phy: Mutex<Phy<'a>>,
     #[pin]
     statistics: Mutex<Statistics>,
-    enclosure: Enclosure<'a, Rings<'a>>,
+    session: Session<'a, Rings<'a>>,
     _silence: Silence<'a>,
 }
 
@@ -172,8 +173,8 @@ impl<'a> Nic<'a> {
 
         pdev.enable_device_mem()?;
 
-        let dma = Configured::get(dev.as_ref())?;
-        let waiters = dma.new_waiters()?;
+        let dma = Mapper::get(dev.as_ref())?;
+        let waiters = Arc::pin_init(new_wait_queue!("dma_rs_e1000"), GFP_KERNEL)?;
         let Parts {
             transmitter,
             mut receiver,
@@ -187,7 +188,7 @@ impl<'a> Nic<'a> {
         let headers = Pool::new(device, c"dma_rs_e1000")?;
         let tx = Ring::new(dma, transmitter, settings.tx)?;
         let rx = Ring::new(dma, receiver, settings.rx)?;
-        let enclosure = Enclosure::new(
+        let session = Session::new(
             device,
             stopper,
             pin_init!(Rings {
@@ -201,7 +202,7 @@ impl<'a> Nic<'a> {
             .inspect_err(|e| dev_err!(pdev, "the EEPROM can't be read ({e:?})\n"))?;
 
         // From here on the device can reach memory, and has no interrupt that anybody wants.
-        enclosure.start()?;
+        session.start()?;
 
         let interrupt = match settings.completion {
             Completion::Polling => None,
@@ -222,7 +223,7 @@ impl<'a> Nic<'a> {
             vlan: false,
         };
 
-        let handle = device.share::<NicLt>(try_pin_init!(Self {
+        let nic = try_pin_init!(Self {
             dev,
             control,
             waiters,
@@ -231,12 +232,13 @@ impl<'a> Nic<'a> {
             settings <- new_mutex!(registered),
             phy <- new_mutex!(Phy::new(*control)),
             statistics <- new_mutex!(Statistics::new()),
-            enclosure,
+            session,
             _silence: Silence(*control),
-        }? Error))?;
+        }? Error);
+        let handle = DevresSrcu::<NicLt>::new(device, nic)?;
 
         handle
-            .with(|nic| nic.resume())?
+            .try_access_with(|nic| nic.resume())?
             .inspect_err(|e| dev_err!(pdev, "the rings can't be started ({e:?})\n"))?;
 
         let [a, b, c, d, e, f] = mac;
@@ -263,17 +265,17 @@ impl<'a> Nic<'a> {
 
     /// Returns who posts frames. Others wait meanwhile.
     pub(crate) fn sender(&self) -> MutexGuard<'_, Sender<'a>> {
-        self.enclosure.sender.lock()
+        self.session.sender.lock()
     }
 
     /// Returns who gets sent frames back. Others wait meanwhile.
     pub(crate) fn reclaimer(&self) -> MutexGuard<'_, Reclaimer<'a>> {
-        self.enclosure.reclaimer.lock()
+        self.session.reclaimer.lock()
     }
 
     /// Returns who receives. Others wait meanwhile.
     pub(crate) fn receiver(&self) -> MutexGuard<'_, Receiver<'a>> {
-        self.enclosure.receiver.lock()
+        self.session.receiver.lock()
     }
 
     fn all(&self) -> All<'_, 'a> {
@@ -300,7 +302,7 @@ impl<'a> Nic<'a> {
     ///
     /// As [`Sender::post`], and [`ESHUTDOWN`] if the device is stopped: then the frame doesn't come
     /// back at once, but when the device is [reset](Self::reset), or unbound.
-    pub(crate) fn send(&self, frame: TxPiece) -> Result<(), MapError<Option<TxPiece>>> {
+    pub(crate) fn send(&self, frame: TxSegment) -> Result<(), ErrorWith<Option<TxSegment>>> {
         self.send_with(frame, Offload::default())
     }
 
@@ -313,9 +315,9 @@ impl<'a> Nic<'a> {
     /// As [`send`](Self::send).
     pub(crate) fn send_with(
         &self,
-        frame: TxPiece,
+        frame: TxSegment,
         offload: Offload,
-    ) -> Result<(), MapError<Option<TxPiece>>> {
+    ) -> Result<(), ErrorWith<Option<TxSegment>>> {
         let mut sender = self.sender();
         let len = frame.len();
 
@@ -335,8 +337,8 @@ impl<'a> Nic<'a> {
     pub(crate) fn send_payload(
         &self,
         header: Header,
-        payload: TxPiece,
-    ) -> Result<(), MapError<Option<TxPiece>>> {
+        payload: TxSegment,
+    ) -> Result<(), ErrorWith<Option<TxSegment>>> {
         let mut sender = self.sender();
 
         let posted = sender.post_payload(header, payload);
@@ -345,31 +347,31 @@ impl<'a> Nic<'a> {
             .inspect_err(|refused| self.report(fmt!("sending a payload"), refused.error))
     }
 
-    /// Sends a frame of several pieces.
+    /// Sends a frame of several segments.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// As [`Sender::post_pieces`] and [`send`](Self::send).
-    pub(crate) fn send_pieces(
+    /// As [`Sender::post_segments`] and [`send`](Self::send).
+    pub(crate) fn send_segments(
         &self,
-        pieces: impl IntoIterator<Item = TxPiece>,
+        segments: impl IntoIterator<Item = TxSegment>,
         offload: Offload,
-        give: impl FnMut(TxPiece),
+        give: impl FnMut(TxSegment),
     ) -> Result {
         let mut sender = self.sender();
 
         sender
-            .post_pieces(pieces, offload, give)
+            .post_segments(segments, offload, give)
             .and_then(|()| sender.flush())
-            .inspect_err(|e| self.report(fmt!("sending a frame in pieces"), *e))
+            .inspect_err(|e| self.report(fmt!("sending a frame in segments"), *e))
     }
 
-    /// Gives the pieces of frames that were sent to `give`; returns how many frames.
+    /// Gives the segments of frames that were sent to `give`; returns how many frames.
     ///
     /// Context: may sleep.
-    pub(crate) fn reclaim(&self, give: impl FnMut(TxPiece)) -> u32 {
+    pub(crate) fn reclaim(&self, give: impl FnMut(TxSegment)) -> u32 {
         self.reclaimer().reclaim(give)
     }
 
@@ -387,7 +389,7 @@ impl<'a> Nic<'a> {
     /// Waits until `look` finds something.
     fn wait_until<T>(&self, timeout: Delta, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         if self.interrupt.is_some() {
-            return self.waiters.wait_until(timeout, || {
+            return self.session.wait_until(&self.waiters, timeout, || {
                 // First, so that what comes after the look interrupts.
                 self.control.unmask_interrupts();
                 look()
@@ -441,7 +443,7 @@ impl<'a> Nic<'a> {
     /// # Errors
     ///
     /// [`ETIMEDOUT`] if it takes longer, [`ESHUTDOWN`] if the device is stopped.
-    pub(crate) fn wait_sent(&self, timeout: Delta, mut give: impl FnMut(TxPiece)) -> Result<u32> {
+    pub(crate) fn wait_sent(&self, timeout: Delta, mut give: impl FnMut(TxSegment)) -> Result<u32> {
         let mut count = 0;
 
         self.wait_until(timeout, || {
@@ -579,12 +581,12 @@ impl<'a> Nic<'a> {
         self.begin(&mut self.all(), drop)
     }
 
-    fn begin(&self, all: &mut All<'_, 'a>, mut cancelled: impl FnMut(TxPiece)) -> Result {
+    fn begin(&self, all: &mut All<'_, 'a>, mut cancelled: impl FnMut(TxSegment)) -> Result {
         self.configure()?;
 
         if all.reclaimer.ring.is_stopped() {
-            all.sender.ring.start(&mut all.reclaimer.ring, |piece| {
-                sender::buffer(piece).into_iter().for_each(&mut cancelled)
+            all.sender.ring.start(&mut all.reclaimer.ring, |segment| {
+                sender::buffer(segment).into_iter().for_each(&mut cancelled)
             })?;
         }
         if all.receiver.ring.consumer.is_stopped() {
@@ -601,11 +603,11 @@ impl<'a> Nic<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Enclosure::restart`], and as [`resume`](Self::resume).
-    pub(crate) fn reset(&self, cancelled: impl FnMut(TxPiece)) -> Result {
+    /// As [`Session::restart`], and as [`resume`](Self::resume).
+    pub(crate) fn reset(&self, cancelled: impl FnMut(TxSegment)) -> Result {
         let mut all = self.all();
 
-        self.enclosure
+        self.session
             .restart()
             .and_then(|()| self.begin(&mut all, cancelled))
             .inspect_err(|e| self.report(fmt!("reset"), *e))
@@ -619,25 +621,25 @@ impl<'a> Nic<'a> {
     ///
     /// As [`reset`](Self::reset), and [`EINVAL`] if rings can't be that long; [`ENOMEM`], [`EBUSY`]
     /// if the device doesn't stop. The device goes on with the rings that it has then, if it can.
-    pub(crate) fn resize(&self, tx: u32, rx: u32, mut cancelled: impl FnMut(TxPiece)) -> Result {
+    pub(crate) fn resize(&self, tx: u32, rx: u32, mut cancelled: impl FnMut(TxSegment)) -> Result {
         if !are_lengths(tx, rx) {
             return Err(EINVAL);
         }
 
         let mut all = self.all();
-        let resized = match self.enclosure.stop() {
-            Outcome::Stopped => all
+        let resized = match self.session.stop() {
+            StopOutcome::Stopped => all
                 .sender
                 .ring
-                .resize(&mut all.reclaimer.ring, tx, |piece| {
-                    sender::buffer(piece).into_iter().for_each(&mut cancelled)
+                .resize(&mut all.reclaimer.ring, tx, |segment| {
+                    sender::buffer(segment).into_iter().for_each(&mut cancelled)
                 })
                 .and_then(|()| all.receiver.ring.resize(rx, drop)),
-            Outcome::Gone => Err(ENODEV),
-            Outcome::Unproven => Err(EBUSY),
+            StopOutcome::Gone => Err(ENODEV),
+            StopOutcome::Unproven => Err(EBUSY),
         };
         let started = self
-            .enclosure
+            .session
             .start()
             .and_then(|()| self.begin(&mut all, cancelled));
 
@@ -665,8 +667,8 @@ impl<'a> Nic<'a> {
 
     /// Stops the device, as unbinding does. Context: may sleep.
     #[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
-    pub(crate) fn stop(&self) -> Outcome {
-        self.enclosure.stop()
+    pub(crate) fn stop(&self) -> StopOutcome {
+        self.session.stop()
     }
 
     /// Returns what the device has counted since it was bound.
@@ -790,15 +792,15 @@ fn are_lengths(tx: u32, rx: u32) -> bool {
 /// Tells the device of what was posted, if it was.
 fn flush_posted(
     sender: &mut Sender<'_>,
-    posted: Result<(), MapError<TxPiece>>,
-) -> Result<(), MapError<Option<TxPiece>>> {
+    posted: Result<(), ErrorWith<TxSegment>>,
+) -> Result<(), ErrorWith<Option<TxSegment>>> {
     match posted {
-        Err(MapError { error, value }) => Err(MapError {
+        Err(ErrorWith { error, value }) => Err(ErrorWith {
             error,
             value: Some(value),
         }),
         Ok(()) => sender
             .flush()
-            .map_err(|error| MapError { error, value: None }),
+            .map_err(|error| ErrorWith { error, value: None }),
     }
 }

@@ -161,14 +161,14 @@ impl<'c, 'a> ReceivedFrame<'c, 'a> {
     #[inline]
     pub(crate) fn head(&self) -> &[u8] {
         self.bytes()
-            .or_else(|| self.pieces().next())
+            .or_else(|| self.segments().next())
             .unwrap_or_default()
     }
 
     /// Returns the bytes, buffer by buffer.
     #[inline]
-    pub(crate) fn pieces<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> + use<'s, 'c, 'a> {
-        self.0.pieces()
+    pub(crate) fn segments<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> + use<'s, 'c, 'a> {
+        self.0.segments()
     }
 
     /// Returns whether the bytes are these.
@@ -184,9 +184,9 @@ impl<'c, 'a> ReceivedFrame<'c, 'a> {
     fn is_long(&self, expected: &[u8]) -> bool {
         let mut left = expected;
 
-        for piece in self.pieces() {
-            match left.split_at_checked(piece.len()) {
-                Some((head, tail)) if head == piece => left = tail,
+        for segment in self.segments() {
+            match left.split_at_checked(segment.len()) {
+                Some((head, tail)) if head == segment => left = tail,
                 _ => return false,
             }
         }
@@ -202,8 +202,8 @@ impl<'c, 'a> ReceivedFrame<'c, 'a> {
     pub(crate) fn to_vec(&self) -> Result<KVec<u8>> {
         let mut copy = KVec::with_capacity(self.len(), GFP_KERNEL)?;
 
-        for piece in self.pieces() {
-            copy.extend_from_slice(piece, GFP_KERNEL)?;
+        for segment in self.segments() {
+            copy.extend_from_slice(segment, GFP_KERNEL)?;
         }
 
         Ok(copy)

@@ -22,14 +22,14 @@ use kernel::{
             Fragment,
             Producer, //
         },
-        MapError,
         Pool, //
     },
+    error::ErrorWith,
     prelude::*, //
 };
 
 /// What is sent.
-pub(crate) type TxPiece = KVec<u8>;
+pub(crate) type TxSegment = KVec<u8>;
 
 /// The header of a frame.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes)]
@@ -42,12 +42,12 @@ pub(crate) struct Header {
 }
 
 /// What is in the ring.
-pub(super) type Posted<'a> = Fragment<'a, TxPiece, Header>;
+pub(super) type Posted<'a> = Fragment<'a, TxSegment, Header>;
 
 /// Returns a refused buffer.
 #[cold]
-fn unwrap(refused: MapError<Posted<'_>>) -> MapError<TxPiece> {
-    MapError {
+fn unwrap(refused: ErrorWith<Posted<'_>>) -> ErrorWith<TxSegment> {
+    ErrorWith {
         error: refused.error,
         value: buffer(refused.value).unwrap_or_else(KVec::new),
     }
@@ -55,7 +55,7 @@ fn unwrap(refused: MapError<Posted<'_>>) -> MapError<TxPiece> {
 
 /// Returns what belongs to the caller.
 #[inline]
-pub(super) fn buffer(posted: Posted<'_>) -> Option<TxPiece> {
+pub(super) fn buffer(posted: Posted<'_>) -> Option<TxSegment> {
     match posted {
         Fragment::Buffer(buf) => Some(buf),
         Fragment::Block(_) => None,
@@ -165,12 +165,12 @@ impl<'a> Sender<'a> {
     #[inline]
     pub(crate) fn post(
         &mut self,
-        mut frame: TxPiece,
+        mut frame: TxSegment,
         offload: Offload,
-    ) -> Result<(), MapError<TxPiece>> {
+    ) -> Result<(), ErrorWith<TxSegment>> {
         if frame.len() < MIN_FRAME || frame.len() > MAX_FRAME {
             if let Err(error) = pad(&mut frame, 0) {
-                return Err(MapError {
+                return Err(ErrorWith {
                     error,
                     value: frame,
                 });
@@ -204,45 +204,45 @@ impl<'a> Sender<'a> {
     fn post_after(
         &mut self,
         context: TxOptions,
-        frame: TxPiece,
+        frame: TxSegment,
         data: TxOptions,
-    ) -> Result<(), MapError<TxPiece>> {
+    ) -> Result<(), ErrorWith<TxSegment>> {
         let mut chain = self.ring.new_chain();
 
         if let Err(error) = chain.push_context(context) {
-            return Err(MapError {
+            return Err(ErrorWith {
                 error,
                 value: frame,
             });
         }
 
         chain.push(Fragment::Buffer(frame), data).map_err(unwrap)?;
-        chain.commit().map_err(|MapError { error, value }| {
+        chain.commit().map_err(|ErrorWith { error, value }| {
             let mut frame = KVec::new();
 
-            value.rollback(|piece| frame = buffer(piece).unwrap_or_else(KVec::new));
-            MapError {
+            value.rollback(|segment| frame = buffer(segment).unwrap_or_else(KVec::new));
+            ErrorWith {
                 error,
                 value: frame,
             }
         })
     }
 
-    /// Posts a frame of several pieces, which [`flush`](Self::flush) sends.
+    /// Posts a frame of several segments, which [`flush`](Self::flush) sends.
     ///
     /// Context: as [`post`](Self::post).
     ///
     /// # Errors
     ///
-    /// As [`post`](Self::post); all pieces are given to `give`, in their order.
-    pub(crate) fn post_pieces(
+    /// As [`post`](Self::post); all segments are given to `give`, in their order.
+    pub(crate) fn post_segments(
         &mut self,
-        pieces: impl IntoIterator<Item = TxPiece>,
+        segments: impl IntoIterator<Item = TxSegment>,
         offload: Offload,
-        mut give: impl FnMut(TxPiece),
+        mut give: impl FnMut(TxSegment),
     ) -> Result {
-        let mut pieces = pieces.into_iter();
-        let mut next = pieces.next();
+        let mut segments = segments.into_iter();
+        let mut next = segments.next();
         let mut total = 0;
         let mut chain = self.ring.new_chain();
         let mut outcome = match offload.context() {
@@ -250,32 +250,32 @@ impl<'a> Sender<'a> {
             None => Ok(()),
         };
 
-        while let Some(mut piece) = next.take() {
-            next = pieces.next();
+        while let Some(mut segment) = next.take() {
+            next = segments.next();
 
-            if outcome.is_ok() && next.is_none() && total + piece.len() < MIN_FRAME {
-                outcome = pad(&mut piece, total);
+            if outcome.is_ok() && next.is_none() && total + segment.len() < MIN_FRAME {
+                outcome = pad(&mut segment, total);
             }
-            if outcome.is_ok() && total + piece.len() > MAX_FRAME {
+            if outcome.is_ok() && total + segment.len() > MAX_FRAME {
                 outcome = Err(EMSGSIZE);
             }
 
-            let len = piece.len();
+            let len = segment.len();
             let refused = match outcome {
-                Err(error) => Err(MapError {
+                Err(error) => Err(ErrorWith {
                     error,
-                    value: piece,
+                    value: segment,
                 }),
                 Ok(()) => chain
-                    .push(Fragment::Buffer(piece), offload.data())
+                    .push(Fragment::Buffer(segment), offload.data())
                     .map_err(unwrap),
             };
 
-            if let Err(MapError { error, value }) = refused {
-                chain.rollback(|piece| buffer(piece).into_iter().for_each(&mut give));
+            if let Err(ErrorWith { error, value }) = refused {
+                chain.rollback(|segment| buffer(segment).into_iter().for_each(&mut give));
                 give(value);
                 next.into_iter().for_each(&mut give);
-                pieces.for_each(give);
+                segments.for_each(give);
                 self.count_failure(error);
                 return Err(error);
             }
@@ -289,12 +289,12 @@ impl<'a> Sender<'a> {
 
         let committed = match outcome {
             Err(error) => {
-                // There is no piece in it.
+                // There is no segment in it.
                 drop(chain);
                 Err(error)
             }
-            Ok(()) => chain.commit().map_err(|MapError { error, value }| {
-                value.rollback(|piece| buffer(piece).into_iter().for_each(&mut give));
+            Ok(()) => chain.commit().map_err(|ErrorWith { error, value }| {
+                value.rollback(|segment| buffer(segment).into_iter().for_each(&mut give));
                 error
             }),
         };
@@ -317,11 +317,11 @@ impl<'a> Sender<'a> {
     pub(crate) fn post_payload(
         &mut self,
         header: Header,
-        payload: TxPiece,
-    ) -> Result<(), MapError<TxPiece>> {
+        payload: TxSegment,
+    ) -> Result<(), ErrorWith<TxSegment>> {
         let len = size_of::<Header>() + payload.len();
         let offload = Offload::default();
-        let refuse = |error, value| Err(MapError { error, value });
+        let refuse = |error, value| Err(ErrorWith { error, value });
 
         if len < MIN_FRAME {
             return refuse(EINVAL, payload);
@@ -349,10 +349,10 @@ impl<'a> Sender<'a> {
             self.count_failure(refused.error);
             return Err(unwrap(refused));
         }
-        if let Err(MapError { error, value }) = chain.commit() {
+        if let Err(ErrorWith { error, value }) = chain.commit() {
             let mut payload = KVec::new();
 
-            value.rollback(|piece| payload = buffer(piece).unwrap_or_else(KVec::new));
+            value.rollback(|segment| payload = buffer(segment).unwrap_or_else(KVec::new));
             return refuse(error, payload);
         }
 
@@ -373,23 +373,24 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// Lengthens the last piece of a frame that is too short, and has `before` bytes before it.
+/// Lengthens the last segment of a frame that is too short, and has `before` bytes before it.
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if there is nothing in the piece, [`EMSGSIZE`] if the frame is too long; [`ENOMEM`].
+/// [`EINVAL`] if there is nothing in the segment, [`EMSGSIZE`] if the frame is too long;
+/// [`ENOMEM`].
 #[cold]
-pub(super) fn pad(piece: &mut TxPiece, before: usize) -> Result {
-    let len = before + piece.len();
+pub(super) fn pad(segment: &mut TxSegment, before: usize) -> Result {
+    let len = before + segment.len();
 
-    if piece.is_empty() {
+    if segment.is_empty() {
         return Err(EINVAL);
     }
     if len > MAX_FRAME {
         return Err(EMSGSIZE);
     }
     if len < MIN_FRAME {
-        piece.resize(MIN_FRAME - before, 0, GFP_KERNEL)?;
+        segment.resize(MIN_FRAME - before, 0, GFP_KERNEL)?;
     }
 
     Ok(())
@@ -406,14 +407,14 @@ impl<'a> Reclaimer<'a> {
         Self { ring, frames: 0 }
     }
 
-    /// Gives the pieces of all frames that were sent to `give`; returns how many frames.
+    /// Gives the segments of all frames that were sent to `give`; returns how many frames.
     ///
     /// Context: any.
     #[inline]
-    pub(crate) fn reclaim(&mut self, mut give: impl FnMut(TxPiece)) -> u32 {
+    pub(crate) fn reclaim(&mut self, mut give: impl FnMut(TxSegment)) -> u32 {
         let count = self
             .ring
-            .reap_each(|piece| buffer(piece).into_iter().for_each(&mut give));
+            .reap_each(|segment| buffer(segment).into_iter().for_each(&mut give));
 
         self.frames += u64::from(count);
         count

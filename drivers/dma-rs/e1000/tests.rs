@@ -34,13 +34,13 @@ use super::{
     sender::{
         Header,
         Offload,
-        TxPiece,
+        TxSegment,
         MAX_FRAME,
         MIN_FRAME, //
     },
     traffic,
-    DEVICES,
-    SETUP, //
+    CONSTRAINTS,
+    DEVICES, //
 };
 use kernel::{
     device::Core,
@@ -51,11 +51,10 @@ use kernel::{
         },
         leaked,
         quarantined,
-        Configured,
-        MapError,
-        Outcome,
-        Quiesce, //
+        Quiesce,
+        StopOutcome, //
     },
+    error::ErrorWith,
     fmt,
     io::{
         register,
@@ -141,19 +140,19 @@ fn with_device(body: impl FnMut(&pci::Device<Core<'_>>) -> Result) -> Result {
     let (before, lost) = (quarantined(), leaked());
 
     // CAST: It is an ID.
-    fixture::with_pci_device(INTEL, DEVICE.load(Relaxed) as u16, SETUP, body)?;
+    fixture::with_pci_device(INTEL, DEVICE.load(Relaxed) as u16, CONSTRAINTS, body)?;
     ensure!(quarantined() == before && leaked() == lost);
     Ok(())
 }
 
 /// Runs a test on a device that was brought up.
 fn with_nic(settings: Settings, mut body: impl FnMut(&Nic<'_>) -> Result) -> Result {
-    with_device(|pdev| Nic::bring_up(pdev, settings)?.with(|nic| body(nic))?)
+    with_device(|pdev| Nic::bring_up(pdev, settings)?.try_access_with(|nic| body(nic))?)
 }
 
 /// Runs a test on a device that was brought up, sends to itself, and hears.
 fn with_loopback(settings: Settings, mut body: impl FnMut(&Nic<'_>) -> Result) -> Result {
-    share_loopback(settings, |nic| nic.with(|nic| body(nic))?)
+    share_loopback(settings, |nic| nic.try_access_with(|nic| body(nic))?)
 }
 
 /// As [`with_loopback`], for tests with threads.
@@ -161,7 +160,7 @@ fn share_loopback(settings: Settings, mut body: impl FnMut(&Handle) -> Result) -
     with_device(|pdev| {
         let nic = Nic::bring_up(pdev, settings)?;
 
-        nic.with(|nic| {
+        nic.try_access_with(|nic| {
             nic.set_loopback(true)?;
             hear(nic)
         })??;
@@ -196,7 +195,7 @@ fn hear(nic: &Nic<'_>) -> Result {
 }
 
 /// Sends a frame in a loopback, and returns whether it arrived, which it did at once or not at all.
-fn arrives(nic: &Nic<'_>, frame: TxPiece) -> Result<bool> {
+fn arrives(nic: &Nic<'_>, frame: TxSegment) -> Result<bool> {
     let expected = copy(&frame)?;
     let mut is_right = true;
 
@@ -282,12 +281,12 @@ impl Source {
         self.0.get(start..start + len).unwrap_or(&[])
     }
 
-    fn frame(&self, len: usize, seed: usize) -> Result<TxPiece> {
+    fn frame(&self, len: usize, seed: usize) -> Result<TxSegment> {
         copy(self.bytes(len, seed))
     }
 }
 
-fn copy(bytes: &[u8]) -> Result<TxPiece> {
+fn copy(bytes: &[u8]) -> Result<TxSegment> {
     let mut copy = KVec::with_capacity(bytes.len(), GFP_KERNEL)?;
 
     copy.extend_from_slice(bytes, GFP_KERNEL)?;
@@ -359,7 +358,7 @@ fn put(frame: &mut [u8], at: usize, value: u16) {
 
 /// Makes an IPv4 frame with room for the checksums of IP, and of TCP or UDP; and the one that is to
 /// come of it.
-fn ip_frame(source: &Source, len: usize, seed: usize, udp: bool) -> Result<(TxPiece, TxPiece)> {
+fn ip_frame(source: &Source, len: usize, seed: usize, udp: bool) -> Result<(TxSegment, TxSegment)> {
     let mut frame = source.frame(len, seed)?;
     let (protocol, at) = if udp { (17, 40) } else { (6, 50) };
     // CAST: Not more than a frame has.
@@ -453,11 +452,11 @@ mod cases {
         })
     }
 
-    /// Frames of several pieces, of odd lengths, that begin at odd addresses in the frame; short
+    /// Frames of several segments, of odd lengths, that begin at odd addresses in the frame; short
     /// ones are lengthened.
     #[test]
     #[slow]
-    fn pieces() -> Result {
+    fn segments() -> Result {
         let source = Source::new()?;
 
         with_loopback(SETTINGS, |nic| {
@@ -475,7 +474,7 @@ mod cases {
                         rest = tail;
                     }
 
-                    nic.send_pieces(list, PLAIN, drop)?;
+                    nic.send_segments(list, PLAIN, drop)?;
 
                     let mut expected = source.frame(total, count)?;
 
@@ -542,7 +541,7 @@ mod cases {
 
                 ensure!(matches!(
                     refused,
-                    Err(MapError { error, value: Some(back) })
+                    Err(ErrorWith { error, value: Some(back) })
                         if error == why && back == payload
                 ));
             }
@@ -566,15 +565,15 @@ mod cases {
                     ensure!(nic.receive(SOON)? == Some(expected));
                 }
 
-                // Over several pieces, which the checksums don't care about.
+                // Over several segments, which the checksums don't care about.
                 let (frame, expected) = ip_frame(&source, 777, 7, udp)?;
-                let pieces = [
+                let segments = [
                     copy(&frame[..41])?,
                     copy(&frame[41..300])?,
                     copy(&frame[300..])?,
                 ];
 
-                nic.send_pieces(pieces, checksums(udp), drop)?;
+                nic.send_segments(segments, checksums(udp), drop)?;
                 ensure!(nic.receive(SOON)? == Some(expected));
             }
 
@@ -687,7 +686,7 @@ mod cases {
         with_device(|pdev| {
             let nic = Nic::bring_up(pdev, SMALL)?;
 
-            nic.with(|nic| {
+            nic.try_access_with(|nic| {
                 let mut sender = nic.sender();
 
                 sender.flush()?;
@@ -702,7 +701,7 @@ mod cases {
 
                 for flushed in [false, true] {
                     match sender.post(source.frame(80, 99)?, PLAIN) {
-                        Err(MapError { error, value }) => {
+                        Err(ErrorWith { error, value }) => {
                             ensure!(error == EBUSY && value == source.frame(80, 99)?);
                         }
                         Ok(()) => return Err(EINVAL),
@@ -739,8 +738,8 @@ mod cases {
                     Ok::<_, Error>(list)
                 };
                 let mut i = 0;
-                let refused = sender.post_pieces(list(5)?, PLAIN, |piece| {
-                    is_right &= *piece == *source.bytes(30, i);
+                let refused = sender.post_segments(list(5)?, PLAIN, |segment| {
+                    is_right &= *segment == *source.bytes(30, i);
                     i += 1;
                 });
 
@@ -748,10 +747,10 @@ mod cases {
                 ensure!(sender.free() == 3);
 
                 let mut i = 0;
-                let refused = sender.post_pieces(list(3)?, checksums(false), |_| i += 1);
+                let refused = sender.post_segments(list(3)?, checksums(false), |_| i += 1);
 
                 ensure!(refused == Err(EBUSY) && i == 3 && sender.free() == 3);
-                sender.post_pieces(list(3)?, PLAIN, drop)?;
+                sender.post_segments(list(3)?, PLAIN, drop)?;
                 ensure!(sender.free() == 0);
                 sender.flush()?;
                 ensure!(nic.wait_sent(SOON, drop)? == 61);
@@ -790,14 +789,14 @@ mod cases {
             let mut back = 0;
             let halves = [source.frame(9000, 1)?, source.frame(9000, 2)?];
 
-            ensure!(nic.send_pieces(halves, PLAIN, |_| back += 1) == Err(EMSGSIZE));
+            ensure!(nic.send_segments(halves, PLAIN, |_| back += 1) == Err(EMSGSIZE));
             ensure!(back == 2);
-            ensure!(nic.send_pieces([], PLAIN, drop) == Err(EINVAL));
-            ensure!(nic.send_pieces([], checksums(false), drop) == Err(EINVAL));
+            ensure!(nic.send_segments([], PLAIN, drop) == Err(EINVAL));
+            ensure!(nic.send_segments([], checksums(false), drop) == Err(EINVAL));
 
-            let pieces = [source.frame(100, 1)?, KVec::new(), source.frame(100, 1)?];
+            let segments = [source.frame(100, 1)?, KVec::new(), source.frame(100, 1)?];
 
-            ensure!(nic.send_pieces(pieces, PLAIN, |_| back += 1) == Err(EINVAL));
+            ensure!(nic.send_segments(segments, PLAIN, |_| back += 1) == Err(EINVAL));
             ensure!(back == 5);
             ensure!(nic.resize(64, 100, drop) == Err(EINVAL));
             ensure!(traffic::run(nic, 1, MIN_FRAME - 1).map(drop) == Err(EINVAL));
@@ -832,14 +831,14 @@ mod cases {
                 }
 
                 match sender.post(source.frame(90, 1)?, checksums(true)) {
-                    Err(MapError { error, value }) => {
+                    Err(ErrorWith { error, value }) => {
                         ensure!(error == EBUSY && value == source.frame(90, 1)?);
                     }
                     Ok(()) => return Err(EINVAL),
                 }
 
                 match sender.post_payload(header, source.frame(90, 2)?) {
-                    Err(MapError { error, value }) => {
+                    Err(ErrorWith { error, value }) => {
                         ensure!(error == EBUSY && value == source.frame(90, 2)?);
                     }
                     Ok(()) => return Err(EINVAL),
@@ -897,7 +896,7 @@ mod cases {
                 ensure!(len == 16 * settings.tx && head == 0 && tail == 0);
 
                 ensure!(has_itr(nic, settings.itr));
-                ensure!(nic.stop() == Outcome::Stopped);
+                ensure!(nic.stop() == StopOutcome::Stopped);
 
                 let stopped = Aimed {
                     rctl: 0,
@@ -976,16 +975,16 @@ mod cases {
             // One that hasn't forgotten anything yet isn't known to be there.
             stopper.scribble(0);
             ensure!(control.aimed() == told);
-            ensure!(stopper.stop() == Outcome::Unproven);
+            ensure!(stopper.quiesce() == StopOutcome::Unproven);
 
             stopper.scribble(0);
-            stopper.forget()?;
+            stopper.disarm()?;
             ensure!(control.aimed() == FORGOTTEN);
-            ensure!(stopper.stop() == Outcome::Stopped);
+            ensure!(stopper.quiesce() == StopOutcome::Stopped);
 
             // Stopping takes the switches back, and nothing else.
             stopper.scribble(0x8100);
-            ensure!(stopper.stop() == Outcome::Stopped);
+            ensure!(stopper.quiesce() == StopOutcome::Stopped);
             ensure!(
                 control.aimed()
                     == Aimed {
@@ -1003,19 +1002,19 @@ mod cases {
 
             config.write16(command & !MEMORY, COMMAND);
             let aimed = control.aimed();
-            let stopped = stopper.stop();
-            let forgotten = stopper.forget();
+            let stopped = stopper.quiesce();
+            let forgotten = stopper.disarm();
             config.write16(command, COMMAND);
 
             ensure!(matches!(
                 (aimed.rctl, aimed.tctl),
                 (0, 0) | (u32::MAX, u32::MAX)
             ));
-            ensure!(stopped == Outcome::Unproven);
+            ensure!(stopped == StopOutcome::Unproven);
             ensure!(forgotten == Err(ENODEV));
 
-            stopper.forget()?;
-            ensure!(stopper.stop() == Outcome::Stopped);
+            stopper.disarm()?;
+            ensure!(stopper.quiesce() == StopOutcome::Stopped);
             Ok(())
         })
     }
@@ -1044,8 +1043,10 @@ mod cases {
                 control,
                 ..
             } = hardware::claim(pdev)?;
-            let dma = Configured::get(pdev.bound().as_ref())?;
-            let waker = interrupts.wake(dma.new_waiters()?);
+            let waker = interrupts.wake(kernel::sync::Arc::pin_init(
+                kernel::new_wait_queue!("dma_rs::tests"),
+                GFP_KERNEL,
+            )?);
             let is_handled = || matches!(waker.handle(), IrqReturn::Handled);
             let mask = || control.read(regs::IMS).into_raw();
             let raise = |cause: u32| {
@@ -1053,7 +1054,7 @@ mod cases {
                 control.write_reg(ICS::from(1 << cause));
             };
 
-            stopper.forget()?;
+            stopper.disarm()?;
             ensure!(mask() == 0 && !is_handled());
             control.unmask_interrupts();
             ensure!(mask() == ALL);
@@ -1069,7 +1070,7 @@ mod cases {
                 ensure!(mask() == 0 && !is_handled());
 
                 raise(cause);
-                stopper.forget()?;
+                stopper.disarm()?;
                 ensure!(mask() == 0 && !is_handled());
             }
 
@@ -1238,7 +1239,7 @@ mod cases {
 
             nic.send(source.frame(59, 1)?)?;
             nic.send(source.frame(1000, 2)?)?;
-            nic.send_pieces([source.frame(70, 3)?, source.frame(7, 4)?], PLAIN, drop)?;
+            nic.send_segments([source.frame(70, 3)?, source.frame(7, 4)?], PLAIN, drop)?;
             nic.send_payload(Header::default(), source.frame(9000, 5)?)?;
             ensure!(matches!(nic.send(KVec::new()), Err(e) if e.error == EINVAL));
 
@@ -1352,7 +1353,7 @@ mod cases {
                 if !running {
                     nic.set_vlan(false);
                     nic.set_loopback(false)?;
-                    ensure!(nic.stop() == Outcome::Stopped);
+                    ensure!(nic.stop() == StopOutcome::Stopped);
                 }
 
                 let on = u8::from(running);
@@ -1428,15 +1429,18 @@ mod cases {
         let source = Source::new()?;
 
         share_loopback(SETTINGS, |nic| {
-            ensure!(nic.with(|nic| nic.interrupt().is_some())?);
+            ensure!(nic.try_access_with(|nic| nic.interrupt().is_some())?);
 
             for seed in 0..3 {
                 let theirs = nic.clone();
                 let start = Instant::<Monotonic>::now();
-                let waiter = fixture::spawn(move || theirs.with(|nic| nic.receive(LONG))?)?;
+                let waiter =
+                    fixture::spawn(move || theirs.try_access_with(|nic| nic.receive(LONG))?)?;
 
                 fsleep(Delta::from_millis(20));
-                nic.with(|nic| nic.send(source.frame(200, seed)?).map_err(Error::from))??;
+                nic.try_access_with(|nic| {
+                    nic.send(source.frame(200, seed)?).map_err(Error::from)
+                })??;
 
                 ensure!(waiter.join(|got| {
                     matches!(got, Ok(Some(frame)) if **frame == *source.bytes(200, seed))
@@ -1455,17 +1459,18 @@ mod cases {
         let source = Source::new()?;
 
         share_loopback(SMALL, |nic| {
-            ensure!(nic.with(|nic| nic.interrupt().is_none())?);
+            ensure!(nic.try_access_with(|nic| nic.interrupt().is_none())?);
 
             let theirs = nic.clone();
-            let waiter = fixture::spawn(move || theirs.with(|nic| nic.receive(LONG))?)?;
+            let waiter =
+                fixture::spawn(move || theirs.try_access_with(|nic| nic.receive(LONG))?)?;
 
             fsleep(Delta::from_millis(20));
-            nic.with(|nic| nic.send(source.frame(200, 1)?).map_err(Error::from))??;
+            nic.try_access_with(|nic| nic.send(source.frame(200, 1)?).map_err(Error::from))??;
             ensure!(waiter.join(|got| {
                 matches!(got, Ok(Some(frame)) if **frame == *source.bytes(200, 1))
             })?);
-            ensure!(nic.with(|nic| nic.receive(MOMENT))??.is_none());
+            ensure!(nic.try_access_with(|nic| nic.receive(MOMENT))??.is_none());
             Ok(())
         })
     }
@@ -1552,12 +1557,12 @@ mod cases {
                 sender.post(source.frame(100, seed)?, PLAIN)?;
             }
 
-            ensure!(nic.stop() == Outcome::Stopped);
+            ensure!(nic.stop() == StopOutcome::Stopped);
             ensure!(sender.flush() == Err(ESHUTDOWN));
             drop(sender);
 
             ensure!(nic.receive(LONG) == Err(ESHUTDOWN));
-            ensure!(nic.stop() == Outcome::Stopped);
+            ensure!(nic.stop() == StopOutcome::Stopped);
 
             let mut seed = 0;
             let mut is_right = true;
@@ -1586,7 +1591,7 @@ mod cases {
             }
             ensure!(nic.wait_sent(SOON, drop)? == 2);
             fsleep(Delta::from_millis(20));
-            ensure!(nic.stop() == Outcome::Stopped);
+            ensure!(nic.stop() == StopOutcome::Stopped);
 
             for seed in 0..2 {
                 ensure!(nic.receive(SOON)? == Some(source.frame(100, seed)?));
@@ -1612,7 +1617,7 @@ mod cases {
             let config = pdev.config_space();
             let command = config.read16(COMMAND);
 
-            nic.with(|nic| {
+            nic.try_access_with(|nic| {
                 let mut back = 0;
 
                 nic.send(source.frame(100, 0)?)?;
@@ -1627,7 +1632,7 @@ mod cases {
 
                 config.write16(command, COMMAND);
                 sent?;
-                ensure!(waited == Err(ETIMEDOUT) && outcome == Outcome::Stopped);
+                ensure!(waited == Err(ETIMEDOUT) && outcome == StopOutcome::Stopped);
                 ensure!(stopped == Err(ESHUTDOWN) && elapsed < LONG && back == 1);
                 nic.reset(|_| back += 1)?;
                 ensure!(back == 2);
@@ -1657,7 +1662,7 @@ mod cases {
                 )?;
 
                 waiter = Some(fixture::spawn(move || {
-                    nic.with(|nic| nic.receive(LONG))?
+                    nic.try_access_with(|nic| nic.receive(LONG))?
                 })?);
                 fsleep(Delta::from_millis(20));
                 Ok(())
@@ -1696,7 +1701,7 @@ mod cases {
                 let mut is_right = true;
 
                 for _ in 0..60 {
-                    theirs.with(|nic| {
+                    theirs.try_access_with(|nic| {
                         let mut sender = nic.sender();
 
                         for _ in 0..8 {
@@ -1731,7 +1736,7 @@ mod cases {
 
             for _ in 0..4 {
                 fsleep(Delta::from_millis(60));
-                nic.with(|nic| nic.reset(|_| cancelled += 1))??;
+                nic.try_access_with(|nic| nic.reset(|_| cancelled += 1))??;
             }
 
             let done = user.join(|done| match done {
@@ -1740,12 +1745,12 @@ mod cases {
             })?;
             let (posted, back) = done?;
 
-            nic.with(|nic| nic.reset(|_| cancelled += 1))??;
+            nic.try_access_with(|nic| nic.reset(|_| cancelled += 1))??;
             ensure!(posted == back + cancelled);
 
             let source = Source::new()?;
 
-            nic.with(|nic| {
+            nic.try_access_with(|nic| {
                 hear(nic)?;
                 exchange(nic, &source, (0..30).map(|i| (100 + i, i)))
             })?
@@ -1767,7 +1772,7 @@ mod cases {
             with_device(|pdev| {
                 let nic = Nic::bring_up(pdev, SETTINGS)?;
 
-                nic.with(|nic| {
+                nic.try_access_with(|nic| {
                     let mut sender = nic.sender();
 
                     if phase > 0 {
@@ -1782,7 +1787,7 @@ mod cases {
                     drop(sender);
 
                     if phase > 2 {
-                        ensure!(nic.stop() == Outcome::Stopped);
+                        ensure!(nic.stop() == StopOutcome::Stopped);
                     }
 
                     Ok::<_, Error>(())
@@ -1793,7 +1798,9 @@ mod cases {
             })?;
         }
 
-        ensure!(kept.is_some_and(|nic| matches!(nic.with(|_| ()), Err(e) if e == ENODEV)));
+        ensure!(
+            kept.is_some_and(|nic| matches!(nic.try_access_with(|_| ()), Err(e) if e == ENODEV))
+        );
         Ok(())
     }
 
@@ -1809,7 +1816,7 @@ mod cases {
             let config = pdev.config_space();
             let command = config.read16(COMMAND);
 
-            nic.with(|nic| {
+            nic.try_access_with(|nic| {
                 for seed in 0..5 {
                     nic.send(source.frame(100, seed)?)?;
                 }
@@ -1820,7 +1827,7 @@ mod cases {
                 let link = nic.link().map(drop);
                 config.write16(command, COMMAND);
 
-                ensure!(outcome == Outcome::Stopped);
+                ensure!(outcome == StopOutcome::Stopped);
                 ensure!(reset == Err(ENODEV));
                 ensure!(link == Err(EIO) || link == Err(ETIMEDOUT));
 
@@ -1852,7 +1859,7 @@ mod cases {
 
             let nic = Nic::bring_up(pdev, SETTINGS)?;
 
-            nic.with(|nic| {
+            nic.try_access_with(|nic| {
                 nic.send(source.frame(100, 1)?)?;
                 ensure!(nic.wait_sent(SOON, drop)? == 1);
                 Ok(())

@@ -7,13 +7,13 @@ use super::{
     receiver::ReceivedFrame,
     sender::{
         Offload,
-        TxPiece,
+        TxSegment,
         MAX_FRAME,
         MIN_FRAME, //
     }, //
 };
 use kernel::{
-    dma::MapError,
+    error::ErrorWith,
     fmt,
     prelude::*,
     time::{
@@ -145,7 +145,7 @@ fn exchange(nic: &Nic<'_>, frames: u32, len: usize) -> Result<Report> {
     let mut spare = KVec::with_capacity(usize::try_from(batch)?, GFP_KERNEL)?;
 
     for _ in 0..batch {
-        let mut frame: TxPiece = KVec::with_capacity(len, GFP_KERNEL)?;
+        let mut frame: TxSegment = KVec::with_capacity(len, GFP_KERNEL)?;
 
         frame.extend_from_slice(&template.0, GFP_KERNEL)?;
         spare.push(frame, GFP_KERNEL)?;
@@ -172,7 +172,7 @@ fn exchange(nic: &Nic<'_>, frames: u32, len: usize) -> Result<Report> {
 
             match sender.post(frame, Offload::default()) {
                 Ok(()) => next += 1,
-                Err(MapError { error, value }) => {
+                Err(ErrorWith { error, value }) => {
                     let _ = spare.push_within_capacity(value);
 
                     if error != EBUSY || next == first {

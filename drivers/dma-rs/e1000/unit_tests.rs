@@ -22,7 +22,7 @@ use super::{
     sender::{
         self,
         Offload,
-        TxPiece,
+        TxSegment,
         MAX_FRAME,
         MIN_FRAME, //
     }, //
@@ -72,13 +72,13 @@ fn told(mut descriptor: TxDescriptor) -> Result<(u64, u32, u32)> {
     ))
 }
 
-/// A piece of a frame with memory behind it that isn't zero.
-fn piece(len: usize) -> Result<TxPiece> {
-    let mut piece = KVec::with_capacity(MIN_FRAME.max(len), GFP_KERNEL)?;
+/// A segment of a frame with memory behind it that isn't zero.
+fn segment(len: usize) -> Result<TxSegment> {
+    let mut segment = KVec::with_capacity(MIN_FRAME.max(len), GFP_KERNEL)?;
 
-    piece.resize(MIN_FRAME.max(len), 0xee, GFP_KERNEL)?;
-    piece.truncate(len);
-    Ok(piece)
+    segment.resize(MIN_FRAME.max(len), 0xee, GFP_KERNEL)?;
+    segment.truncate(len);
+    Ok(segment)
 }
 
 const IP: Checksum = Checksum {
@@ -142,7 +142,7 @@ mod cases {
         for number in [0, 1, 60, 255, 256, 2048, 0x8000, u16::MAX] {
             let frame = received(number, 0x0b, 0, !number)?;
             // Of the buffer, not of the frame.
-            let Length::Piece(len) = frame.received().len else {
+            let Length::Segment(len) = frame.received().len else {
                 return Err(EINVAL);
             };
 
@@ -341,20 +341,20 @@ mod cases {
         Ok(())
     }
 
-    /// Short frames get to 60 bytes, with zeros and whatever came before the last piece; others
+    /// Short frames get to 60 bytes, with zeros and whatever came before the last segment; others
     /// stay as they are.
     #[test]
     fn padding() -> Result {
         for before in 0..=70 {
             for len in 1..=70 {
-                let mut padded = piece(len)?;
+                let mut padded = segment(len)?;
 
                 sender::pad(&mut padded, before)?;
 
                 let (head, tail) = padded.split_at(len);
 
                 ensure!(before + padded.len() == 60.max(before + len));
-                ensure!(head == &*piece(len)?);
+                ensure!(head == &*segment(len)?);
                 ensure!(tail.iter().all(|&byte| byte == 0));
             }
 
@@ -367,10 +367,10 @@ mod cases {
             (0, MAX_FRAME + 1, Err(EMSGSIZE)),
             (MAX_FRAME, 1, Err(EMSGSIZE)),
         ] {
-            let mut whole = piece(len)?;
+            let mut whole = segment(len)?;
 
             ensure!(sender::pad(&mut whole, before) == padded);
-            ensure!(whole == piece(len)?);
+            ensure!(whole == segment(len)?);
         }
 
         Ok(())

@@ -21,8 +21,8 @@
 use kernel::{
     device::Core,
     dma::{
-        DmaMask,
-        Setup, //
+        Constraints,
+        DmaMask, //
     },
     pci,
     prelude::*,
@@ -68,12 +68,13 @@ impl pci::Driver for EduDriver {
     type Data<'bound> = EduData;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
     // It is told all it needs with each transfer.
-    const RESUMES: bool = true;
+    const DMA: pci::DmaMode = pci::DmaMode::Resumes;
 
-    fn dma_setup(_dev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<Option<Setup>> {
-        let bits = module_parameters::dma_bits.value();
-
-        Ok(Some(Setup::new(DmaMask::try_new(bits)?)))
+    fn dma_constraints(
+        _dev: &pci::Device,
+        _info: Option<&Self::IdInfo>,
+    ) -> Result<Option<Constraints>> {
+        constraints().map(Some)
     }
 
     fn probe<'bound>(
@@ -87,14 +88,21 @@ impl pci::Driver for EduDriver {
                 Completion::Interrupt
             };
 
-            let edu = Edu::bring_up(pdev, completion)?;
-            let stats = edu.with(|edu| edu.stats())?;
+            let edu = Edu::bring_up(pdev, completion, constraints()?)?;
+            let stats = edu.try_access_with(|edu| edu.stats())?;
 
             Ok(try_pin_init!(EduData {
                 files <- Files::new(pdev.as_ref().name(), edu, stats),
             }))
         })
     }
+}
+
+/// What the device can take: whoever sets the parameter says that it drives so many address bits.
+fn constraints() -> Result<Constraints> {
+    let bits = module_parameters::dma_bits.value();
+
+    Ok(Constraints::new(DmaMask::try_new(bits)?))
 }
 
 type EduLt = ForLt!(Edu<'_>);

@@ -17,23 +17,24 @@ use kernel::{
         Bound,
         Core, //
     },
-    devres::Shared,
+    devres::DevresSrcu,
     dma::{
-        oneshot::{
+        transfer::{
             OneWay,
-            Slot, //
+            TransferSlot, //
         },
-        Configured,
-        Enclosure,
+        Constraints,
         FromDevice,
-        MapError,
+        Mapper,
+        Session,
         Streaming,
         StreamingBox,
-        ToDevice,
-        Waiters, //
+        ToDevice, //
     },
+    error::ErrorWith,
     fmt,
     new_mutex,
+    new_wait_queue,
     pci,
     prelude::*,
     sync::{
@@ -42,7 +43,8 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        WaitQueue, //
     },
     time::Delta, //
 };
@@ -63,7 +65,7 @@ pub(crate) enum Completion {
 }
 
 /// Leads to the device until it is unbound.
-pub(crate) type Handle = Shared<EduLt>;
+pub(crate) type Handle = DevresSrcu<EduLt>;
 
 /// What the driver moves.
 type Bytes = KVec<u8>;
@@ -75,15 +77,15 @@ type Returned = Option<Bytes>;
 /// A mapped buffer, as long as a call needs it.
 type Mapped<'a, D> = StreamingBox<'a, Bytes, D>;
 
-type EduSlot<'a> = Slot<'a, EduEngine<'a>, Bytes>;
+type EduSlot<'a> = TransferSlot<'a, EduEngine<'a>, Bytes>;
 
 /// A bound device.
 pub(crate) struct Edu<'a> {
     dev: &'a pci::Device<Bound>,
-    dma: Configured<'a>,
-    waiters: Arc<Waiters>,
+    dma: Mapper<'a>,
+    waiters: Arc<WaitQueue>,
     stats: Arc<Stats>,
-    enclosure: Enclosure<'a, Mutex<EduSlot<'a>>>,
+    session: Session<'a, Mutex<EduSlot<'a>>>,
 }
 
 impl<'a> Edu<'a> {
@@ -95,19 +97,24 @@ impl<'a> Edu<'a> {
     ///
     /// [`ENODEV`] if this isn't the device, [`ETIMEDOUT`] if it is busy and stays so, and what the
     /// allocations and mappings say. Nothing is left behind.
-    pub(crate) fn bring_up(pdev: &pci::Device<Core<'a>>, completion: Completion) -> Result<Handle> {
+    pub(crate) fn bring_up(
+        pdev: &pci::Device<Core<'a>>,
+        completion: Completion,
+        limits: Constraints,
+    ) -> Result<Handle> {
         let dev = pdev.bound();
 
         pdev.enable_device_mem()?;
 
-        let dma = Configured::get(dev.as_ref())?;
-        let waiters = dma.new_waiters()?;
+        let dma = Mapper::get(dev.as_ref())?;
+        let waiters = Arc::pin_init(new_wait_queue!("dma_rs_edu"), GFP_KERNEL)?;
         let Parts {
             mut engine,
             stopper,
             interrupts,
             version: (major, minor),
-        } = engine::claim(pdev).inspect_err(|e| dev_err!(pdev, "no edu device ({e:?})\n"))?;
+        } = engine::claim(pdev, limits)
+            .inspect_err(|e| dev_err!(pdev, "no edu device ({e:?})\n"))?;
 
         let interrupt = match completion {
             Completion::Polling => None,
@@ -128,19 +135,22 @@ impl<'a> Edu<'a> {
         engine.interrupt = interrupt.is_some();
 
         let device: &kernel::device::Device<Core<'a>> = pdev.as_ref();
-        let slot = Slot::new(dma, engine)?;
-        let enclosure = Enclosure::new(device, stopper, new_mutex!(slot))?;
+        let slot = TransferSlot::new(dma, engine)?;
+        let session = Session::new(device, stopper, new_mutex!(slot))?;
 
         // From here on the device can reach memory.
-        enclosure.start()?;
+        session.start()?;
 
-        let handle = device.share::<EduLt>(Ok::<_, Error>(Self {
-            dev,
-            dma,
-            waiters,
-            stats,
-            enclosure,
-        }))?;
+        let handle = DevresSrcu::<EduLt>::new(
+            device,
+            Ok::<_, Error>(Self {
+                dev,
+                dma,
+                waiters,
+                stats,
+                session,
+            }),
+        )?;
 
         dev_info!(
             pdev,
@@ -161,13 +171,13 @@ impl<'a> Edu<'a> {
     /// [`ETIMEDOUT`] if the device doesn't come to rest, [`ENODEV`] if it is gone, [`EBUSY`] while
     /// it is suspended.
     pub(crate) fn reset(&self) -> Result {
-        self.enclosure.restart()
+        self.session.restart()
     }
 
     /// Stops the device, as unbinding does. Context: may sleep.
     #[cfg(CONFIG_DMA_RS_EDU_KUNIT_TEST)]
-    pub(crate) fn stop(&self) -> kernel::dma::Outcome {
-        self.enclosure.stop()
+    pub(crate) fn stop(&self) -> kernel::dma::StopOutcome {
+        self.session.stop()
     }
 
     /// Returns the counters.
@@ -187,7 +197,7 @@ impl<'a> Edu<'a> {
     ///   to have moved something else than was asked for;
     /// - [`ESHUTDOWN`] if the device was stopped: reset, suspended, or unbound;
     /// - what [`Streaming::map`] says.
-    pub(crate) fn write(&self, offset: usize, buf: Bytes) -> Result<Bytes, MapError<Returned>> {
+    pub(crate) fn write(&self, offset: usize, buf: Bytes) -> Result<Bytes, ErrorWith<Returned>> {
         self.move_whole::<ToDevice>(offset, buf)
     }
 
@@ -198,7 +208,7 @@ impl<'a> Edu<'a> {
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub(crate) fn read(&self, offset: usize, buf: Bytes) -> Result<Bytes, MapError<Returned>> {
+    pub(crate) fn read(&self, offset: usize, buf: Bytes) -> Result<Bytes, ErrorWith<Returned>> {
         self.move_whole::<FromDevice>(offset, buf)
     }
 
@@ -213,33 +223,33 @@ impl<'a> Edu<'a> {
         &self,
         source: Bytes,
         destination: Bytes,
-    ) -> Result<(Bytes, Bytes), MapError<(Returned, Returned)>> {
+    ) -> Result<(Bytes, Bytes), ErrorWith<(Returned, Returned)>> {
         let len = source.len();
 
         if len != destination.len() {
             let value = (Some(source), Some(destination));
 
-            return Err(MapError {
+            return Err(ErrorWith {
                 error: EINVAL,
                 value,
             });
         }
 
-        let slot = &mut *self.enclosure.lock();
+        let slot = &mut *self.session.lock();
         let mut source = match StreamingBox::<_, ToDevice>::map(self.dma, source) {
             Ok(source) => source,
-            Err(MapError { error, value }) => {
+            Err(ErrorWith { error, value }) => {
                 let value = (Some(value), Some(destination));
 
-                return Err(MapError { error, value });
+                return Err(ErrorWith { error, value });
             }
         };
         let mut destination = match StreamingBox::<_, FromDevice>::map(self.dma, destination) {
             Ok(destination) => destination,
-            Err(MapError { error, value }) => {
+            Err(ErrorWith { error, value }) => {
                 let value = (Some(source.unmap()), Some(value));
 
-                return Err(MapError { error, value });
+                return Err(ErrorWith { error, value });
             }
         };
 
@@ -248,20 +258,20 @@ impl<'a> Edu<'a> {
 
             source = match self.transfer(slot, source.submit(), piece.clone(), 0) {
                 Ok(source) => source,
-                Err(MapError { error, value }) => {
+                Err(ErrorWith { error, value }) => {
                     let source = value.map(StreamingBox::unmap);
                     let value = (source, Some(destination.unmap()));
 
-                    return Err(MapError { error, value });
+                    return Err(ErrorWith { error, value });
                 }
             };
             destination = match self.transfer(slot, destination.submit(), piece, 0) {
                 Ok(destination) => destination,
-                Err(MapError { error, value }) => {
+                Err(ErrorWith { error, value }) => {
                     let destination = value.map(StreamingBox::unmap);
                     let value = (Some(source.unmap()), destination);
 
-                    return Err(MapError { error, value });
+                    return Err(ErrorWith { error, value });
                 }
             };
         }
@@ -273,12 +283,12 @@ impl<'a> Edu<'a> {
         &self,
         offset: usize,
         buf: Bytes,
-    ) -> Result<Bytes, MapError<Returned>> {
+    ) -> Result<Bytes, ErrorWith<Returned>> {
         let len = buf.len();
-        let slot = &mut *self.enclosure.lock();
+        let slot = &mut *self.session.lock();
         let buf = Streaming::<_, D>::map(self.dma, buf).map_err(|refused| {
             self.report::<D>(len, refused.error);
-            MapError {
+            ErrorWith {
                 error: refused.error,
                 value: Some(refused.value),
             }
@@ -286,7 +296,7 @@ impl<'a> Edu<'a> {
 
         match self.transfer(slot, buf, 0..len, offset) {
             Ok(buf) => Ok(buf.unmap()),
-            Err(MapError { error, value }) => Err(MapError {
+            Err(ErrorWith { error, value }) => Err(ErrorWith {
                 error,
                 value: value.map(StreamingBox::unmap),
             }),
@@ -300,11 +310,11 @@ impl<'a> Edu<'a> {
         buf: Streaming<'a, Bytes, D>,
         range: core::ops::Range<usize>,
         offset: usize,
-    ) -> Result<Mapped<'a, D>, MapError<Option<Mapped<'a, D>>>> {
+    ) -> Result<Mapped<'a, D>, ErrorWith<Option<Mapped<'a, D>>>> {
         let len = range.len();
 
         let outcome = match slot.start(buf, range, Offset(offset)) {
-            Err(MapError { error, value }) => Err((error, Some(value))),
+            Err(ErrorWith { error, value }) => Err((error, value.take_back().ok())),
             Ok(transfer) => {
                 let done = match self.stats.interrupt {
                     Some(_) => transfer.wait(&self.waiters, TIMEOUT),
@@ -327,7 +337,7 @@ impl<'a> Edu<'a> {
             }
             Err((error, value)) => {
                 self.report::<D>(len, error);
-                Err(MapError { error, value })
+                Err(ErrorWith { error, value })
             }
         }
     }

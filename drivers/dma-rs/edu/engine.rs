@@ -17,17 +17,18 @@ use kernel::{
         Core,
         Device, //
     },
+    devres,
     dma::{
-        oneshot::{
+        transfer::{
             Engine,
             Progress,
             Request, //
         },
+        Constraints,
         DataDirection,
-        Outcome,
         Quiesce,
-        Untrusted,
-        Waiters, //
+        StopOutcome,
+        Untrusted, //
     },
     io::{
         poll::read_poll_timeout,
@@ -36,7 +37,10 @@ use kernel::{
     irq,
     pci,
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        WaitQueue, //
+    },
     time::Delta, //
 };
 
@@ -49,6 +53,8 @@ const OLD_TRANSFER: Delta = Delta::from_secs(2);
 struct Hardware<'a> {
     dev: &'a Device<Bound>,
     registers: &'a Registers<'a>,
+    /// What it can take: whoever set the machine up says how many address bits it drives.
+    limits: Constraints,
 }
 
 /// What there is of a device, once.
@@ -61,20 +67,21 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Claims a device. It belongs to whoever had it before, until it has forgotten what it was told:
-/// see [`Quiesce::forget`].
+/// see [`Quiesce::disarm`].
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
 /// [`EBUSY`] if it is claimed, [`ENODEV`] if it isn't there, or another device; [`ENOMEM`].
-pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
+pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>, limits: Constraints) -> Result<Parts<'a>> {
     let dev: &Device<Core<'a>> = pdev.as_ref();
     // The PCI core gives them to one only, until unbind.
     let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_edu")?;
     let hardware = Hardware {
         dev: dev.bound(),
-        registers: dev.manage(Ok::<_, Error>(registers))?,
+        registers: devres::register_lent(dev, Ok::<_, Error>(registers), GFP_KERNEL)?,
+        limits,
     };
 
     Ok(Parts {
@@ -131,8 +138,8 @@ pub(crate) struct Interrupts<'a>(Hardware<'a>);
 
 impl<'a> Interrupts<'a> {
     /// Makes the handler.
-    pub(crate) fn wake(self, waiters: Arc<Waiters>) -> Waker<'a> {
-        Waker {
+    pub(crate) fn wake(self, waiters: Arc<WaitQueue>) -> IrqHandler<'a> {
+        IrqHandler {
             interrupts: self,
             waiters,
         }
@@ -140,19 +147,19 @@ impl<'a> Interrupts<'a> {
 }
 
 /// The interrupt handler: it only wakes whoever waits.
-pub(crate) struct Waker<'a> {
+pub(crate) struct IrqHandler<'a> {
     interrupts: Interrupts<'a>,
-    waiters: Arc<Waiters>,
+    waiters: Arc<WaitQueue>,
 }
 
-impl irq::Handler for Waker<'_> {
+impl irq::Handler for IrqHandler<'_> {
     fn handle(&self) -> irq::IrqReturn {
         if !self.interrupts.0.take_interrupts() {
             // Another device on the line.
             return irq::IrqReturn::None;
         }
 
-        self.waiters.wake();
+        self.waiters.wake_all();
         irq::IrqReturn::Handled
     }
 }
@@ -160,22 +167,35 @@ impl irq::Handler for Waker<'_> {
 /// How a device is stopped.
 pub(crate) struct Stopper<'a>(Hardware<'a>);
 
-// SAFETY:
-// - The engine works only while `run` is set, and nothing but a command sets it: when it was read
-//   as clear, from a device that is there, the engine is idle. `forget` waits for that, and then
-//   clears the addresses, though the device wouldn't use them without a command.
-// - `stop` says `Stopped` only after the same observation, `Gone` never.
-// - The device is a function of its own, which reaches memory through QEMU's `pci_dma_*()`
-//   functions only: with bus mastering off these move nothing. When bus mastering goes off in the
-//   middle of a transfer, nothing is moved when its time comes, and `run` is cleared all the same.
+// SAFETY: By the numbers of the contract:
+// 1. The registers are those of `dev`: `claim()` has mapped its first BAR.
+// 2. The engine works only while `run` is set, and nothing but a command sets it. `disarm` waits
+//    until it reads as clear, and then clears the addresses, though the device wouldn't use them
+//    without a command.
+// 3. The device moves the bytes, and clears `run` after that. The read of the command register sees
+//    both.
+// 4. `command()` fails if the identification can't be read after the command.
+// 5. `quiesce` says `Stopped` only when it has read that `run` is clear.
+// 6. It never says `Gone`.
+// 7. The device is a function of its own, which reaches memory through QEMU's `pci_dma_*()`
+//    functions only: with bus mastering off these move nothing. When bus mastering goes off in the
+//    middle of a transfer, nothing is moved when its time comes, and `run` is cleared all the same.
+// 8. It has 64-bit address registers, and cuts addresses that are wider than its property
+//    `dma_mask`, which can't be read: whoever sets that says so to the driver (`dma_bits`). It
+//    moves fewer than 4096 bytes at once, to and from any address; `start()` refuses more.
+// 9. `disarm` ends after `OLD_TRANSFER`, `quiesce` at once. Neither knows the session.
 unsafe impl Quiesce for Stopper<'_> {
-    const BUS_MASTER_GATES_DMA: bool = true;
+    const HEEDS_BUS: bool = true;
 
     fn device(&self) -> &Device {
         self.0.dev
     }
 
-    fn forget(&mut self) -> Result {
+    fn limits(&self) -> Constraints {
+        self.0.limits
+    }
+
+    fn disarm(&mut self) -> Result {
         let registers = self.0.registers;
 
         read_poll_timeout(
@@ -193,11 +213,11 @@ unsafe impl Quiesce for Stopper<'_> {
         Ok(())
     }
 
-    fn stop(&self) -> Outcome {
+    fn quiesce(&self) -> StopOutcome {
         // A transfer can't be called off.
         match self.0.command() {
-            Ok(command) if !command.run() => Outcome::Stopped,
-            _ => Outcome::Unproven,
+            Ok(command) if !command.run() => StopOutcome::Stopped,
+            _ => StopOutcome::Unproven,
         }
     }
 }
@@ -283,7 +303,7 @@ unsafe impl Engine for EduEngine<'_> {
         let device = regs::MEMORY_BASE + request.target.0 as u64;
 
         // SAFETY: The device accesses the memory once, before `poll` says `Done`.
-        let memory: u64 = unsafe { request.memory.to_bits() };
+        let memory: u64 = unsafe { request.memory.to_bits(request.running) };
 
         let (source, destination) = if to_ram {
             (device, memory)

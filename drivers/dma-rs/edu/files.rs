@@ -95,7 +95,7 @@ impl BinaryWriter for Memory {
         }
 
         let buf = KVec::zeroed(len, GFP_KERNEL)?;
-        let buf = self.0.with(|edu| edu.read(start, buf))??;
+        let buf = self.0.try_access_with(|edu| edu.read(start, buf))??;
 
         writer.write_slice(&buf)?;
         // CAST: Not more than the device's memory.
@@ -118,7 +118,7 @@ impl BinaryReader for Memory {
         let mut buf = KVec::zeroed(len, GFP_KERNEL)?;
 
         reader.read_slice(&mut buf)?;
-        self.0.with(|edu| edu.write(start, buf))??;
+        self.0.try_access_with(|edu| edu.write(start, buf))??;
         // CAST: Not more than the device's memory.
         *offset += len as file::Offset;
         Ok(len)
@@ -166,7 +166,9 @@ impl BinaryReader for Copy {
         let destination = KVec::zeroed(len, GFP_KERNEL)?;
 
         reader.read_slice(&mut source)?;
-        let (_, copy) = self.edu.with(|edu| edu.copy(source, destination))??;
+        let (_, copy) = self
+            .edu
+            .try_access_with(|edu| edu.copy(source, destination))??;
 
         *self.result.lock() = copy;
         // CAST: The length of a buffer fits.
@@ -185,7 +187,7 @@ impl BinaryReader for Reset {
     ) -> Result<usize> {
         let len = reader.len();
 
-        self.0.with(|edu| edu.reset())??;
+        self.0.try_access_with(|edu| edu.reset())??;
         reader.skip(len)?;
         Ok(len)
     }

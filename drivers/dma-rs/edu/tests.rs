@@ -32,26 +32,27 @@ use kernel::{
         Core,
         Device, //
     },
+    devres,
     dma::{
         fixture::{
             self,
             ensure, //
         },
         leaked,
-        oneshot::Slot,
         quarantined,
-        Configured,
+        transfer::TransferSlot,
+        Constraints,
         DmaMask,
-        Enclosure,
         FromDevice,
-        MapError,
-        Outcome,
+        Mapper,
         Quiesce,
-        Setup,
+        Session,
+        StopOutcome,
         Streaming,
         StreamingBox,
         ToDevice, //
     },
+    error::ErrorWith,
     fmt,
     io::Io,
     irq::{
@@ -108,16 +109,16 @@ fn is_absent() -> bool {
 
 /// Runs a test on a device that nobody else uses, and that is at rest before and after.
 fn with_device(body: impl FnMut(&pci::Device<Core<'_>>) -> Result) -> Result {
-    let setup = Setup::new(DmaMask::try_new(module_parameters::dma_bits.value())?);
+    let constraints = Constraints::new(DmaMask::try_new(module_parameters::dma_bits.value())?);
 
     // CAST: The ID is 16 bits wide.
-    fixture::with_pci_device(VENDOR, DEVICE as u16, setup, body)
+    fixture::with_pci_device(VENDOR, DEVICE as u16, constraints, body)
 }
 
 /// Runs a test on a device that the driver brought up, with an interrupt and by polling.
 fn with_edu(mut body: impl FnMut(&Handle) -> Result) -> Result {
     for completion in [Completion::Interrupt, Completion::Polling] {
-        with_device(|pdev| body(&Edu::bring_up(pdev, completion)?))?;
+        with_device(|pdev| body(&Edu::bring_up(pdev, completion, crate::constraints()?)?))?;
     }
 
     Ok(())
@@ -173,9 +174,11 @@ mod cases {
             .into_iter()
             .enumerate()
             {
-                let out =
-                    edu.with(|edu| edu.write(offset, pattern(len, seed)?).map_err(Error::from))??;
-                let back = edu.with(|edu| edu.read(offset, blank(len)?).map_err(Error::from))??;
+                let out = edu.try_access_with(|edu| {
+                    edu.write(offset, pattern(len, seed)?).map_err(Error::from)
+                })??;
+                let back =
+                    edu.try_access_with(|edu| edu.read(offset, blank(len)?).map_err(Error::from))??;
 
                 ensure!(out == pattern(len, seed)?);
                 ensure!(back == out);
@@ -195,8 +198,9 @@ mod cases {
 
         with_edu(|edu| {
             let len = 2 * MEMORY_SIZE + 500;
-            let (source, copy) =
-                edu.with(|edu| edu.copy(pattern(len, 9)?, blank(len)?).map_err(Error::from))??;
+            let (source, copy) = edu.try_access_with(|edu| {
+                edu.copy(pattern(len, 9)?, blank(len)?).map_err(Error::from)
+            })??;
 
             ensure!(source == pattern(len, 9)?);
             ensure!(copy == source);
@@ -220,8 +224,8 @@ mod cases {
                 (1, MEMORY_SIZE),
                 (usize::MAX, 16),
             ] {
-                let refused =
-                    edu.with(|edu| Ok::<_, Error>(edu.write(offset, pattern(len, 1)?)))??;
+                let refused = edu
+                    .try_access_with(|edu| Ok::<_, Error>(edu.write(offset, pattern(len, 1)?)))??;
 
                 match refused {
                     Err(e) => {
@@ -233,25 +237,26 @@ mod cases {
             }
 
             // The buffers differ in length.
-            let refused = edu.with(|edu| Ok::<_, Error>(edu.copy(blank(10)?, blank(11)?)))??;
+            let refused =
+                edu.try_access_with(|edu| Ok::<_, Error>(edu.copy(blank(10)?, blank(11)?)))??;
             ensure!(matches!(refused, Err(ref e) if e.error == EINVAL));
 
             // Longer than a mapping can be, where there is a limit.
-            let refused =
-                edu.with(|edu| Ok::<_, Error>(edu.write(0, KVec::zeroed(4 << 20, GFP_KERNEL)?)))??;
+            let refused = edu.try_access_with(|edu| {
+                Ok::<_, Error>(edu.write(0, KVec::zeroed(4 << 20, GFP_KERNEL)?))
+            })??;
             match refused {
                 Err(e) => ensure!(e.error == EOVERFLOW || e.error == EINVAL),
                 Ok(_) => return Err(EINVAL),
             }
 
             // And all is well afterwards.
-            edu.with(|edu| edu.write(0, pattern(10, 1)?).map_err(Error::from))??;
+            edu.try_access_with(|edu| edu.write(0, pattern(10, 1)?).map_err(Error::from))??;
             Ok(())
         })
     }
 
-    /// A stopped device takes no work, and gives it back; started again it does. A closed handle
-    /// leads nowhere.
+    /// A stopped device takes no work, and gives it back; started again it does.
     #[test]
     fn stopped() -> Result {
         if is_absent() {
@@ -259,17 +264,15 @@ mod cases {
         }
 
         with_device(|pdev| {
-            let edu = Edu::bring_up(pdev, Completion::Polling)?;
+            let edu = Edu::bring_up(pdev, Completion::Polling, crate::constraints()?)?;
 
-            ensure!(edu.with(|edu| edu.stop())? == Outcome::Stopped);
-            let refused = edu.with(|edu| Ok::<_, Error>(edu.write(0, pattern(10, 1)?)))??;
+            ensure!(edu.try_access_with(|edu| edu.stop())? == StopOutcome::Stopped);
+            let refused =
+                edu.try_access_with(|edu| Ok::<_, Error>(edu.write(0, pattern(10, 1)?)))??;
             ensure!(matches!(refused, Err(e) if e.error == ESHUTDOWN && e.value.is_some()));
 
-            edu.with(|edu| edu.reset())??;
-            edu.with(|edu| edu.write(0, pattern(10, 1)?).map_err(Error::from))??;
-
-            edu.close();
-            ensure!(matches!(edu.with(|_| ()), Err(e) if e == ENODEV));
+            edu.try_access_with(|edu| edu.reset())??;
+            edu.try_access_with(|edu| edu.write(0, pattern(10, 1)?).map_err(Error::from))??;
             Ok(())
         })
     }
@@ -284,33 +287,39 @@ mod cases {
         let mut kept = None;
 
         with_device(|pdev| {
-            kept = Some(Edu::bring_up(pdev, Completion::Interrupt)?);
+            kept = Some(Edu::bring_up(
+                pdev,
+                Completion::Interrupt,
+                crate::constraints()?,
+            )?);
             Ok(())
         })?;
 
-        ensure!(kept.is_some_and(|edu| matches!(edu.with(|_| ()), Err(e) if e == ENODEV)));
+        ensure!(
+            kept.is_some_and(|edu| matches!(edu.try_access_with(|_| ()), Err(e) if e == ENODEV))
+        );
         Ok(())
     }
 
     /// The hardware, without the driver around it.
-    type Bare<'a> = Enclosure<'a, Mutex<Slot<'a, EduEngine<'a>, KVec<u8>>>>;
+    type Bare<'a> = Session<'a, Mutex<TransferSlot<'a, EduEngine<'a>, KVec<u8>>>>;
 
     /// Makes the hardware ready, but doesn't start it.
-    fn prepare<'a>(pdev: &pci::Device<Core<'a>>) -> Result<(Configured<'a>, Bare<'a>)> {
+    fn prepare<'a>(pdev: &pci::Device<Core<'a>>) -> Result<(Mapper<'a>, Bare<'a>)> {
         pdev.enable_device_mem()?;
 
-        let dma = Configured::get(pdev.bound().as_ref())?;
-        let parts = engine::claim(pdev)?;
-        let slot = Slot::new(dma, parts.engine)?;
+        let dma = Mapper::get(pdev.bound().as_ref())?;
+        let parts = engine::claim(pdev, crate::constraints()?)?;
+        let slot = TransferSlot::new(dma, parts.engine)?;
 
         Ok((
             dma,
-            Enclosure::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?,
+            Session::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?,
         ))
     }
 
     /// Brings the hardware up.
-    fn bring_up<'a>(pdev: &pci::Device<Core<'a>>) -> Result<(Configured<'a>, Bare<'a>)> {
+    fn bring_up<'a>(pdev: &pci::Device<Core<'a>>) -> Result<(Mapper<'a>, Bare<'a>)> {
         let (dma, bare) = prepare(pdev)?;
 
         bare.start()?;
@@ -318,7 +327,7 @@ mod cases {
     }
 
     /// Fills the device's memory with what no buffer has.
-    fn fill<'a>(dma: Configured<'a>, bare: &Bare<'a>) -> Result {
+    fn fill<'a>(dma: Mapper<'a>, bare: &Bare<'a>) -> Result {
         let out = Streaming::<_, ToDevice>::map(dma, pattern(MEMORY_SIZE, 5)?)?;
 
         bare.lock()
@@ -328,7 +337,7 @@ mod cases {
     }
 
     /// Has the device write to a buffer, and stops it after `pause`, in the middle of that.
-    fn cut<'a>(dma: Configured<'a>, bare: &Bare<'a>, len: usize, pause: Delta) -> Result {
+    fn cut<'a>(dma: Mapper<'a>, bare: &Bare<'a>, len: usize, pause: Delta) -> Result {
         // A busy host comes too late.
         for _ in 0..TRIES {
             let back = Streaming::<_, FromDevice>::map(dma, blank(len)?)?;
@@ -336,7 +345,7 @@ mod cases {
             let _ = bare.lock().start(back, 0..len, Offset(0))?;
 
             fsleep(pause);
-            ensure!(bare.stop() == Outcome::Stopped);
+            ensure!(bare.stop() == StopOutcome::Stopped);
 
             if start.elapsed() < UNDERWAY {
                 return Ok(());
@@ -358,9 +367,9 @@ mod cases {
         with_device(|pdev| {
             pdev.enable_device_mem()?;
 
-            let dma = Configured::get(pdev.bound().as_ref())?;
-            let mut parts = engine::claim(pdev)?;
-            let waiters = dma.new_waiters()?;
+            let dma = Mapper::get(pdev.bound().as_ref())?;
+            let mut parts = engine::claim(pdev, crate::constraints()?)?;
+            let waiters = Arc::pin_init(kernel::new_wait_queue!("dma_rs::tests"), GFP_KERNEL)?;
             let types = pci::IrqTypes::default()
                 .with(pci::IrqType::Msi)
                 .with(pci::IrqType::Intx);
@@ -368,8 +377,8 @@ mod cases {
 
             parts.engine.interrupt = true;
 
-            let slot = Slot::new(dma, parts.engine)?;
-            let bare: Bare<'_> = Enclosure::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?;
+            let slot = TransferSlot::new(dma, parts.engine)?;
+            let bare: Bare<'_> = Session::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?;
 
             pdev.request_irq(types, c"dma_rs_edu_test", Ok(waker))?;
             bare.start()?;
@@ -541,7 +550,7 @@ mod cases {
                 let other = Streaming::<_, ToDevice>::map(dma, blank(16)?)?;
 
                 match slot.start(other, 0..16, Offset(2000)) {
-                    Err(MapError { error, .. }) => {
+                    Err(ErrorWith { error, .. }) => {
                         ensure!(error == EBUSY);
                         break;
                     }
@@ -588,7 +597,7 @@ mod cases {
             let other = Streaming::<_, ToDevice>::map(dma, blank(16)?)?;
             let refused = match slot.start(other, 0..16, Offset(0)) {
                 Ok(_) => None,
-                Err(MapError { error, value }) => Some((error, value.unmap().len())),
+                Err(ErrorWith { error, value }) => Some((error, value.len())),
             };
             config.write16(command, COMMAND);
 
@@ -619,22 +628,23 @@ mod cases {
 
             let registers: super::super::regs::Registers<'_> =
                 pdev.bound().iomap_region_sized(0, c"dma_rs_edu_test")?;
-            let taken = Edu::bring_up(pdev, Completion::Interrupt).map(drop);
+            let taken = Edu::bring_up(pdev, Completion::Interrupt, crate::constraints()?).map(drop);
             ensure!(taken == Err(EBUSY));
             drop(registers);
 
             // Without an interrupt it polls.
             let vectors = pdev.bound().alloc_irq_vectors(1, 1, pci::IrqTypes::all())?;
-            let edu = Edu::bring_up(pdev, Completion::Interrupt)?;
-            let sent = edu.with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from));
+            let edu = Edu::bring_up(pdev, Completion::Interrupt, crate::constraints()?)?;
+            let sent = edu.try_access_with(|edu| {
+                edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from)
+            });
 
-            edu.close();
             drop(vectors);
             sent?
         })?;
 
         with_edu(|edu| {
-            edu.with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from))?
+            edu.try_access_with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from))?
         })
     }
 
@@ -698,7 +708,7 @@ mod cases {
         })
     }
 
-    /// Bus mastering is switched by the enclosure, and by nothing else in safe code.
+    /// Bus mastering is switched by the session, and by nothing else in safe code.
     #[test]
     fn bus_mastering() -> Result {
         if is_absent() {
@@ -731,7 +741,7 @@ mod cases {
             try_all(false);
             ensure!(is_on());
 
-            ensure!(bare.stop() == Outcome::Stopped);
+            ensure!(bare.stop() == StopOutcome::Stopped);
             ensure!(!is_on());
             try_all(true);
             ensure!(!is_on());
@@ -806,7 +816,7 @@ mod cases {
             let start = bare.start();
             config.write16(command, COMMAND);
 
-            ensure!(outcome == Outcome::Stopped);
+            ensure!(outcome == StopOutcome::Stopped);
             ensure!(start == Err(ENODEV));
             ensure!(bare.lock().take::<FromDevice>()?.is_some());
 
@@ -845,7 +855,11 @@ mod cases {
             let dev: &Device<Core<'_>> = pdev.as_ref();
             let command = pdev.config_space().read16(COMMAND);
 
-            dev.give(Ok::<_, Error>(Restore(pdev.bound(), command)))?;
+            devres::register_early(
+                dev,
+                Ok::<_, Error>(Restore(pdev.bound(), command)),
+                GFP_KERNEL,
+            )?;
 
             // Nothing is mapped: dma-debug would speak.
             drop(bring_up(pdev)?);
@@ -857,7 +871,7 @@ mod cases {
         // It could have interrupted for ever.
         ensure!(fixture::command_after_unbind() & NO_INTX != 0);
         with_edu(|edu| {
-            edu.with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?
+            edu.try_access_with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?
         })
     }
 
@@ -878,7 +892,8 @@ mod cases {
                 let back = Streaming::<_, FromDevice>::map(dma, blank(64)?)?;
 
                 if phase == 0 {
-                    // Never given to the device, but who knows.
+                    // Nobody knows whether the device was told.
+                    back.address();
                     drop(back);
                     return Ok(());
                 }
@@ -927,16 +942,16 @@ mod cases {
         let start = Instant::<Monotonic>::now();
 
         with_device(|pdev| {
-            let edu = Edu::bring_up(pdev, completion)?;
+            let edu = Edu::bring_up(pdev, completion, crate::constraints()?)?;
             let data = pattern(held.len(), 7)?;
             let buf = blank(held.len())?;
 
-            edu.with(|edu| edu.write(0, data).map_err(Error::from))??;
+            edu.try_access_with(|edu| edu.write(0, data).map_err(Error::from))??;
 
             waiter = Some(fixture::spawn(move || -> Result<Answer> {
-                edu.with(|edu| match edu.read(0, buf) {
+                edu.try_access_with(|edu| match edu.read(0, buf) {
                     Ok(buf) => Ok((None, Some(buf))),
-                    Err(MapError { error, value }) => Ok((Some(error), value)),
+                    Err(ErrorWith { error, value }) => Ok((Some(error), value)),
                 })?
             })?);
 
@@ -1016,9 +1031,11 @@ mod cases {
 
             config.write16(command | NO_INTX, COMMAND);
 
-            let mut parts = engine::claim(pdev)?;
-            let dma = Configured::get(pdev.bound().as_ref())?;
-            let waker = parts.interrupts.wake(dma.new_waiters()?);
+            let mut parts = engine::claim(pdev, crate::constraints()?)?;
+            let waker = parts.interrupts.wake(Arc::pin_init(
+                kernel::new_wait_queue!("dma_rs::tests"),
+                GFP_KERNEL,
+            )?);
             let is_handled = || matches!(waker.handle(), IrqReturn::Handled);
 
             ensure!(parts.version == (1, 0));
@@ -1031,7 +1048,7 @@ mod cases {
                 ensure!(is_handled() && parts.stopper.raised() == 0 && !is_handled());
 
                 parts.stopper.raise(interrupts);
-                parts.stopper.forget()?;
+                parts.stopper.disarm()?;
                 ensure!(parts.stopper.raised() == 0 && !is_handled());
             }
 
@@ -1058,10 +1075,10 @@ mod cases {
         }
 
         with_device(|pdev| {
-            let mask = Configured::get(pdev.bound().as_ref())?.mask();
-            let edu = Edu::bring_up(pdev, Completion::Polling)?;
+            let mask = Mapper::get(pdev.bound().as_ref())?.mask();
+            let edu = Edu::bring_up(pdev, Completion::Polling, crate::constraints()?)?;
 
-            edu.with(|edu| {
+            edu.try_access_with(|edu| {
                 edu.write(0, pattern(10, 1)?)?;
                 edu.write(0, pattern(20, 1)?)?;
                 edu.read(0, blank(5)?)?;
@@ -1092,7 +1109,7 @@ mod cases {
         let lost = leaked();
 
         with_device(|pdev| {
-            let edu = Edu::bring_up(pdev, Completion::Interrupt)?;
+            let edu = Edu::bring_up(pdev, Completion::Interrupt, crate::constraints()?)?;
             let theirs = edu.clone();
             let user = fixture::spawn(move || -> Result<u32> {
                 let (mut done, mut seed) = (0, 0);
@@ -1101,12 +1118,12 @@ mod cases {
                 while done == 0 || seed < 12 {
                     let (source, copy) = (pattern(300, seed)?, blank(300)?);
 
-                    match theirs.with(|edu| edu.copy(source, copy))? {
+                    match theirs.try_access_with(|edu| edu.copy(source, copy))? {
                         Ok((source, copy)) => {
                             ensure!(source == copy && copy == pattern(300, seed)?);
                             done += 1;
                         }
-                        Err(MapError { error, value }) => {
+                        Err(ErrorWith { error, value }) => {
                             ensure!(error == ESHUTDOWN);
                             ensure!(matches!(value, (Some(_), Some(_))));
                             // Not all of them while it is made to forget.
@@ -1122,11 +1139,11 @@ mod cases {
 
             for _ in 0..3 {
                 fsleep(Delta::from_millis(300));
-                edu.with(|edu| edu.reset())??;
+                edu.try_access_with(|edu| edu.reset())??;
             }
 
             ensure!(user.join(|done| matches!(done, Ok(done) if *done > 0))?);
-            edu.with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from))?
+            edu.try_access_with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from))?
         })?;
 
         ensure!(leaked() == lost);
@@ -1153,19 +1170,19 @@ mod cases {
             step()?;
             pdev.enable_device_mem()?;
             step()?;
-            let dma = Configured::get(pdev.bound().as_ref())?;
-            let waiters = dma.new_waiters()?;
+            let dma = Mapper::get(pdev.bound().as_ref())?;
+            let waiters = Arc::pin_init(kernel::new_wait_queue!("dma_rs::tests"), GFP_KERNEL)?;
             step()?;
-            let mut parts = engine::claim(pdev)?;
+            let mut parts = engine::claim(pdev, crate::constraints()?)?;
             step()?;
             let types = pci::IrqTypes::all();
             let waker = parts.interrupts.wake(waiters);
             pdev.request_irq(types, c"dma_rs_edu_test", Ok(waker))?;
             step()?;
             parts.engine.interrupt = true;
-            let slot = Slot::new(dma, parts.engine)?;
+            let slot = TransferSlot::new(dma, parts.engine)?;
             step()?;
-            let bare: Bare<'_> = Enclosure::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?;
+            let bare: Bare<'_> = Session::new(pdev.as_ref(), parts.stopper, new_mutex!(slot))?;
             step()?;
             bare.start()?;
             step()?;
@@ -1186,7 +1203,7 @@ mod cases {
 
         ensure!(quarantined() == before && leaked() == lost);
         with_edu(|edu| {
-            edu.with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?
+            edu.try_access_with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?
         })
     }
 
@@ -1218,7 +1235,7 @@ mod cases {
         let outcome = fixture::with_pci_device(
             VENDOR,
             DEVICE as u16,
-            Setup::new(DmaMask::new::<8>()),
+            Constraints::new(DmaMask::new::<8>()),
             |_| {
                 ran = true;
                 Ok(())
@@ -1227,7 +1244,7 @@ mod cases {
 
         ensure!(ran == outcome.is_ok());
         with_edu(|edu| {
-            edu.with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from))?
+            edu.try_access_with(|edu| edu.write(0, pattern(10, 1)?).map(drop).map_err(Error::from))?
         })
     }
 }

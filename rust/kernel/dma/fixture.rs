@@ -12,12 +12,16 @@
 
 use crate::{
     bindings,
-    device::Core,
+    device::{
+        self,
+        Bound,
+        Core, //
+    },
     dma::{
-        binding::State,
-        Configured,
+        session::control::Control,
+        Constraints,
         DmaMask,
-        Setup, //
+        Mapper, //
     },
     driver,
     platform,
@@ -66,7 +70,7 @@ pub use dma_ensure as ensure;
 /// Lives on the stack of the test, which registers the driver after it is set, and unregisters it
 /// before it goes.
 struct Job<'f> {
-    setup: Option<Setup>,
+    constraints: Option<Constraints>,
     body: &'f mut dyn FnMut(Bus<'_, '_>) -> Result,
     outcome: Result,
     /// Whether the probe fails if the body does.
@@ -88,14 +92,14 @@ impl<'f> Job<'f> {
     /// Registers a driver, and with that probes the device.
     fn run<T: driver::RegistrationOps + 'static>(
         device: *mut bindings::device,
-        setup: Option<Setup>,
+        constraints: Option<Constraints>,
         body: &'f mut dyn FnMut(Bus<'_, '_>) -> Result,
     ) -> Result {
         // SAFETY: A null pointer stands for built-in code.
         static MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
 
         let mut job = Self {
-            setup,
+            constraints,
             body,
             // What a test finds that was never called, for instance since the set-up was refused.
             outcome: Err(ENODEV),
@@ -155,6 +159,16 @@ impl<'f> Job<'f> {
     }
 
     fn probe(&mut self, bus: Bus<'_, '_>) -> Result {
+        let dev: &device::Device<Core<'_>> = match &bus {
+            #[cfg(CONFIG_PCI)]
+            Bus::Pci(pdev) => pdev.as_ref(),
+            Bus::Platform(pdev) => pdev.as_ref(),
+        };
+
+        if let Some(control) = Control::find(dev) {
+            control.set_resumes(RESUMES.load(Acquire) != 0);
+        }
+
         self.outcome = (self.body)(bus);
 
         if self.fails {
@@ -183,11 +197,6 @@ pub fn resuming(test: impl FnOnce() -> Result) -> Result {
     outcome
 }
 
-/// Returns whether the driver can go on after a stop, as the test says.
-pub(super) fn resumes() -> bool {
-    RESUMES.load(Acquire) != 0
-}
-
 /// Runs a test in which the driver's probe fails if the test's body does, as the bus sees it, and
 /// what is to be done then is done. Otherwise all probes succeed, and are unbound.
 pub fn failing(test: impl FnOnce() -> Result) -> Result {
@@ -200,7 +209,7 @@ pub fn failing(test: impl FnOnce() -> Result) -> Result {
 }
 
 /// The set-up of a device that says nothing else.
-const WIDE: Setup = Setup::new(DmaMask::new::<64>());
+const WIDE: Constraints = Constraints::new(DmaMask::new::<64>());
 
 /// Runs `body` on a platform device that is made for it, and needs no hardware.
 ///
@@ -243,17 +252,19 @@ pub fn on_each_bus(mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result) 
     on_each_bus_set_up(Some(WIDE), &mut body)
 }
 
-/// As [`on_each_bus`], with what `dma_setup()` is to return.
+/// As [`on_each_bus`], with what `dma_constraints()` is to return.
 pub fn on_each_bus_set_up(
-    setup: Option<Setup>,
+    constraints: Option<Constraints>,
     mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result,
 ) -> Result {
-    on_platform_device(setup, |_| {}, &mut body, |_| Ok(()))?;
+    on_platform_device(constraints, |_| {}, &mut body, |_| Ok(()))?;
 
     #[cfg(CONFIG_RUST_DMA_SIM)]
     for model in super::sim::Model::ALL {
-        super::sim::run_set_up(super::sim::Script::new(model), setup, |pdev, _| body(pdev))
-            .inspect_err(|_| pr_err!("dma_test: that was on a simulated bus: {model:?}\n"))?;
+        super::sim::run_set_up(super::sim::Script::new(model), constraints, |pdev, _| {
+            body(pdev)
+        })
+        .inspect_err(|_| pr_err!("dma_test: that was on a simulated bus: {model:?}\n"))?;
     }
 
     Ok(())
@@ -262,7 +273,7 @@ pub fn on_each_bus_set_up(
 /// Runs `body` on a platform device, to which `before` is done before it is bound, and `after` when
 /// it is unbound.
 pub(super) fn on_platform_device(
-    setup: Option<Setup>,
+    constraints: Option<Constraints>,
     before: impl FnOnce(*mut bindings::device),
     body: &mut dyn FnMut(&platform::Device<Core<'_>>) -> Result,
     after: impl FnOnce(*mut bindings::device) -> Result,
@@ -285,7 +296,7 @@ pub(super) fn on_platform_device(
 
     before(raw);
 
-    let outcome = probe_platform(raw, setup, body);
+    let outcome = probe_platform(raw, constraints, body);
     let judgement = after(raw);
 
     // SAFETY: `device` was registered above.
@@ -296,10 +307,10 @@ pub(super) fn on_platform_device(
 
 fn probe_platform(
     raw: *mut bindings::device,
-    setup: Option<Setup>,
+    constraints: Option<Constraints>,
     body: &mut dyn FnMut(&platform::Device<Core<'_>>) -> Result,
 ) -> Result {
-    Job::run::<platform::Adapter<TestDriver>>(raw, setup, &mut |bus| match bus {
+    Job::run::<platform::Adapter<TestDriver<true>>>(raw, constraints, &mut |bus| match bus {
         Bus::Platform(pdev) => body(pdev),
         #[cfg(CONFIG_PCI)]
         Bus::Pci(_) => Err(EINVAL),
@@ -370,8 +381,8 @@ pub fn expect(text: &str) {
     crate::pr_info!("dma-rs-expect: {text}\n");
 }
 
-/// Says that the device accesses nothing of what it was given, so that what a test had quarantined
-/// is freed. For devices without an enclosure.
+/// Says that the device was stopped, and accesses nothing of what it was shown, so that what a test
+/// had quarantined is freed. For devices without a session, which [`open`] starts again.
 ///
 /// Context: may sleep.
 ///
@@ -382,18 +393,27 @@ pub fn expect(text: &str) {
 /// # Safety
 ///
 /// It must be so.
-pub unsafe fn prove(dma: Configured<'_>) -> Result {
-    let binding = dma.binding()?;
+pub unsafe fn prove(dma: Mapper<'_>) -> Result {
+    let control = Control::find(dma.device()).ok_or(ENODEV)?;
 
-    binding.close();
-
-    // SAFETY: By the safety requirements; nothing is started while the binding is closed.
-    let free = unsafe { binding.prove(State::Stopped) };
-
-    binding.reclaim(free);
-    // SAFETY: As above.
-    unsafe { binding.open() };
+    // SAFETY: By the safety requirements.
+    unsafe { control.prove_for_test() };
     Ok(())
+}
+
+/// Returns the permission to map for a device that runs, though it has no session: for tests of
+/// what needs none. What is dropped in flight is leaked then, unless [`prove`] is called.
+///
+/// Context: may sleep.
+///
+/// # Errors
+///
+/// As [`Mapper::get`].
+pub fn open(dev: &device::Device<Bound>) -> Result<Mapper<'_>> {
+    let dma = Mapper::get(dev)?;
+
+    Control::find(dev).ok_or(ENODEV)?.open_for_test();
+    Ok(dma)
 }
 
 /// Frees the buffer of a forgotten mapping, which otherwise kmemleak would find.
@@ -429,8 +449,55 @@ pub fn has_pci_device(vendor: u16, device: u16) -> bool {
 pub fn with_pci_device(
     vendor: u16,
     device: u16,
-    setup: Setup,
+    constraints: Constraints,
     mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
+) -> Result {
+    let constraints = Some(constraints);
+
+    on_pci_device::<TestDriver<true>>(vendor, device, constraints, |_| {}, &mut body)
+}
+
+/// As [`with_pci_device`], with bus mastering left on, as firmware may do it.
+///
+/// # Errors
+///
+/// As [`with_pci_device`].
+#[cfg(CONFIG_PCI)]
+pub fn with_pci_device_left_on(
+    vendor: u16,
+    device: u16,
+    constraints: Constraints,
+    mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
+) -> Result {
+    // SAFETY: The device is valid. Its driver has stopped it, and it was told nothing since.
+    let leave_on = |pdev| unsafe { bindings::pci_set_master(pdev) };
+    let constraints = Some(constraints);
+
+    on_pci_device::<TestDriver<true>>(vendor, device, constraints, leave_on, &mut body)
+}
+
+/// As [`with_pci_device`], with a driver that asks nothing of the bus.
+///
+/// # Errors
+///
+/// As [`with_pci_device`].
+#[cfg(CONFIG_PCI)]
+pub fn with_pci_device_alone(
+    vendor: u16,
+    device: u16,
+    mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
+) -> Result {
+    on_pci_device::<TestDriver<false>>(vendor, device, Some(WIDE), |_| {}, &mut body)
+}
+
+/// Runs `body` on a PCI device, to which `before` is done when its own driver is gone.
+#[cfg(CONFIG_PCI)]
+fn on_pci_device<T: pci::Driver + 'static>(
+    vendor: u16,
+    device: u16,
+    constraints: Option<Constraints>,
+    before: impl FnOnce(*mut bindings::pci_dev),
+    body: &mut dyn FnMut(&pci::Device<Core<'_>>) -> Result,
 ) -> Result {
     Job::check_free()?;
 
@@ -447,7 +514,9 @@ pub fn with_pci_device(
     // SAFETY: `raw` is a registered device.
     unsafe { bindings::device_release_driver(raw) };
 
-    let outcome = Job::run::<pci::Adapter<TestDriver>>(raw, Some(setup), &mut |bus| match bus {
+    before(pdev);
+
+    let outcome = Job::run::<pci::Adapter<T>>(raw, constraints, &mut |bus| match bus {
         Bus::Pci(pdev) => body(pdev),
         Bus::Platform(_) => Err(EINVAL),
     });
@@ -552,24 +621,30 @@ unsafe fn report_error(pdev: *mut bindings::pci_dev) -> Result {
     Ok(())
 }
 
-/// Binds to the device of the current job, and to no other.
-struct TestDriver;
+/// Binds to the device of the current job, and to no other. `DMA` is whether it asks its bus to set
+/// DMA up, and to stop the device.
+struct TestDriver<const DMA: bool>;
 
-impl platform::Driver for TestDriver {
+impl<const DMA: bool> platform::Driver for TestDriver<DMA> {
     type IdInfo = ();
     type Data<'bound> = ();
+    const DMA: platform::DmaMode = if DMA {
+        platform::DmaMode::Stops
+    } else {
+        platform::DmaMode::None
+    };
 
-    fn dma_setup(dev: &platform::Device, _info: Option<&()>) -> Result<Option<Setup>> {
-        let dev: &crate::device::Device = dev.as_ref();
+    fn dma_constraints(dev: &platform::Device, _info: Option<&()>) -> Result<Option<Constraints>> {
+        let dev: &device::Device = dev.as_ref();
 
-        Job::with(dev.as_raw(), |job| Ok(job.setup))
+        Job::with(dev.as_raw(), |job| Ok(job.constraints))
     }
 
     fn probe<'bound>(
         pdev: &'bound platform::Device<Core<'_>>,
         _info: Option<&'bound ()>,
     ) -> impl PinInit<(), Error> + 'bound {
-        let dev: &crate::device::Device<Core<'_>> = pdev.as_ref();
+        let dev: &device::Device<Core<'_>> = pdev.as_ref();
 
         Job::with(dev.as_raw(), |job| job.probe(Bus::Platform(pdev)))
     }
@@ -581,22 +656,27 @@ static PCI_TABLE: IdArray<pci::DeviceId, (), 1> =
     IdArray::new([(pci::DeviceId::from_class(0, 0), &())]);
 
 #[cfg(CONFIG_PCI)]
-impl pci::Driver for TestDriver {
+impl<const DMA: bool> pci::Driver for TestDriver<DMA> {
     type IdInfo = ();
     type Data<'bound> = ();
+    const DMA: pci::DmaMode = if DMA {
+        pci::DmaMode::Stops
+    } else {
+        pci::DmaMode::None
+    };
     const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
 
-    fn dma_setup(dev: &pci::Device, _info: Option<&()>) -> Result<Option<Setup>> {
-        let dev: &crate::device::Device = dev.as_ref();
+    fn dma_constraints(dev: &pci::Device, _info: Option<&()>) -> Result<Option<Constraints>> {
+        let dev: &device::Device = dev.as_ref();
 
-        Job::with(dev.as_raw(), |job| Ok(job.setup))
+        Job::with(dev.as_raw(), |job| Ok(job.constraints))
     }
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound ()>,
     ) -> impl PinInit<(), Error> + 'bound {
-        let dev: &crate::device::Device<Core<'_>> = pdev.as_ref();
+        let dev: &device::Device<Core<'_>> = pdev.as_ref();
 
         Job::with(dev.as_raw(), |job| job.probe(Bus::Pci(pdev)))
     }

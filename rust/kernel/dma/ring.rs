@@ -20,7 +20,7 @@
 //!   dropped before is quarantined as a whole (see [`Streaming`](super::Streaming)).
 //! - A ring has two halves, [`Producer`] and [`Consumer`], for two contexts without a lock between
 //!   them. What they share are two counters, each written by one of them.
-//! - A frame may have several pieces: [`Producer::new_chain`] posts all of them or none, and
+//! - A frame may have several segments: [`Producer::new_chain`] posts all of them or none, and
 //!   [`Consumer::reap`] and [`Consumer::receive`] hand them out together.
 //! - Received frames stay mapped: the driver looks at the bytes, and then leaves the buffer in its
 //!   slot, from where [`Producer::refill`] posts it again, or takes it against another one
@@ -72,6 +72,11 @@
 //!    the slot and read the descriptor; the producer loads it with acquire semantics before it
 //!    fills them.
 //!
+//! Each of these has a litmus test, and one without its barriers, in
+//! `tools/testing/dma-rs/litmus/`. The suite `rust_dma_ring_parallel` has both halves at work on
+//! two CPUs. The counters begin one turn before they wrap, so that each ring shows that it can
+//! bear it.
+//!
 //! # Examples
 //!
 //! A device with a ring of buffers that it sends, and registers for the ring and its tail. All that
@@ -80,7 +85,7 @@
 //! ```
 //! # use kernel::{device::{Bound, Device}, io::{Io, Mmio, Region}, prelude::*};
 //! use kernel::dma::{
-//!     ring::{Area, Descriptor, Part, Publish, Queue, Ring, Tail},
+//!     ring::{RingMemory, Descriptor, DescriptorInfo, Publish, Queue, Ring, Tail},
 //!     ToDevice,
 //! };
 //!
@@ -98,12 +103,11 @@
 //!     type Options = ();
 //!     const STATUS: usize = 12;
 //!
-//!     fn new(part: Part<'_, ()>) -> Self {
-//!         // SAFETY: See above.
-//!         let address = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
-//!         let len = part.memory.map_or(0, |memory| memory.len() as u32);
+//!     fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
+//!         let address = info.address().unwrap_or(0);
+//!         let len = u32::try_from(info.len())?;
 //!
-//!         Self { address: address.to_le(), len: len.to_le(), status: 0 }
+//!         Ok(Self { address: address.to_le(), len: len.to_le(), status: 0 })
 //!     }
 //!
 //!     fn is_done(status: u32) -> bool {
@@ -127,9 +131,9 @@
 //!         self.dev
 //!     }
 //!
-//!     fn start(&mut self, ring: Area<'_>) -> Result {
+//!     fn start(&mut self, ring: RingMemory<'_>) -> Result {
 //!         // SAFETY: The ring stays as long as the device may access it.
-//!         let base = u32::try_from(unsafe { ring.memory.to_bits() })?;
+//!         let base = u32::try_from(unsafe { ring.memory.to_bits(ring.running) })?;
 //!
 //!         self.registers.write32(0, 8);
 //!         self.registers.write32(base, 0);
@@ -154,8 +158,8 @@
 //!     // One doorbell for all of them.
 //!     ring.producer.kick()?;
 //!
-//!     while let Some(pieces) = ring.consumer.reap() {
-//!         pieces.for_each(&mut sent);
+//!     while let Some(segments) = ring.consumer.reap() {
+//!         segments.for_each(&mut sent);
 //!     }
 //!     Ok(())
 //! }
@@ -163,31 +167,32 @@
 
 mod consumer;
 mod memory;
-mod piece;
 mod producer;
+mod segment;
 
 pub use self::{
     consumer::{
         Consumer,
         Frame,
-        Taken, //
-    },
-    piece::{
-        Fragment,
-        Piece, //
+        Segments, //
     },
     producer::{
         Chain,
         Producer, //
     },
+    segment::{
+        Fragment,
+        Segment, //
+    },
 };
 
 use self::memory::Memory;
 use super::{
-    configured::is_same,
-    oneshot::OneWay,
-    Configured,
+    mapping::mapper::is_same,
+    transfer::OneWay,
     DmaAddr,
+    Mapper,
+    Running,
     Untrusted, //
 };
 use crate::{
@@ -227,9 +232,8 @@ impl Publish {
 ///
 /// Made by a [`Producer`], for [`Descriptor::new`].
 #[non_exhaustive]
-pub struct Part<'r, O> {
-    /// The memory that the device is to access; none if the descriptor only tells it something.
-    pub memory: Option<DmaAddr<'r>>,
+pub struct DescriptorInfo<'r, O> {
+    memory: Option<DmaAddr<'r>>,
 
     /// What the driver said.
     pub options: O,
@@ -241,13 +245,37 @@ pub struct Part<'r, O> {
     pub last: bool,
 }
 
+impl<O> DescriptorInfo<'_, O> {
+    /// Returns the bus address of the memory that the device is to access, for the descriptor and
+    /// nothing else; [`None`] if the descriptor only tells the device something.
+    ///
+    /// It may be read though the device may be stopped, since the device looks at no descriptor
+    /// before the ring gives it to the device.
+    #[inline]
+    pub fn address(&self) -> Option<u64> {
+        #[allow(clippy::useless_conversion, reason = "bus addresses may have 32 bits")]
+        self.memory.map(|memory| u64::from(memory.bits()))
+    }
+
+    /// Returns the length in bytes of that memory; 0 if there is none.
+    #[inline]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "`address()` says whether there is memory"
+    )]
+    pub fn len(&self) -> usize {
+        self.memory.map_or(0, DmaAddr::len)
+    }
+}
+
 /// A descriptor as a device has it.
 ///
 /// # Safety
 ///
-/// 1. [`new`](Self::new) names no other memory than `part.memory`, not more of it, and in such a
-///    way that the device accesses it in the [direction](Queue::Direction) of the queue, which is
-///    the same for all queues that use it.
+/// 1. [`new`](Self::new) names no other memory than [`DescriptorInfo::address`] and
+///    [`len`](DescriptorInfo::len), not more of it, and keeps the address nowhere else. The device
+///    accesses that memory in the [direction](Queue::Direction) of the queue, which is the same for
+///    all queues that use this type.
 /// 2. [`STATUS`](Self::STATUS) is the offset in bytes of a 32-bit little-endian word in the
 ///    descriptor, for which [`is_done`](Self::is_done) returns true when the device has written it,
 ///    and false as made by `new`. By that write the device is done with the descriptor and its
@@ -260,18 +288,22 @@ pub struct Part<'r, O> {
 ///
 /// See the [module documentation](self).
 pub unsafe trait Descriptor: FromBytes + IntoBytes + Copy + Send {
-    /// What the driver says for each piece: flags, offsets, a checksum to be inserted.
+    /// What the driver says for each segment: flags, offsets, a checksum to be inserted.
     type Options: Copy;
 
     /// Where the status word is.
     const STATUS: usize;
 
-    /// The most bytes that a descriptor can name. A ring refuses longer pieces, so that
+    /// The most bytes that a descriptor can name. A ring refuses longer segments, so that
     /// [`new`](Self::new) gets none.
     const MAX_LEN: usize = usize::MAX;
 
     /// Makes a descriptor. Must not sleep. Context: any.
-    fn new(part: Part<'_, Self::Options>) -> Self;
+    ///
+    /// # Errors
+    ///
+    /// If the hardware can't take that memory, or those options: what was to be posted comes back.
+    fn new(info: DescriptorInfo<'_, Self::Options>) -> Result<Self>;
 
     /// Returns whether a status word says that the device is done. Context: any.
     fn is_done(status: u32) -> bool;
@@ -281,7 +313,7 @@ pub unsafe trait Descriptor: FromBytes + IntoBytes + Copy + Send {
 #[derive(Clone, Copy)]
 pub enum Length {
     /// The bytes in this buffer, from its start.
-    Piece(Untrusted<usize>),
+    Segment(Untrusted<usize>),
 
     /// The bytes in the whole frame, which the device says where it ends: all buffers before that
     /// one are full. Nobody looks at the number in descriptors where no frame ends.
@@ -324,7 +356,7 @@ pub struct Received {
 /// ```
 /// # use kernel::prelude::*;
 /// use kernel::dma::{
-///     ring::{Descriptor, Length, Part, ReceiveDescriptor, Received, Verdict},
+///     ring::{Descriptor, Length, DescriptorInfo, ReceiveDescriptor, Received, Verdict},
 ///     Untrusted,
 /// };
 ///
@@ -342,12 +374,11 @@ pub struct Received {
 ///     type Options = ();
 ///     const STATUS: usize = 12;
 ///
-///     fn new(part: Part<'_, ()>) -> Self {
-///         // SAFETY: See above.
-///         let address = part.memory.map_or(0, |memory| unsafe { memory.to_bits() });
-///         let len = part.memory.map_or(0, |memory| memory.len() as u32);
+///     fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
+///         let address = info.address().unwrap_or(0);
+///         let len = u32::try_from(info.len())?;
 ///
-///         Self { address: address.to_le(), len: len.to_le(), status: 0 }
+///         Ok(Self { address: address.to_le(), len: len.to_le(), status: 0 })
 ///     }
 ///
 ///     fn is_done(status: u32) -> bool {
@@ -360,7 +391,7 @@ pub struct Received {
 ///         let status = u32::from_le(self.status);
 ///
 ///         Received {
-///             len: Length::Piece(Untrusted::new(u32::from_le(self.len) as usize)),
+///             len: Length::Segment(Untrusted::new(u32::from_le(self.len) as usize)),
 ///             // Bit 1: the frame ends here. Bit 2: its checksum is wrong.
 ///             last: status & 2 != 0,
 ///             verdict: if status & 4 != 0 { Verdict::Bad } else { Verdict::Good },
@@ -375,13 +406,16 @@ pub trait ReceiveDescriptor: Descriptor {
 
 /// Where the descriptors of a ring are: only a ring makes one.
 #[non_exhaustive]
-pub struct Area<'r> {
+pub struct RingMemory<'r> {
     /// The memory; the device can reach it until the ring is gone. Its address is aligned to a
     /// page, or more: to the smallest power of two of pages that has room for the ring.
     pub memory: DmaAddr<'r>,
 
     /// The number of descriptors in it.
     pub len: u32,
+
+    /// That the device runs: it takes this to show the address, by [`DmaAddr::to_bits`].
+    pub running: &'r Running<'r>,
 }
 
 /// The index of the first descriptor that is not ready: only a ring makes one.
@@ -449,7 +483,7 @@ pub unsafe trait Queue: Send {
     /// # Errors
     ///
     /// If this doesn't suit the device.
-    fn start(&mut self, ring: Area<'_>) -> Result;
+    fn start(&mut self, ring: RingMemory<'_>) -> Result;
 
     /// Tells the device that all descriptors before `tail` are ready.
     ///
@@ -460,14 +494,14 @@ pub unsafe trait Queue: Send {
 /// The two halves of a ring.
 ///
 /// For use in one context, or to be taken apart. They belong into the device's
-/// [`Enclosure`](super::Enclosure), which stops the device before they are dropped.
+/// [`Session`](super::Session), which stops the device before they are dropped.
 ///
 /// Context of dropping a half: process context.
 ///
 /// # Examples
 ///
 /// See the [module documentation](self).
-pub struct Ring<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+pub struct Ring<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     /// Posts buffers.
     pub producer: Producer<'a, Q, P>,
 
@@ -475,7 +509,7 @@ pub struct Ring<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     pub consumer: Consumer<'a, Q, P>,
 }
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Ring<'a, Q, P> {
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Ring<'a, Q, P> {
     /// Makes a ring of `len` descriptors, one less of which can be used, and of which the device
     /// isn't told before [`start`](Self::start).
     ///
@@ -483,11 +517,10 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Ring<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `len` isn't a power of two from 2 to 32768, or if the queue is one of
-    ///   another device;
-    /// - [`ENODEV`] if the device's resources are being released;
+    /// - [`EINVAL`] if `len` isn't a power of two from 2 to 32768, if the queue is one of another
+    ///   device, or if the ring doesn't meet the device's [`Constraints`](super::Constraints);
     /// - [`ENOMEM`].
-    pub fn new(dma: Configured<'a>, queue: Q, len: u32) -> Result<Self> {
+    pub fn new(dma: Mapper<'a>, queue: Q, len: u32) -> Result<Self> {
         if !is_same(queue.device(), dma.device()) {
             return Err(EINVAL);
         }

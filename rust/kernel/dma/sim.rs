@@ -85,9 +85,9 @@ use self::{
 };
 use super::{
     fixture,
+    Constraints,
     DmaAddress,
-    DmaMask,
-    Setup, //
+    DmaMask, //
 };
 use crate::{
     bindings,
@@ -158,10 +158,10 @@ impl Model {
 /// # Examples
 ///
 /// ```
-/// use kernel::dma::{sim::{Fate, Model, Script, Stop}, DmaMask, Setup};
+/// use kernel::dma::{sim::{Fate, Model, Script, Stop}, DmaMask, Constraints};
 ///
 /// let script = Script::new(Model::NonCoherent)
-///     .setup(Setup::new(DmaMask::new::<32>()))
+///     .constraints(Constraints::new(DmaMask::new::<32>()))
 ///     .fate(Fate::within(20))
 ///     .stop(Stop::Hangs)
 ///     .seed(42);
@@ -170,7 +170,7 @@ impl Model {
 #[derive(Clone, Copy, Debug)]
 pub struct Script {
     model: Model,
-    setup: Setup,
+    constraints: Constraints,
     seed: u64,
     fate: Fate,
     stop: Stop,
@@ -184,7 +184,7 @@ impl Script {
     pub const fn new(model: Model) -> Self {
         Self {
             model,
-            setup: Setup::new(DmaMask::new::<64>()),
+            constraints: Constraints::new(DmaMask::new::<64>()),
             seed: 0,
             fate: Fate::after(0),
             stop: Stop::Works,
@@ -194,9 +194,9 @@ impl Script {
         }
     }
 
-    /// What the driver asks for: [`Setup`]. A device of 64-bit addresses if it isn't given.
-    pub const fn setup(mut self, setup: Setup) -> Self {
-        self.setup = setup;
+    /// What the driver asks for: [`Constraints`]. A device of 64-bit addresses if it isn't given.
+    pub const fn constraints(mut self, constraints: Constraints) -> Self {
+        self.constraints = constraints;
         self
     }
 
@@ -702,7 +702,7 @@ impl Sim {
 
             self.dev.populate(this.into());
             (*dev).dma_ops = &raw const self.ops;
-            bindings::dma_sim_set_coherent(dev, self.script.model != Model::NonCoherent);
+            bindings::dev_assign_dma_coherent(dev, self.script.model != Model::NonCoherent);
         }
     }
 
@@ -858,12 +858,12 @@ impl Drop for Connection {
 ///
 /// ```
 /// use kernel::{
-///     dma::{fixture::ensure, sim::{self, Model, Script}, Configured, StreamingBox, ToDevice},
+///     dma::{fixture::ensure, sim::{self, Model, Script}, Mapper, StreamingBox, ToDevice},
 ///     prelude::*,
 /// };
 ///
 /// sim::run(Script::new(Model::NonCoherent), |pdev, sim| {
-///     let dma = Configured::get(pdev.as_ref())?;
+///     let dma = Mapper::get(pdev.as_ref())?;
 ///     let buf = StreamingBox::<_, ToDevice>::map(dma, KVec::from_elem(0_u8, 64, GFP_KERNEL)?)?;
 ///
 ///     ensure!(sim.counters().live == 1);
@@ -876,7 +876,7 @@ pub fn run(
     script: Script,
     body: impl FnMut(&platform::Device<Core<'_>>, &Arc<Sim>) -> Result,
 ) -> Result {
-    run_set_up(script, Some(script.setup), body)
+    run_set_up(script, Some(script.constraints), body)
 }
 
 /// Runs a test as [`run`] does, on each kind of bus; which one the script has doesn't matter.
@@ -916,16 +916,16 @@ pub fn run_on_each(
     Ok(())
 }
 
-/// As [`run`], with what `dma_setup()` is to return, which may be nothing.
+/// As [`run`], with what `dma_constraints()` is to return, which may be nothing.
 pub(super) fn run_set_up(
     script: Script,
-    setup: Option<Setup>,
+    constraints: Option<Constraints>,
     mut body: impl FnMut(&platform::Device<Core<'_>>, &Arc<Sim>) -> Result,
 ) -> Result {
     let sim = Sim::new(script)?;
 
     fixture::on_platform_device(
-        setup,
+        constraints,
         // SAFETY: The device is not bound yet, and goes before `sim` does, after `finish()`.
         |dev| unsafe { sim.adopt(dev) },
         &mut |pdev| body(pdev, &sim),

@@ -3,15 +3,17 @@
 //! KUnit tests of the streaming DMA API.
 
 mod buffer;
-mod configured;
-mod enclosure;
+mod constraints;
 mod managed;
-mod oneshot;
 mod pool;
-mod regs;
+mod registers;
 #[cfg(CONFIG_RUST_DMA_SIM)]
 mod ring;
+#[cfg(CONFIG_64BIT)]
+mod ring_parallel;
+mod session;
 mod streaming;
+mod transfer;
 mod untrusted;
 
 use super::fixture::{

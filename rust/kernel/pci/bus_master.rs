@@ -2,11 +2,15 @@
 
 //! Bus mastering: whether a function may access memory.
 //!
-//! For a driver with a `dma_setup()`, bus mastering belongs to the device's
-//! [`Enclosure`](crate::dma::Enclosure), which switches it on when the device has forgotten what it
-//! was told before. Other ways to switch it on are closed: [`Device::set_master`] refuses, and
-//! writes to the command register through the configuration space leave the bit as it is. Such a
-//! driver can't aim the writes that signal interrupts there either: that is up to the PCI core.
+//! For a driver that asks for it ([`Driver::DMA`](super::Driver::DMA)), bus mastering belongs to
+//! the device's [`Session`](crate::dma::Session), which switches it on when the device has
+//! forgotten what it was told before. Other ways to switch it on are closed: [`Device::set_master`]
+//! refuses, and writes to the command register through the configuration space leave the bit as it
+//! is. Such a driver can't aim the writes that signal interrupts there either: that is up to the
+//! PCI core.
+//!
+//! For all other drivers nothing of that is there: a function without a [`BusMaster`] is left
+//! alone.
 //!
 //! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
@@ -14,13 +18,24 @@ use super::Device;
 use crate::{
     bindings,
     device::Bound,
-    dma::{
-        Clean,
-        Command,
-        Outcome, //
+    devres::Kind,
+    dma::session::{
+        Bus,
+        Disarmed,
+        StopOutcome, //
     },
+    error::to_result,
+    new_mutex,
+    new_spinlock_irq,
     prelude::*,
-    sync::lock::mutex::MutexGuard, //
+    sync::{
+        aref::ARef,
+        lock::mutex::MutexGuard,
+        Arc,
+        ArcBorrow,
+        Mutex,
+        SpinLockIrq, //
+    }, //
 };
 
 /// Where the command register is in the configuration space.
@@ -29,6 +44,7 @@ const COMMAND: i32 = bindings::PCI_COMMAND as i32;
 
 /// The bus master bit of that register.
 // CAST: One bit of 16.
+#[cfg(CONFIG_RUST_DMA_KUNIT_TEST)]
 const MASTER: u16 = bindings::PCI_COMMAND_MASTER as u16;
 
 /// Whether the function answers to its memory addresses.
@@ -38,83 +54,136 @@ const MEMORY: u16 = bindings::PCI_COMMAND_MEMORY as u16;
 /// What a function reads as that isn't there.
 const NOBODY: u16 = 0xffff;
 
-/// The bus master bit of a bound device. There is one for a device, in its enclosure.
-pub(crate) struct BusMaster<'a>(&'a Device<Bound>);
+/// Marks the records of functions whose bus mastering isn't their driver's.
+static RECORD: Kind = Kind::new();
 
-impl<'a> BusMaster<'a> {
-    pub(crate) fn new(pdev: &'a Device<Bound>) -> Self {
-        Self(pdev)
+/// The bus master bit of a function, which its driver leaves to the device's session.
+///
+/// It is found by the function ([`find`](Self::find)) from before the driver's probe until the
+/// driver core releases the device's resources. Whoever changes the command register holds one of
+/// the locks.
+#[pin_data]
+pub(super) struct BusMaster {
+    pdev: ARef<Device>,
+    /// Held by those who may sleep, in which case the PCI core may change the register meanwhile:
+    /// it reads other bits, and writes them back with this one.
+    #[pin]
+    core: Mutex<()>,
+    /// Held while the register is read and written back here.
+    #[pin]
+    command: SpinLockIrq<()>,
+}
+
+/// What the session gets: the switch between the function and memory.
+struct Switch(Arc<BusMaster>);
+
+// SAFETY: By number of the contract.
+// 1. `off()` says `Stopped` only if the bit reads as off, and no request of the function waits for
+//    an answer; by the ordering rules of PCI, what the function wrote was in memory when that read
+//    completed. All that could switch the bit on afterwards is closed: see the module's
+//    documentation, and `pci_stop_master()` for what the PCI core restores.
+// 2. `off()` says `Gone` only if the port above says that there is no link; a function that is
+//    plugged in comes up reset.
+// 3. It says `Unproven` otherwise.
+unsafe impl Bus for Switch {
+    fn open(&self, disarmed: Disarmed) {
+        self.0.on(disarmed);
+    }
+
+    fn close(&self) -> StopOutcome {
+        self.0.off()
+    }
+}
+
+impl BusMaster {
+    /// Takes bus mastering from the driver that is about to be probed, and switches it off:
+    /// firmware, or an earlier driver, may have left the function at work. Returns what the
+    /// device's session needs.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(super) fn claim(pdev: &Device<Bound>) -> Result<KBox<dyn Bus>> {
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                pdev: pdev.into(),
+                core <- new_mutex!((), "pci::BusMaster::core"),
+                command <- new_spinlock_irq!((), "pci::BusMaster::command"),
+            }),
+            GFP_KERNEL,
+        )?;
+        let switch = KBox::new(Switch(this.clone()), GFP_KERNEL)?;
+
+        RECORD.add_only(pdev.as_ref(), this.clone())?;
+
+        // Where that can't be done, the session finds it out for itself.
+        let _ = this.off();
+
+        Ok(switch)
+    }
+
+    /// Returns the record, if bus mastering belongs to the device's session.
+    ///
+    /// Context: any. Walks the resource list of the device.
+    pub(super) fn find(pdev: &Device<Bound>) -> Option<ArcBorrow<'_, Self>> {
+        // SAFETY: `claim()` adds resources of this kind, which are of this type, before the
+        // driver is probed.
+        unsafe { RECORD.find::<Arc<Self>>(pdev.as_ref()) }
+    }
+
+    /// Keeps the PCI core, as called by drivers, from changing other bits of the register, which it
+    /// does by reading it and writing it back.
+    ///
+    /// Context: may sleep.
+    pub(super) fn exclude(&self) -> MutexGuard<'_, ()> {
+        self.core.lock()
     }
 
     /// Switches it on.
     ///
-    /// C: `pci_set_master()`. Context: any.
-    pub(crate) fn on(&self, lock: &Command, _clean: Clean) {
-        let _core = lock.exclude();
-        let _command = lock.lock();
+    /// C: `pci_set_master()`. Context: may sleep.
+    fn on(&self, _disarmed: Disarmed) {
+        let _core = self.exclude();
+        let _command = self.command.lock();
 
-        // SAFETY: By the type invariant of `Device`.
-        unsafe { bindings::pci_set_master(self.0.as_raw()) };
+        // SAFETY: `self.pdev` is a valid `struct pci_dev`, by the type invariant of `Device`.
+        unsafe { bindings::pci_set_master(self.pdev.as_raw()) };
     }
 
     /// Switches it off, and finds out what that is worth.
     ///
-    /// For a device that accesses no memory without it, [`Outcome::Stopped`] proves that it has
+    /// For a device that accesses no memory without it, [`StopOutcome::Stopped`] proves that it has
     /// stopped: the bit reads as off, and that read has pushed earlier writes to memory; no request
     /// waits for an answer. The function must be in D0, as a bound one is in its callbacks.
     ///
-    /// C: `pci_clear_master()`, `pci_wait_for_pending_transaction()`. Context: may sleep.
-    pub(crate) fn off(&self, lock: &Command) -> Outcome {
-        let pdev = self.0.as_raw();
-        let _core = lock.exclude();
-        let command = {
-            let _command = lock.lock();
+    /// C: `pci_stop_master()`, `pci_wait_for_pending_transaction()`. Context: may sleep.
+    fn off(&self) -> StopOutcome {
+        let pdev = self.pdev.as_raw();
+        let _core = self.exclude();
 
-            // Also in what the PCI core has saved: it restores that after a reset.
+        let outcome = {
+            let _command = self.command.lock();
+
+            // The PCI core may save or restore the function's state at the same time: it does so
+            // during an event, such as a reset or a suspend. But before that the session was told,
+            // which has switched the bit off, and switches it on only when the event is over. So
+            // the bit is off in what the core saves and restores.
             //
-            // The PCI core may save or restore at the same time: it does so during an event, such
-            // as a reset or a suspend. But before that the enclosure was told, which has switched
-            // the bit off, and switches it on only when the event is over. So the core reads the
-            // register with the bit off, and it doesn't matter whose value stays.
-            //
-            // SAFETY: `pdev` points to a valid `struct pci_dev`, by the type invariant of `Device`.
-            // The accesses are volatile, and of one aligned word, as the core's are.
-            unsafe {
-                let saved = &raw mut (*pdev).saved_config_space[COMMAND as usize / 4];
-
-                saved.write_volatile(saved.read_volatile() & !bindings::PCI_COMMAND_MASTER);
-                bindings::pci_clear_master(pdev);
-            }
-
-            match self.read(COMMAND) {
-                // All ones, also where the read failed: no function has all bits of this register.
-                NOBODY => NOBODY,
-                // The hotplug code may take a function for gone that is there, and then the PCI
-                // core writes nothing.
-                command => {
-                    self.write(COMMAND, command & !MASTER);
-                    self.read(COMMAND)
-                }
-            }
+            // SAFETY: `pdev` is a valid `struct pci_dev`, by the type invariant of `Device`.
+            to_result(unsafe { bindings::pci_stop_master(pdev) })
         };
 
-        if command == NOBODY {
-            return if self.is_gone() {
-                Outcome::Gone
-            } else {
-                Outcome::Unproven
-            };
-        }
-
-        // Some have it hard-wired to on.
-        if command & MASTER != 0 {
-            return Outcome::Unproven;
-        }
-
-        // SAFETY: By the type invariant of `Device`.
-        match unsafe { bindings::pci_wait_for_pending_transaction(pdev) } {
-            0 => Outcome::Unproven,
-            _ => Outcome::Stopped,
+        match outcome {
+            // SAFETY: As above.
+            Ok(()) => match unsafe { bindings::pci_wait_for_pending_transaction(pdev) } {
+                0 => StopOutcome::Unproven,
+                _ => StopOutcome::Stopped,
+            },
+            Err(ENODEV) if self.is_gone() => StopOutcome::Gone,
+            // It doesn't answer, or has the bit hard-wired to on.
+            Err(_) => StopOutcome::Unproven,
         }
     }
 
@@ -124,16 +193,17 @@ impl<'a> BusMaster<'a> {
     /// A port that can't tell proves nothing. The PCI core's own word (`pci_dev_is_disconnected()`)
     /// doesn't count: it gives up functions that are late after a suspend, too.
     fn is_gone(&self) -> bool {
-        // SAFETY: By the type invariant of `Device`; the bus, and the bridge to it if there is one,
-        // outlive the device.
-        let bridge = unsafe { (*(*self.0.as_raw()).bus).self_ };
+        // SAFETY: `self.pdev` is a valid `struct pci_dev`, by the type invariant of `Device`, which
+        // has a reference to its bus; the bridge to that, if there is one, outlives the bus.
+        let bridge = unsafe { (*(*self.pdev.as_raw()).bus).self_ };
 
         // CAST: A small number.
-        let vendor = self.read(bindings::PCI_VENDOR_ID as i32);
+        let vendor = read(&self.pdev, bindings::PCI_VENDOR_ID as i32);
         let (mut capabilities, mut status) = (0, 0);
 
         if !bridge.is_null() {
-            // SAFETY: It isn't null; as above. For a bridge without links, this reads zeros.
+            // SAFETY: It isn't null, and valid as said. For a bridge without links, this reads
+            // zeros.
             unsafe {
                 bindings::pcie_capability_read_dword(
                     bridge,
@@ -152,15 +222,17 @@ impl<'a> BusMaster<'a> {
         has_left(vendor, capabilities, status)
     }
 
-    fn read(&self, at: i32) -> u16 {
-        read(self.0, at)
-    }
+    /// Switches legacy interrupts off, of a function that may go on to raise them though its
+    /// handler is gone: while nobody quiets the line, all others on it would lose theirs. A driver
+    /// that allocates interrupt vectors switches them on again.
+    ///
+    /// Context: may sleep.
+    pub(super) fn silence(&self) {
+        let _core = self.exclude();
+        let _command = self.command.lock();
 
-    fn write(&self, at: i32, value: u16) {
-        let pdev = self.0.as_raw();
-
-        // SAFETY: By the type invariant of `Device`.
-        unsafe { bindings::pci_bus_write_config_word((*pdev).bus, (*pdev).devfn, at, value) };
+        // SAFETY: `self.pdev` is a valid `struct pci_dev`, by the type invariant of `Device`.
+        unsafe { bindings::pci_intx(self.pdev.as_raw(), 0) };
     }
 }
 
@@ -174,46 +246,22 @@ fn has_left(vendor: u16, capabilities: u32, status: u16) -> bool {
 }
 
 /// Reads from the configuration space, also of a function that is taken for gone.
-fn read(pdev: &Device<Bound>, at: i32) -> u16 {
+fn read(pdev: &Device, at: i32) -> u16 {
     let pdev = pdev.as_raw();
     let mut value = NOBODY;
 
-    // If it fails, the value stays what it is.
+    // If it fails, the value is all ones.
     //
-    // SAFETY: By the type invariant of `Device`.
+    // SAFETY: `pdev` is a valid `struct pci_dev`, by the type invariant of `Device`.
     unsafe { bindings::pci_bus_read_config_word((*pdev).bus, (*pdev).devfn, at, &mut value) };
     value
-}
-
-/// Keeps an enclosure from switching bus mastering while the PCI core changes the command register.
-///
-/// Context: may sleep.
-pub(super) fn exclude(pdev: &Device<Bound>) -> Option<MutexGuard<'_, ()>> {
-    Command::find(pdev.as_ref()).map(Command::exclude)
-}
-
-/// Switches legacy interrupts off, of a function that may go on to raise them though its handler is
-/// gone: while nobody quiets the line, all others on it would lose theirs. A driver that allocates
-/// interrupt vectors switches them on again.
-///
-/// Context: may sleep.
-pub(super) fn silence(pdev: &Device<Bound>) {
-    let Some(lock) = Command::find(pdev.as_ref()) else {
-        return;
-    };
-
-    let _core = lock.exclude();
-    let _command = lock.lock();
-
-    // SAFETY: `pdev` points to a valid `struct pci_dev`, by the type invariant of `Device`.
-    unsafe { bindings::pci_intx(pdev.as_raw(), 0) };
 }
 
 /// Says so if the function doesn't answer to its memory addresses, since then all of its registers
 /// read as all ones.
 ///
 /// Context: any.
-pub(crate) fn check_memory(pdev: &Device<Bound>) {
+pub(super) fn check_memory(pdev: &Device<Bound>) {
     if read(pdev, COMMAND) & MEMORY == 0 {
         dev_warn!(
             pdev,
@@ -251,38 +299,39 @@ fn aims_interrupts(pdev: &Device<Bound>, at: i32) -> bool {
     at < msi + 10 + upper_address + masks
 }
 
-/// Returns whether bus mastering belongs to the device's enclosure.
-pub(super) fn is_claimed(pdev: &Device<Bound>) -> bool {
-    Command::find(pdev.as_ref()).is_some()
-}
-
-/// Writes `value` to the configuration space at `at`, with the bus master bit as it is, if it is in
-/// there and doesn't belong to the driver. Refuses to change the interrupts of a driver with a
-/// `dma_setup()`, which would make the device write to memory that it wasn't given.
+/// Writes to the configuration space of a function whose bus mastering isn't its driver's, where
+/// that takes care: the bus master bit stays as it is, and interrupts aren't aimed, which would
+/// make the device write to memory that it wasn't given. Returns whether that was done; if not,
+/// the caller may write as it likes.
 ///
 /// Context: any.
-pub(super) fn write_config(pdev: &Device<Bound>, at: i32, value: u32, write: impl FnOnce(u32)) {
+pub(super) fn write_config(pdev: &Device<Bound>, at: i32, size: usize, value: u32) -> bool {
+    let Some(this) = BusMaster::find(pdev) else {
+        return false;
+    };
+
     // Registers are aligned, so no access to another address reaches the bit.
-    let lock = match at {
-        COMMAND => Command::find(pdev.as_ref()),
-        _ if aims_interrupts(pdev, at) && is_claimed(pdev) => {
+    if at != COMMAND {
+        let aims = aims_interrupts(pdev, at);
+
+        if aims {
             dev_err!(
                 pdev,
                 "configuration space: interrupts belong to the PCI core\n"
             );
-            return;
         }
-        _ => None,
-    };
 
-    let Some(lock) = lock else {
-        write(value);
-        return;
-    };
+        return aims;
+    }
 
-    let _command = lock.lock();
+    let _command = this.command.lock();
 
-    write(value & !u32::from(MASTER) | u32::from(read(pdev, COMMAND) & MASTER));
+    // As upstream: who writes isn't told of errors.
+    //
+    // CAST: 4 at most.
+    // SAFETY: `pdev` is a valid `struct pci_dev`, by the type invariant of `Device`.
+    let _ = unsafe { bindings::pci_write_command(pdev.as_raw(), size as c_int, value) };
+    true
 }
 
 /// On an edu device, taken from its driver meanwhile: any function would do that needs no driver.
@@ -296,25 +345,35 @@ mod tests {
                 self,
                 ensure, //
             },
+            Constraints,
             DmaMask,
-            Setup, //
+            Mapper, //
         },
+        io::Io,
         kunit, //
     };
 
     const VENDOR: u16 = 0x1234;
     const DEVICE: u16 = 0x11e8;
+    const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<64>());
+
+    fn is_absent() -> bool {
+        let absent = !fixture::has_pci_device(VENDOR, DEVICE);
+
+        if absent {
+            kunit::skip("no edu device (QEMU: -device edu)");
+        }
+
+        absent
+    }
 
     /// Runs a test on the function, with bus mastering on.
-    fn with_function(mut body: impl FnMut(&Device<Bound>, &Command) -> Result) -> Result {
-        if !fixture::has_pci_device(VENDOR, DEVICE) {
-            kunit::skip("no edu device (QEMU: -device edu)");
+    fn with_function(mut body: impl FnMut(&Device<Bound>, &BusMaster) -> Result) -> Result {
+        if is_absent() {
             return Ok(());
         }
 
-        let setup = Setup::new(DmaMask::new::<64>());
-
-        fixture::with_pci_device(VENDOR, DEVICE, setup, |pdev| {
+        fixture::with_pci_device(VENDOR, DEVICE, CONSTRAINTS, |pdev| {
             pdev.enable_device_mem()?;
 
             let pdev = pdev.bound();
@@ -322,7 +381,9 @@ mod tests {
             // SAFETY: By the type invariant of `Device`. The device was told to access nothing.
             unsafe { bindings::pci_set_master(pdev.as_raw()) };
             ensure!(read(pdev, COMMAND) & MASTER != 0);
-            body(pdev, Command::find(pdev.as_ref()).ok_or(ENODEV)?)
+            let bit = BusMaster::find(pdev).ok_or(ENODEV)?;
+
+            body(pdev, &bit)
         })
     }
 
@@ -370,8 +431,8 @@ mod tests {
     /// port above it that could tell. What the hotplug code says doesn't count.
     #[test]
     fn who_is_gone() -> Result {
-        with_function(|pdev, _| {
-            let is_gone = || BusMaster::new(pdev).is_gone();
+        with_function(|pdev, bit| {
+            let is_gone = || bit.is_gone();
 
             ensure!(!is_gone());
             ensure!(!taken_for_gone(pdev, is_gone));
@@ -409,24 +470,70 @@ mod tests {
     /// What switching it off says, and does.
     #[test]
     fn off() -> Result {
-        with_function(|pdev, lock| {
-            let off = || BusMaster::new(pdev).off(lock);
+        with_function(|pdev, bit| {
+            let off = || bit.off();
             let is_on = || read(pdev, COMMAND) & MASTER != 0;
 
             // There is nobody at that place, whose bit isn't cleared either.
-            ensure!(without_answer(pdev, off)? == Outcome::Unproven);
-            ensure!(without_answer(pdev, || taken_for_gone(pdev, off))? == Outcome::Unproven);
+            ensure!(without_answer(pdev, off)? == StopOutcome::Unproven);
+            ensure!(without_answer(pdev, || taken_for_gone(pdev, off))? == StopOutcome::Unproven);
             ensure!(is_on());
 
             // The PCI core writes nothing to a function that is taken for gone.
-            ensure!(taken_for_gone(pdev, off) == Outcome::Stopped);
+            ensure!(taken_for_gone(pdev, off) == StopOutcome::Stopped);
             ensure!(!is_on());
 
             // SAFETY: By the type invariant of `Device`. The device was told to access nothing.
             unsafe { bindings::pci_set_master(pdev.as_raw()) };
             ensure!(is_on());
-            ensure!(off() == Outcome::Stopped && !is_on());
+            ensure!(off() == StopOutcome::Stopped && !is_on());
             Ok(())
         })
+    }
+
+    /// Firmware, or an earlier driver, may have left it on: the device would go on to access what
+    /// nobody gave to it.
+    #[test]
+    fn left_on() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        fixture::with_pci_device_left_on(VENDOR, DEVICE, CONSTRAINTS, |pdev| {
+            ensure!(read(pdev, COMMAND) & MASTER == 0);
+            Ok(())
+        })
+    }
+
+    /// A driver that doesn't ask has its device to itself.
+    #[test]
+    fn left_alone() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        fixture::with_pci_device_alone(VENDOR, DEVICE, |pdev| {
+            let config = pdev.config_space();
+            // CAST: A small number.
+            let at = COMMAND as usize;
+            let command = config.read16(at);
+
+            ensure!(BusMaster::find(pdev).is_none());
+            ensure!(Mapper::get(pdev.as_ref()).err() == Some(EINVAL));
+
+            config.write16(command & !MASTER, at);
+            ensure!(read(pdev, COMMAND) & MASTER == 0);
+            pdev.set_master();
+            ensure!(read(pdev, COMMAND) & MASTER != 0);
+            config.write16(command & !MASTER, at);
+            ensure!(read(pdev, COMMAND) & MASTER == 0);
+            config.write16(command | MASTER, at);
+            ensure!(read(pdev, COMMAND) & MASTER != 0);
+            Ok(())
+        })?;
+
+        // And nobody has switched it off.
+        ensure!(fixture::command_after_unbind() & MASTER != 0);
+        Ok(())
     }
 }

@@ -3,15 +3,16 @@
 //! What happens to a function while a driver is bound to it: sleep, resets, errors, shutdown.
 //!
 //! Each of these would find the device at work, and leave it with bus mastering on, off or on
-//! again. So the device's [`Enclosure`](crate::dma::Enclosure) is stopped before, and started
-//! afterwards if the driver can go on ([`Driver::RESUMES`]); only such drivers take part in suspend
-//! and in the recovery from bus errors. Drivers without a `dma_setup()` see nothing of it.
+//! again. So a driver may ask ([`Driver::DMA`]) that the device's [`Session`](crate::dma::Session)
+//! is stopped before, and started afterwards if the driver can go on. Only such drivers get the
+//! callbacks that this takes: for all others, the PCI core does what it does for drivers without
+//! them.
 //!
 //! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
 //! [`include/linux/pm.h`](srctree/include/linux/pm.h)
 
 use super::{
-    bus_master,
+    bus_master::BusMaster,
     Adapter,
     Device,
     Driver, //
@@ -23,23 +24,85 @@ use crate::{
         self,
         Bound, //
     },
-    dma::enclosure,
+    dma::session,
     error::from_result,
     prelude::*, //
 };
 
 type CoreDevice = Device<device::CoreInternal<'static>>;
 
+/// What a driver wants the bus to do about its device's DMA: see [`Driver::DMA`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaMode {
+    /// Nothing. For drivers without DMA, and for those that see to it themselves: they call
+    /// [`Device::set_master`], and stop the device when it is unbound, suspended, or reset.
+    None,
+
+    /// The device has a [`Session`](crate::dma::Session), which is stopped before the device is
+    /// unbound, reset or shut down. After a reset it stays stopped until the device is bound again,
+    /// and the system doesn't suspend while it runs.
+    ///
+    /// For drivers that can't tell the device again what it forgets at such an event.
+    Stops,
+
+    /// As [`Stops`](Self::Stops), but the driver goes on afterwards: the session is stopped before
+    /// a suspend, a reset, or when the bus reports an error. It is started again when that is
+    /// over, and [`Driver::resume`] is called.
+    Resumes,
+}
+
 impl<T: Driver> Adapter<T> {
-    /// Hooks the events in.
+    /// Hooks the events in, if the driver asks for it.
     pub(super) fn attach_events(pdrv: &mut bindings::pci_driver) {
+        if T::DMA == DmaMode::None {
+            return;
+        }
+
         pdrv.shutdown = Some(Self::shutdown_callback);
         pdrv.err_handler = &Self::ERROR_HANDLERS;
 
         // Without a driver that can go on, the PCI core does what it does for drivers that know
-        // nothing of sleep; the enclosure refuses.
-        if T::RESUMES {
+        // nothing of sleep; the session refuses.
+        if T::DMA == DmaMode::Resumes {
             pdrv.driver.pm = &Self::PM_OPS;
+        }
+    }
+
+    /// Before the probe: takes bus mastering from the driver, and sets DMA up, if it asks for it.
+    pub(super) fn prepare(
+        pdev: &Device<device::CoreInternal<'_>>,
+        info: Option<&T::IdInfo>,
+    ) -> Result {
+        if T::DMA == DmaMode::None {
+            return Ok(());
+        }
+
+        let Some(constraints) = T::dma_constraints(pdev, info)? else {
+            return Ok(());
+        };
+        let switch = BusMaster::claim(pdev)?;
+
+        session::prepare(
+            pdev.as_ref(),
+            constraints,
+            T::DMA == DmaMode::Resumes,
+            Some(switch),
+        )
+    }
+
+    /// The driver's part is over, or its probe has failed: stops the device, and drops what the
+    /// driver gave to it.
+    ///
+    /// Called while the device still owns its DMA and its power. Context: may sleep.
+    pub(super) fn end(pdev: &Device<device::CoreInternal<'_>>) {
+        if T::DMA == DmaMode::None || session::end(pdev.as_ref()) {
+            return;
+        }
+
+        // It may go on, also to interrupt. Not before, since who frees MSI vectors switches legacy
+        // interrupts on.
+        if let Some(bit) = BusMaster::find(pdev) {
+            bit.silence();
         }
     }
 
@@ -60,7 +123,7 @@ impl<T: Driver> Adapter<T> {
             ..pin_init::zeroed()
         };
 
-        if T::RESUMES {
+        if matches!(T::DMA, DmaMode::Resumes) {
             bindings::pci_error_handlers {
                 error_detected: Some(Self::error_detected_callback),
                 slot_reset: Some(Self::slot_reset_callback),
@@ -85,7 +148,7 @@ impl<T: Driver> Adapter<T> {
         T::resume(pdev, data).inspect_err(|e| {
             dev_err!(pdev, "the driver does not go on after a stop ({e:?})\n");
             // Better stopped than half set up.
-            enclosure::finish(pdev.as_ref());
+            session::finish(pdev.as_ref());
         })
     }
 
@@ -97,9 +160,9 @@ impl<T: Driver> Adapter<T> {
         let pdev = unsafe { from_device(dev) };
 
         from_result(|| {
-            enclosure::pause(pdev.as_ref()).inspect_err(|_| {
+            session::pause(pdev.as_ref()).inspect_err(|_| {
                 // It isn't told that nothing comes of it.
-                let _ = Self::resume(pdev, enclosure::resume);
+                let _ = Self::resume(pdev, session::resume);
             })?;
             Ok(0)
         })
@@ -113,7 +176,7 @@ impl<T: Driver> Adapter<T> {
         let pdev = unsafe { from_device(dev) };
 
         from_result(|| {
-            Self::resume(pdev, enclosure::resume)?;
+            Self::resume(pdev, session::resume)?;
             Ok(0)
         })
     }
@@ -125,7 +188,7 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: Called by the PCI core with a function that our driver is bound to.
         let pdev = unsafe { from_pci_dev(pdev) };
 
-        enclosure::finish(pdev.as_ref());
+        session::finish(pdev.as_ref());
     }
 
     /// # Safety
@@ -136,7 +199,7 @@ impl<T: Driver> Adapter<T> {
         let pdev = unsafe { from_pci_dev(pdev) };
 
         // The reset can't be refused.
-        let _ = enclosure::pause(pdev.as_ref());
+        let _ = session::pause(pdev.as_ref());
     }
 
     /// # Safety
@@ -147,7 +210,7 @@ impl<T: Driver> Adapter<T> {
         let pdev = unsafe { from_pci_dev(pdev) };
 
         // It is reported where it happens; the device stays stopped.
-        let _ = Self::resume(pdev, enclosure::resume);
+        let _ = Self::resume(pdev, session::resume);
     }
 
     /// # Safety
@@ -161,11 +224,11 @@ impl<T: Driver> Adapter<T> {
         let pdev = unsafe { from_pci_dev(pdev) };
 
         if state == bindings::pci_channel_io_perm_failure {
-            enclosure::finish(pdev.as_ref());
+            session::finish(pdev.as_ref());
             return bindings::pci_ers_result_PCI_ERS_RESULT_DISCONNECT;
         }
 
-        enclosure::error_begins(pdev.as_ref());
+        session::error_begins(pdev.as_ref());
 
         bindings::pci_ers_result_PCI_ERS_RESULT_NEED_RESET
     }
@@ -176,10 +239,10 @@ impl<T: Driver> Adapter<T> {
     unsafe extern "C" fn slot_reset_callback(
         pdev: *mut bindings::pci_dev,
     ) -> bindings::pci_ers_result_t {
-        // Both write the command register.
-        //
         // SAFETY: Called by the PCI core with a function that our driver is bound to.
-        let _command = bus_master::exclude(unsafe { from_pci_dev(pdev) });
+        let bit = BusMaster::find(unsafe { from_pci_dev(pdev) });
+        // Both write the command register.
+        let _command = bit.as_ref().map(|bit| bit.exclude());
 
         // What was saved may have been so before the driver enabled the device. It has bus
         // mastering off: see `BusMaster::off()`.
@@ -205,19 +268,7 @@ impl<T: Driver> Adapter<T> {
         let pdev = unsafe { from_pci_dev(pdev) };
 
         // It is reported where it happens; the device stays stopped.
-        let _ = Self::resume(pdev, enclosure::error_ends);
-    }
-}
-
-/// The driver's part is over, or its probe has failed: stops the device, and drops what the driver
-/// gave to it.
-///
-/// Called while the device still owns its DMA and its power. Context: may sleep.
-pub(super) fn end(pdev: &Device<device::CoreInternal<'_>>) {
-    if !enclosure::end(pdev.as_ref()) {
-        // It may go on, also to interrupt. Not before, since who frees MSI vectors switches legacy
-        // interrupts on.
-        bus_master::silence(pdev);
+        let _ = Self::resume(pdev, session::error_ends);
     }
 }
 
@@ -235,4 +286,84 @@ unsafe fn from_pci_dev<'a>(pdev: *mut bindings::pci_dev) -> &'a CoreDevice {
 unsafe fn from_device<'a>(dev: *mut bindings::device) -> &'a CoreDevice {
     // SAFETY: By the safety requirements: it is embedded in a `struct pci_dev`.
     unsafe { from_pci_dev(container_of!(dev, bindings::pci_dev, dev)) }
+}
+
+#[cfg(CONFIG_RUST_DMA_KUNIT_TEST)]
+#[macros::kunit_tests(rust_pci_events)]
+mod tests {
+    use super::*;
+    use crate::{
+        device_id::IdArray,
+        dma::fixture::ensure,
+        driver,
+        pci,
+        ThisModule, //
+    };
+
+    /// No function has this class.
+    static NOTHING: IdArray<pci::DeviceId, (), 1> =
+        IdArray::new([(pci::DeviceId::from_class(0xfe_dcba, 0xff_ffff), &())]);
+
+    macro_rules! define {
+        ($name:ident { $($dma:tt)* }) => {
+            struct $name;
+
+            impl Driver for $name {
+                type IdInfo = ();
+                type Data<'bound> = ();
+                const ID_TABLE: pci::IdTable<()> = &NOTHING;
+                $($dma)*
+
+                fn probe<'bound>(
+                    _dev: &'bound Device<device::Core<'_>>,
+                    _info: Option<&'bound ()>,
+                ) -> impl PinInit<(), Error> + 'bound {
+                    Err::<(), _>(ENODEV)
+                }
+            }
+        };
+    }
+
+    define!(Quiet {});
+    define!(Stops { const DMA: DmaMode = DmaMode::Stops; });
+    define!(Resumes { const DMA: DmaMode = DmaMode::Resumes; });
+
+    /// Registers the driver, and returns which callbacks the PCI core then knows: for shutdown, for
+    /// errors, for sleep.
+    fn callbacks<T: Driver + 'static>() -> Result<[bool; 3]> {
+        // SAFETY: A null pointer stands for built-in code.
+        static MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
+
+        const NAME: &CStr = c"rust_pci_events";
+
+        let _registration = KBox::pin_init(
+            driver::Registration::<Adapter<T>>::new(NAME, &MODULE),
+            GFP_KERNEL,
+        )?;
+
+        // SAFETY: The name is a valid C string, the bus is registered.
+        let found =
+            unsafe { bindings::driver_find(NAME.as_char_ptr(), &raw const bindings::pci_bus_type) };
+
+        ensure!(!found.is_null());
+
+        // SAFETY: A driver of the PCI bus is embedded in a `struct pci_driver`. This is the one
+        // that was just registered, and stays so.
+        let driver = unsafe { &*container_of!(found, bindings::pci_driver, driver) };
+
+        Ok([
+            driver.shutdown.is_some(),
+            !driver.err_handler.is_null(),
+            !driver.driver.pm.is_null(),
+        ])
+    }
+
+    /// A driver that doesn't ask has no callbacks. One that does has those that it takes.
+    #[test]
+    fn callbacks_for_who_asks() -> Result {
+        ensure!(callbacks::<Quiet>()? == [false; 3]);
+        ensure!(callbacks::<Stops>()? == [true, true, false]);
+        ensure!(callbacks::<Resumes>()? == [true; 3]);
+        Ok(())
+    }
 }

@@ -14,7 +14,10 @@ use crate::{
         Bound,
         Core, //
     },
-    devres::Managed,
+    devres::{
+        self,
+        Lendable, //
+    },
     irq::{
         self,
         IrqRequest, //
@@ -33,10 +36,10 @@ struct Line<'a, H: irq::Handler> {
 }
 
 // SAFETY: Dropping it unmaps and releases the region, for which the device needs not be bound.
-unsafe impl<const SIZE: usize> Managed for Bar<'_, SIZE> {}
+unsafe impl<const SIZE: usize> Lendable for Bar<'_, SIZE> {}
 
 // SAFETY: Dropping it frees the vectors, for which the device needs not be bound.
-unsafe impl Managed for IrqVectorRegistration<'_> {}
+unsafe impl Lendable for IrqVectorRegistration<'_> {}
 
 impl<'a> Device<Core<'a>> {
     /// Returns the device for as long as it stays bound.
@@ -63,18 +66,18 @@ impl<'a> Device<Core<'a>> {
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{device::Core, dma::Waiters, irq, pci, prelude::*, sync::Arc};
-    /// struct Waker(Arc<Waiters>);
+    /// # use kernel::{device::Core, irq, pci, prelude::*, sync::{Arc, WaitQueue}};
+    /// struct IrqHandler(Arc<WaitQueue>);
     ///
-    /// impl irq::Handler for Waker {
+    /// impl irq::Handler for IrqHandler {
     ///     fn handle(&self) -> irq::IrqReturn {
-    ///         self.0.wake();
+    ///         self.0.wake_all();
     ///         irq::IrqReturn::Handled
     ///     }
     /// }
     ///
-    /// fn probe(pdev: &pci::Device<Core<'_>>, waiters: Arc<Waiters>) -> Result {
-    ///     let waker = Waker(waiters);
+    /// fn probe(pdev: &pci::Device<Core<'_>>, queue: Arc<WaitQueue>) -> Result {
+    ///     let waker = IrqHandler(queue);
     ///     let chosen = pdev.request_irq(pci::IrqTypes::all(), c"example", Ok(waker))?;
     ///
     ///     dev_info!(pdev, "{chosen:?} interrupt\n");
@@ -104,10 +107,12 @@ impl<'a> Device<Core<'a>> {
         let registration = unsafe { irq::Registration::new(request, flags, name, handler) };
 
         let device: &crate::device::Device<Core<'a>> = self.as_ref();
-        device.give(try_pin_init!(Line {
+        let line = try_pin_init!(Line {
             vectors,
             registration <- registration,
-        }? Error))?;
+        }? Error);
+
+        devres::register_early(device, line, GFP_KERNEL)?;
 
         Ok(chosen)
     }

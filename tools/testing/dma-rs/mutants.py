@@ -82,15 +82,30 @@ def read_list(arch):
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name!r} is no name, or not of one mutant only")
         if not any(mutant.variant in known for known in variants.VARIANTS.values()):
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: there is no variant {mutant.variant}")
-    return [mutant for mutant in mutants if mutant.variant in variants.VARIANTS[arch]]
+    mutants = [mutant for mutant in mutants if mutant.variant in variants.VARIANTS[arch]]
+    for mutant in mutants:
+        if flavour_of(arch, mutant) not in build.FRAGMENTS_OF:
+            raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: no small kernel of that flavour")
+    return mutants
+
+
+def text_of(folder, file):
+    """What is in a file; of one that the checkout only patches, what the patches add."""
+    path = folder / file
+    if path.is_file():
+        return path.read_text()
+    patches = [part.split("\n--- a/")[0] for patch in tree.series()
+               for part in patch.read_text().split(f"\n+++ b/{file}\n")[1:]]
+    return "".join(line[1:] + "\n" for patch in patches for line in patch.splitlines()
+                   if line.startswith(("+", " ")))
 
 
 def stale(mutants, folder):
     """The entries that don't fit the files in a folder: name to complaint, as lines."""
     found = {}
     for mutant in mutants:
-        path = folder / mutant.file
-        complaint = mutant.complaint(path.read_text()) if path.is_file() else f"there is no {mutant.file}"
+        text = text_of(folder, mutant.file)
+        complaint = mutant.complaint(text) if text else f"there is no {mutant.file}"
         if complaint:
             found[mutant.name] = [complaint]
     return found
@@ -133,9 +148,14 @@ def put(origin, target):
         write(target, *tree.content_of(origin))
 
 
-def open_copy(options, lock_fd):
+def flavour_of(arch, mutant):
+    """Which kernel a mutant is built as: the small one, or that of its variant."""
+    return "-".join(filter(None, ("mutants", variants.VARIANTS[arch][mutant.variant].flavour)))
+
+
+def open_copy(options, lock_fd, flavour="mutants"):
     """The build of a tree of our own, which is as the prepared one."""
-    opened = build.open_build(options.arch, options.ksrc, lock_fd, "mutants")
+    opened = build.open_build(options.arch, options.ksrc, lock_fd, flavour)
     source = opened.prepared.source
     copy = dataclasses.replace(source, home=CACHE / "mutants" / source.home.name)
     mirror(source.tree, copy.tree)
@@ -305,9 +325,11 @@ def try_all(options, chosen):
             left = [mutant for mutant in chosen if mutant.name not in record.verdicts]
             if len(left) < len(chosen):
                 say(f"{len(chosen) - len(left)} of {len(chosen)} were tried before an interruption")
-            bench = Bench(opened, files, pool)
-            bench.baseline(left)
-            try_each(bench, left, record)
+            for flavour in sorted({flavour_of(options.arch, mutant) for mutant in left}):
+                some = [mutant for mutant in left if flavour_of(options.arch, mutant) == flavour]
+                bench = Bench(dataclasses.replace(opened, flavour=flavour), files, pool)
+                bench.baseline(some)
+                try_each(bench, some, record)
             record.save(True)
         except BaseException:
             qemu.stop_all()

@@ -39,7 +39,8 @@ class Guest:
     # doesn't wait while the guest is idle.
     counted: bool = False
     accel: str = "tcg"
-    cpus: int = 2
+    # How many CPUs, if not as many as the variant has.
+    cpus: int = 0
     silence: int = SILENCE
     total: int = TOTAL
 
@@ -53,7 +54,7 @@ class Guest:
         machine = MACHINES[self.arch]
         cpu = (self.counted and machine.counted_cpu) or machine.cpu
         words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
-                 "-cpu", cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus),
+                 "-cpu", cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus or self.variant.cpus),
                  "-nodefaults", "-display", "none", "-no-reboot", *machine.extra]
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES):
             words += ["-device", self.supported(device)]

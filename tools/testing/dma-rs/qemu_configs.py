@@ -16,7 +16,7 @@ from variants import COMMON_DEVICES, MACHINES, VARIANTS
 
 FOLDER = HERE.parent / "kunit/qemu_configs"
 
-BASE = ("EXPERT", "RUST", "PCI", "PCI_MSI")
+BASE = ("EXPERT", "SMP", "RUST", "PCI", "PCI_MSI")
 # What the simulated bus and its tests want.
 SIM = ("RUST_KUNIT_TESTS", "RUST_DMA_SIM")
 IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image.gz"}
@@ -59,7 +59,7 @@ def text(config):
     options = (*BASE, *CONSOLES[config.arch], *config.options)
     kernel = " ".join(f"console={machine.console} {machine.kernel} {variant.kernel}".split())
     board = ",".join(filter(None, (machine.machine, variant.machine)))
-    pairs = [("-machine", board), ("-cpu", machine.cpu), *(("-device", one) for one in devices(variant))]
+    pairs = [("-machine", board), ("-cpu", machine.cpu), ("-smp", variant.cpus), *(("-device", one) for one in devices(variant))]
     rows = [f"'{option}', '{value}'" for option, value in pairs]
     indent = "\t\t\t   "
     return "\n".join((

@@ -77,7 +77,7 @@ class Selection:
     def missing(self, variant, seen):
         """The suites that must run, and are not among those that were seen."""
         some = self.slow and not variant.slow
-        required = variants.SLOW_SUITES if some else variants.COMMON_SUITES
+        required = (*(variants.SLOW_SUITES if some else variants.COMMON_SUITES), *variant.adds)
         globs = self.parts[0], "*" if self.glob else variant.suites
-        return [suite for suite in required
-                if all(fnmatch.fnmatch(suite, glob) for glob in globs) and suite not in seen]
+        return [suite for suite in required if suite not in variant.lacks and
+                all(fnmatch.fnmatch(suite, glob) for glob in globs) and suite not in seen]

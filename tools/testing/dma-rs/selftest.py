@@ -58,6 +58,8 @@ class Oracle(unittest.TestCase):
                      "rust_kernel: panicked at rust/kernel/dma.rs:1:",
                      "Kernel panic - not syncing: Attempted to kill init!",
                      "kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+                     "BUG: KCSAN: data-race in _RNvNtCs_6kernel3dma4kick / _RNvNtCs_6kernel3dma4reap",
+                     "BUG: KCSAN: data-race in rcu_core / dma_map_phys",
                      ERROR):
             with self.subTest(line):
                 self.assertTrue(oracle.offends(line))
@@ -68,6 +70,7 @@ class Oracle(unittest.TestCase):
                      "DMA-API: debugging enabled by kernel config",
                      "DMAR: IOMMU enabled",
                      "kmemleak: 0 new suspected memory leaks",
+                     "BUG: KCSAN: data-race in rcu_core / tick_nohz_idle_enter",
                      "ok 1 stalled_device"):
             with self.subTest(line):
                 self.assertFalse(oracle.offends(line))
@@ -100,6 +103,12 @@ class Oracle(unittest.TestCase):
         self.assertEqual(oracle.judge([COUNT.format("")]),
                          ["dma-debug counted no errors, 0 were expected"])
         self.assertEqual(oracle.judge([]), ["the guest did not report dma-debug's error count"])
+
+    def test_no_dma_debug(self):
+        """A kernel that is meant to be without."""
+        self.assertEqual(oracle.judge([COUNT.format("")], dma_debug=False), [])
+        for log in ([COUNT.format(0)], []):
+            self.assertEqual(len(oracle.judge(log, dma_debug=False)), 1)
 
 
 class Console(unittest.TestCase):
@@ -254,6 +263,19 @@ class Choice(unittest.TestCase):
             with self.subTest(selection):
                 self.assertEqual(selection.missing(variant, seen), names)
 
+    def test_lacks(self):
+        """Suites that this kernel doesn't have, and has besides."""
+        variant = variants.Variant("", lacks=("rust_kvec",), adds=("more",))
+        self.assertEqual(Selection().missing(variant, set(variants.COMMON_SUITES) - {"rust_kvec", "dma_rs_edu"}),
+                         ["dma_rs_edu", "more"])
+
+    def test_flavours(self):
+        """Each kernel can be built. What is lacking would be there."""
+        for arch in variants.VARIANTS.values():
+            for variant in arch.values():
+                self.assertIn(variant.flavour, run.build.FRAGMENTS_OF)
+                self.assertLessEqual(set(variant.lacks), set(variants.COMMON_SUITES))
+
     def test_variants(self):
         """VARIANT= is a list of globs."""
         for globs, names in (("swiotlb", ["swiotlb"]), ("iommu-*  plain", ["plain", "iommu-strict", "iommu-lazy"])):
@@ -383,7 +405,7 @@ class Compile(unittest.TestCase):
 
     def test_warnings(self):
         """Those about files of ours, or that we patch; and all of objtool's."""
-        ours = "rust/kernel/dma/streaming.rs"
+        ours = "rust/kernel/dma/mapping/streaming.rs"
         self.enterContext(mock.patch.object(compile_script.tree, "series", lambda: []))
         for log, count in (
                 (f"warning: unused import\n   --> /tree/{ours}:3:9\n", 1),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """The test matrix: which machines a kernel boots on, and what must be seen there.
 
-One kernel image an architecture; a variant differs from the others by QEMU's and the kernel's
-arguments only. The longest comes first. All have 1 GiB of memory. edu has 28 address bits unless
-told otherwise, and with those it reaches all memory only behind an IOMMU: without one, what it
+One kernel image an architecture, but for variants that name another flavour of it; else a variant
+differs from the others by QEMU's and the kernel's arguments only. The longest comes first. All have
+1 GiB of memory. edu has 28 address bits unless told otherwise, and with those it reaches all memory only behind an IOMMU: without one, what it
 reaches is a matter of luck, and swiotlb doesn't look at the mask when it takes a slot of a pool."""
 
 import dataclasses
@@ -49,6 +49,14 @@ class Variant:
     suites: str = "*"
     # Whether all tests are slow there.
     slow: bool = False
+    # Which kernel boots, of scripts/build.py's flavours; and which suites, by name, it has besides
+    # those of others, and lacks; and whether it has dma-debug.
+    flavour: str = ""
+    adds: tuple = ()
+    lacks: tuple = ()
+    dma_debug: bool = True
+    # Two are the fewest on which the halves of a ring can run at the same time.
+    cpus: int = 2
     guest_tests: tuple = ()
     # Instead of all tests: what is to go wrong, in this order (see controls.py).
     controls: tuple = ()
@@ -102,10 +110,11 @@ DISTURBANCES = ("reset", "suspend", "peer", "nic_reset", "nic_suspend", "rebind"
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
 COMMON_SUITES = (
     "dma_rs_e1000", "dma_rs_e1000_unit", "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer",
-    "rust_dma_bus_master", "rust_dma_configured", "rust_dma_enclosure", "rust_dma_enclosure_sim",
-    "rust_dma_oneshot", "rust_dma_oneshot_sim", "rust_dma_pool", "rust_dma_pool_sim",
-    "rust_dma_layout_sample", "rust_dma_regs", "rust_dma_ring", "rust_dma_ring_sample", "rust_dma_sim",
-    "rust_dma_sim_sample", "rust_dma_streaming", "rust_dma_streaming_sim",
+    "rust_dma_bus_master", "rust_dma_constraints", "rust_dma_session", "rust_dma_session_sim",
+    "rust_dma_transfer", "rust_dma_transfer_sim", "rust_dma_pool", "rust_dma_pool_sim",
+    "rust_dma_layout_sample", "rust_dma_regs", "rust_dma_ring", "rust_dma_ring_parallel",
+    "rust_dma_ring_sample", "rust_dma_sim", "rust_dma_sim_sample", "rust_dma_streaming",
+    "rust_dma_streaming_sim", "rust_pci_events",
     # Upstream's.
     "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
     "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str", "rust_kvec",
@@ -114,7 +123,7 @@ COMMON_SUITES = (
 
 # Those of them that have slow tests.
 SLOW_SUITES = (
-    "dma_rs_e1000", "dma_rs_edu", "rust_dma_enclosure", "rust_dma_ring", "rust_dma_sim",
+    "dma_rs_e1000", "dma_rs_edu", "rust_dma_session", "rust_dma_ring", "rust_dma_sim",
     "rust_dma_streaming_sim",
 )
 

@@ -4,9 +4,8 @@
 
 use super::{
     super::{
-        Configured,
         FromDevice,
-        MapError,
+        Mapper,
         ToDevice,
         Untrusted, //
     },
@@ -15,16 +14,17 @@ use super::{
         Memory,
         Slot, //
     },
-    piece::Held,
+    segment::Held,
     Descriptor,
     Length,
-    Piece,
     Queue,
     ReceiveDescriptor,
     Received,
+    Segment,
     Verdict, //
 };
 use crate::{
+    error::ErrorWith,
     prelude::*,
     sync::Arc, //
 };
@@ -40,7 +40,7 @@ use core::{
 /// # Invariants
 ///
 /// The slots in `head..tail` belong to the caller of methods with `&mut self`. Each of them has a
-/// piece, unless that was taken out: by a [`Taken`] that was forgotten, or a
+/// segment, unless that was taken out: by a [`Segments`] that was forgotten, or a
 /// [`reap_each`](Self::reap_each) or [`receive_each`](Self::receive_each) that isn't over; or it is
 /// one of a descriptor without memory.
 ///
@@ -48,8 +48,8 @@ use core::{
 ///
 /// See the [module documentation](super).
 #[repr(align(64))]
-pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
-    dma: Configured<'a>,
+pub struct Consumer<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
+    dma: Mapper<'a>,
     layout: Layout<Q, P>,
     /// The first descriptor that we aren't done with.
     head: u32,
@@ -62,13 +62,13 @@ pub struct Consumer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     bad: u64,
     /// Whether bad frames are handed out.
     gives_bad: bool,
-    /// How many bytes are in each piece of the frame that was received last, or has arrived in
+    /// How many bytes are in each segment of the frame that was received last, or has arrived in
     /// part, as the device said when it was asked once.
-    lens: [u32; MAX_PIECES],
+    lens: [u32; MAX_SEGMENTS],
 }
 
 /// How many buffers a received frame may have. 16 KiB in buffers of 256 bytes.
-const MAX_PIECES: usize = 64;
+const MAX_SEGMENTS: usize = 64;
 
 /// What there is in a slot.
 enum Look<T, P> {
@@ -108,27 +108,29 @@ struct Arrived<T> {
     is_bad: bool,
 }
 
-// SAFETY: It owns its part of the memory, where there are pieces, which are `Send`.
-unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Send for Consumer<'a, Q, P> {}
+// SAFETY: It owns its part of the memory, where there are segments, which are `Send`.
+unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Consumer<'a, Q, P> {}
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
     /// How many bytes the ring needs for a descriptor, apart from the descriptor itself. (One that
-    /// sends needs four more, for the number of pieces.)
+    /// sends needs four more, for the number of segments.)
     pub const SLOT_SIZE: usize = size_of::<Slot<P>>();
 
     pub(super) fn new(memory: Arc<Memory<'a, Q, P>>) -> Self {
+        let layout = memory.layout();
+
         // INVARIANT: A new ring is empty.
         Self {
             dma: memory.dma(),
-            layout: memory.layout(),
-            head: 0,
-            tail: 0,
+            layout,
+            head: layout.first(),
+            tail: layout.first(),
             partial: Partial::NONE,
             memory,
             malformed: 0,
             bad: 0,
             gives_bad: false,
-            lens: [0; MAX_PIECES],
+            lens: [0; MAX_SEGMENTS],
         }
     }
 
@@ -139,8 +141,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
     /// The ring begins anew.
     pub(super) fn reset(&mut self) {
         // INVARIANT: All slots are the producer's.
-        self.head = 0;
-        self.tail = 0;
+        self.head = self.layout.first();
+        self.tail = self.layout.first();
         self.partial = Partial::NONE;
     }
 
@@ -213,12 +215,12 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Consumer<'a, Q, P> {
     }
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q, P> {
-    /// Takes the pieces of the next frame, if the device is done with it.
+impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, Q, P> {
+    /// Takes the segments of the next frame, if the device is done with it.
     ///
     /// Context: any.
     #[inline]
-    pub fn reap(&mut self) -> Option<Taken<'_, 'a, Q, P>> {
+    pub fn reap(&mut self) -> Option<Segments<'_, 'a, Q, P>> {
         let head = self.head;
 
         if !self.is_posted(head) {
@@ -229,7 +231,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
         let count = unsafe { *self.layout.note(head) };
         let last = head.wrapping_add(count).wrapping_sub(1);
 
-        // The device works the pieces off in order.
+        // The device works the segments off in order.
         //
         // SAFETY: The memory is ours.
         if !unsafe { self.layout.is_done(last) } {
@@ -242,7 +244,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
         }
 
         // INVARIANT: The device is done with them.
-        Some(Taken {
+        Some(Segments {
             next: head,
             left: count,
             frees: true,
@@ -250,12 +252,12 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
         })
     }
 
-    /// Gives the pieces of all frames with which the device is done to `give`, in order; returns
+    /// Gives the segments of all frames with which the device is done to `give`, in order; returns
     /// how many frames.
     ///
     /// Cheaper than [`reap`](Self::reap) where frames are many: the slots go back to the producer
     /// together, when this returns. So `give` must not wait for room in the ring; wake who does
-    /// afterwards. It isn't told where frames end. Context: as `give`, and as unmapping pieces.
+    /// afterwards. It isn't told where frames end. Context: as `give`, and as unmapping segments.
     ///
     /// # Examples
     ///
@@ -282,9 +284,9 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
             // SAFETY: There is a frame of so many.
             let next = unsafe {
                 if count == 1 {
-                    self.reap_piece(at, &mut give)
+                    self.reap_segment(at, &mut give)
                 } else {
-                    self.reap_pieces(at, count, &mut give)
+                    self.reap_segments(at, count, &mut give)
                 }
             };
 
@@ -307,7 +309,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
     ///
     /// The slot must be ours.
     #[inline]
-    unsafe fn reap_piece(&mut self, at: u32, give: &mut impl FnMut(P)) -> Option<u32> {
+    unsafe fn reap_segment(&mut self, at: u32, give: &mut impl FnMut(P)) -> Option<u32> {
         // SAFETY: The memory is ours.
         if !unsafe { self.layout.is_done(at) } {
             return None;
@@ -329,19 +331,24 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Consumer<'a, Q,
         let slot = unsafe { self.layout.slot(at) };
 
         // SAFETY: As above; nothing needs to be seen.
-        if let Some(piece) = unsafe { slot.take::<ToDevice>(self.dma, 0) } {
-            give(piece);
+        if let Some(segment) = unsafe { slot.take::<ToDevice>(self.dma, 0) } {
+            give(segment);
         }
     }
 
-    /// As [`reap_piece`](Self::reap_piece), for a frame of that many descriptors.
+    /// As [`reap_segment`](Self::reap_segment), for a frame of that many descriptors.
     ///
     /// # Safety
     ///
     /// The slots must be ours.
     #[cold]
     #[inline(never)]
-    unsafe fn reap_pieces(&mut self, at: u32, count: u32, give: &mut impl FnMut(P)) -> Option<u32> {
+    unsafe fn reap_segments(
+        &mut self,
+        at: u32,
+        count: u32,
+        give: &mut impl FnMut(P),
+    ) -> Option<u32> {
         let end = at.wrapping_add(count);
 
         // The device works them off in order.
@@ -369,7 +376,7 @@ impl<'a, Q, P> Consumer<'a, Q, P>
 where
     Q: Queue<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
-    P: Piece<'a, FromDevice>,
+    P: Segment<'a, FromDevice>,
 {
     /// Has frames that the device calls [bad](super::Verdict::Bad) handed out with the others, or
     /// not, as in the beginning: [`Frame::is_bad`] tells. Those with impossible lengths never are.
@@ -391,7 +398,7 @@ where
     pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
         let at = self.head;
 
-        // Most frames are in one buffer. For all others `receive_pieces()` does the same.
+        // Most frames are in one buffer. For all others `receive_segments()` does the same.
         if self.partial.count == 0 && self.is_posted(at) {
             // A copy: where things are doesn't change, which the compiler can't know otherwise, for
             // the device accesses memory.
@@ -418,7 +425,7 @@ where
             }
         }
 
-        self.receive_pieces()
+        self.receive_segments()
     }
 
     /// Gives up to `budget` frames to `give`, as far as the device is done with them; returns how
@@ -447,7 +454,7 @@ where
     ///     Q: Queue<Direction = FromDevice>,
     ///     Q::Descriptor: ReceiveDescriptor,
     /// {
-    ///     rx.receive_each(budget, |frame| frame.pieces().for_each(&mut copy))
+    ///     rx.receive_each(budget, |frame| frame.segments().for_each(&mut copy))
     /// }
     /// ```
     #[inline]
@@ -481,7 +488,7 @@ where
                 Look::Other => {
                     self.advance_to(at);
 
-                    let Some(frame) = self.receive_pieces_apart() else {
+                    let Some(frame) = self.receive_segments_apart() else {
                         return frames;
                     };
 
@@ -548,10 +555,10 @@ where
         }
     }
 
-    /// Returns the frame that [`receive_pieces`](Self::receive_pieces) returns.
+    /// Returns the frame that [`receive_segments`](Self::receive_segments) returns.
     #[inline(never)]
-    fn receive_pieces_apart(&mut self) -> Option<Arrived<Q::Descriptor>> {
-        let mut frame = self.receive_pieces()?;
+    fn receive_segments_apart(&mut self) -> Option<Arrived<Q::Descriptor>> {
+        let mut frame = self.receive_segments()?;
 
         // Its slots aren't given back here.
         frame.frees = false;
@@ -563,9 +570,9 @@ where
         })
     }
 
-    /// As [`receive`](Self::receive), for frames of any number of pieces.
+    /// As [`receive`](Self::receive), for frames of any number of segments.
     #[inline(never)]
-    fn receive_pieces(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
+    fn receive_segments(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
         let layout = self.layout;
         let mut partial = self.partial;
         let mut budget = self.layout.usable();
@@ -661,10 +668,10 @@ where
     unsafe fn check(place: NonNull<Slot<P>>, received: &Received, before: usize) -> Result<usize> {
         // SAFETY: By the safety requirements.
         let slot = unsafe { place.as_ref() };
-        let room = Held::<FromDevice>::len(slot.piece.as_ref().ok_or(EIO)?);
+        let room = Held::<FromDevice>::len(slot.segment.as_ref().ok_or(EIO)?);
 
         match received.len {
-            Length::Piece(len) => len.at_most(room),
+            Length::Segment(len) => len.at_most(room),
             Length::Frame(_) if !received.last => Ok(room),
             Length::Frame(len) => {
                 let rest = len.validate(|len| len.checked_sub(before).ok_or(EIO))?;
@@ -696,10 +703,10 @@ where
 /// # Invariants
 ///
 /// The `count` slots from `at` on, of which `first` is the first, are those of the frame, each has
-/// a piece, and the device is done with them. They are the first ones of the consumer, unless
-/// `frees` is false. If there is one, the device wrote the first `len` bytes of its piece; else of
-/// each piece as many as `lens` of the consumer says, which come to `len`. If `is_synced`, the CPU
-/// sees them; else nobody has a reference to them.
+/// a segment, and the device is done with them. They are the first ones of the consumer, unless
+/// `frees` is false. If there is one, the device wrote the first `len` bytes of its segment; else
+/// of each segment as many as `lens` of the consumer says, which come to `len`. If `is_synced`, the
+/// CPU sees them; else nobody has a reference to them.
 ///
 /// # Examples
 ///
@@ -717,7 +724,7 @@ where
 /// {
 ///     while let Some(frame) = rx.receive() {
 ///         if frame.len() <= 256 {
-///             frame.pieces().for_each(&mut copy);
+///             frame.segments().for_each(&mut copy);
 ///             frame.recycle();
 ///         } else {
 ///             frame.replace_each(|| Ok(KBox::new([0; 2048], GFP_KERNEL)?), &mut keep)?;
@@ -730,7 +737,7 @@ where
 pub struct Frame<'c, 'a, Q, P>
 where
     Q: Queue<Direction = FromDevice>,
-    P: Piece<'a, FromDevice>,
+    P: Segment<'a, FromDevice>,
 {
     consumer: &'c mut Consumer<'a, Q, P>,
     /// The first slot.
@@ -750,7 +757,7 @@ where
 unsafe impl<'a, Q, P> Send for Frame<'_, 'a, Q, P>
 where
     Q: Queue<Direction = FromDevice>,
-    P: Piece<'a, FromDevice>,
+    P: Segment<'a, FromDevice>,
 {
 }
 
@@ -758,16 +765,16 @@ impl<'c, 'a, Q, P> Frame<'c, 'a, Q, P>
 where
     Q: Queue<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
-    P: Piece<'a, FromDevice>,
+    P: Segment<'a, FromDevice>,
 {
-    /// Returns the number of bytes, in all pieces.
+    /// Returns the number of bytes, in all segments.
     #[inline]
     #[expect(clippy::len_without_is_empty, reason = "what is empty is a frame, too")]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Returns the number of pieces.
+    /// Returns the number of segments.
     #[inline]
     pub fn count(&self) -> u32 {
         self.count
@@ -798,27 +805,27 @@ where
             let place = self.consumer.layout.place(self.at.wrapping_add(i));
 
             // SAFETY: There is one of the slots, and that is its length.
-            unsafe { self.sync_piece(place, self.len_of(i)) };
+            unsafe { self.sync_segment(place, self.len_of(i)) };
         }
     }
 
-    /// Lets the CPU see what the device wrote to a piece; returns where its bytes are.
+    /// Lets the CPU see what the device wrote to a segment; returns where its bytes are.
     ///
     /// # Safety
     ///
     /// `place` must be that of a slot of ours, and nobody have a reference to what is in it; `len`
     /// must be what the device wrote there.
     #[inline]
-    unsafe fn sync_piece(&self, mut place: NonNull<Slot<P>>, len: usize) -> Option<*const u8> {
+    unsafe fn sync_segment(&self, mut place: NonNull<Slot<P>>, len: usize) -> Option<*const u8> {
         // SAFETY: By the safety requirements.
         let slot = unsafe { place.as_mut() };
-        let piece = slot.piece.as_mut()?;
+        let segment = slot.segment.as_mut()?;
 
-        // SAFETY: A piece in a slot is mapped; the device is done with it.
-        Some(unsafe { piece.sync_for_cpu(self.consumer.dma, slot.addr, len) })
+        // SAFETY: A segment in a slot is mapped; the device is done with it.
+        Some(unsafe { segment.sync_for_cpu(self.consumer.dma, slot.addr, len) })
     }
 
-    /// Returns the bytes of a frame of one piece.
+    /// Returns the bytes of a frame of one segment.
     ///
     /// Context: any.
     #[inline]
@@ -831,10 +838,10 @@ where
             // SAFETY: The slot is ours.
             let slot = unsafe { self.first.as_ref() };
 
-            Held::<FromDevice>::as_ptr(slot.piece.as_ref()?)
+            Held::<FromDevice>::as_ptr(slot.segment.as_ref()?)
         } else {
             // SAFETY: There is the slot, and that is its length.
-            unsafe { self.sync_piece(self.first, self.len) }?
+            unsafe { self.sync_segment(self.first, self.len) }?
         };
 
         // SAFETY: The device is done with the buffer, of which the CPU sees that many bytes; nobody
@@ -842,29 +849,29 @@ where
         Some(unsafe { core::slice::from_raw_parts(bytes, self.len) })
     }
 
-    /// Returns the bytes, piece by piece.
+    /// Returns the bytes, segment by segment.
     ///
     /// Context: any.
     #[inline]
-    pub fn pieces<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> + use<'s, 'c, 'a, Q, P> {
+    pub fn segments<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> + use<'s, 'c, 'a, Q, P> {
         self.sync_for_cpu();
 
         (0..self.count).filter_map(|i| {
             // SAFETY: The slot is ours.
-            let piece = unsafe { self.consumer.layout.slot(self.at.wrapping_add(i)) }
-                .piece
+            let segment = unsafe { self.consumer.layout.slot(self.at.wrapping_add(i)) }
+                .segment
                 .as_ref()?;
 
             // SAFETY: As in `bytes()`.
             Some(unsafe {
-                core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(piece), self.len_of(i))
+                core::slice::from_raw_parts(Held::<FromDevice>::as_ptr(segment), self.len_of(i))
             })
         })
     }
 
-    /// Returns how many bytes are in a piece.
+    /// Returns how many bytes are in a segment.
     #[inline]
-    fn len_of(&self, piece: u32) -> usize {
+    fn len_of(&self, segment: u32) -> usize {
         if self.count == 1 {
             return self.len;
         }
@@ -872,7 +879,7 @@ where
         // CAST: Widening.
         self.consumer
             .lens
-            .get(piece as usize)
+            .get(segment as usize)
             .map_or(0, |len| *len as usize)
     }
 
@@ -880,19 +887,19 @@ where
     #[inline]
     pub fn recycle(self) {}
 
-    /// Takes the buffer of a frame of one piece, which is unmapped, and leaves another one in its
+    /// Takes the buffer of a frame of one segment, which is unmapped, and leaves another one in its
     /// place: the way to keep what was received. [`len`](Self::len) bytes of it were received.
     ///
     /// The other one is mapped first. So the ring has as many buffers as before, whatever fails,
     /// and goes on receiving.
     ///
-    /// Context: as mapping and unmapping pieces.
+    /// Context: as mapping and unmapping segments.
     ///
     /// # Errors
     ///
     /// The frame and the other buffer come back, with
     ///
-    /// - [`EINVAL`] if the frame has several pieces, for which there is
+    /// - [`EINVAL`] if the frame has several segments, for which there is
     ///   [`replace_each`](Self::replace_each);
     /// - [`EOVERFLOW`] if the other buffer is longer than [`Descriptor::MAX_LEN`];
     /// - what [`Streaming::map`](super::super::Streaming::map) says.
@@ -928,11 +935,11 @@ where
     /// }
     /// ```
     #[inline]
-    pub fn replace(mut self, piece: P) -> Result<P, MapError<(Self, P)>> {
+    pub fn replace(mut self, segment: P) -> Result<P, ErrorWith<(Self, P)>> {
         if self.count != 1 {
-            return Err(MapError {
+            return Err(ErrorWith {
                 error: EINVAL,
-                value: (self, piece),
+                value: (self, segment),
             });
         }
 
@@ -940,20 +947,20 @@ where
 
         // SAFETY: The slot is one of the frame's, which is `self`'s alone here, and the CPU sees
         // that much of what is in it.
-        match unsafe { self.exchange(self.first, piece, synced) } {
-            Ok(piece) => Ok(piece),
-            Err(MapError { error, value }) => Err(MapError {
+        match unsafe { self.exchange(self.first, segment, synced) } {
+            Ok(segment) => Ok(segment),
+            Err(ErrorWith { error, value }) => Err(ErrorWith {
                 error,
                 value: (self, value),
             }),
         }
     }
 
-    /// As [`replace`](Self::replace), for frames of any number of pieces: takes each buffer when
+    /// As [`replace`](Self::replace), for frames of any number of segments: takes each buffer when
     /// `alloc` has made the one that takes its place, and gives it to `keep`, with how many bytes
     /// were received there.
     ///
-    /// Context: as `alloc` and `keep`, and as mapping and unmapping pieces.
+    /// Context: as `alloc` and `keep`, and as mapping and unmapping segments.
     ///
     /// # Errors
     ///
@@ -972,13 +979,13 @@ where
     ///     Q: Queue<Direction = FromDevice>,
     ///     Q::Descriptor: ReceiveDescriptor,
     /// {
-    ///     let mut pieces = KVec::with_capacity(frame.count().try_into()?, GFP_KERNEL)?;
+    ///     let mut segments = KVec::with_capacity(frame.count().try_into()?, GFP_KERNEL)?;
     ///
     ///     frame.replace_each(
     ///         || Ok(KBox::new([0; 2048], GFP_KERNEL)?),
-    ///         |buf, len| drop(pieces.push_within_capacity((buf, len))),
+    ///         |buf, len| drop(segments.push_within_capacity((buf, len))),
     ///     )?;
-    ///     Ok(pieces)
+    ///     Ok(segments)
     /// }
     /// ```
     pub fn replace_each(
@@ -990,22 +997,22 @@ where
             let place = self.consumer.layout.place(self.at.wrapping_add(i));
             let len = self.len_of(i);
             let synced = if self.is_synced.get() { len } else { 0 };
-            let piece = alloc()?;
+            let segment = alloc()?;
 
             // SAFETY: As in `replace()`.
-            let piece = unsafe { self.exchange(place, piece, synced) }?;
+            let segment = unsafe { self.exchange(place, segment, synced) }?;
 
-            keep(piece, len);
+            keep(segment, len);
         }
 
         Ok(())
     }
 
-    /// Takes a piece, which is unmapped, and leaves another one in its place, which is mapped.
+    /// Takes a segment, which is unmapped, and leaves another one in its place, which is mapped.
     ///
     /// # Errors
     ///
-    /// The other piece comes back if it can't be mapped, and nothing has changed.
+    /// The other segment comes back if it can't be mapped, and nothing has changed.
     ///
     /// # Safety
     ///
@@ -1015,26 +1022,26 @@ where
     unsafe fn exchange(
         &mut self,
         mut place: NonNull<Slot<P>>,
-        mut piece: P,
+        mut segment: P,
         synced: usize,
-    ) -> Result<P, MapError<P>> {
+    ) -> Result<P, ErrorWith<P>> {
         let dma = self.consumer.dma;
 
-        if Held::<FromDevice>::len(&piece) > Q::Descriptor::MAX_LEN {
-            return Err(MapError {
+        if Held::<FromDevice>::len(&segment) > Q::Descriptor::MAX_LEN {
+            return Err(ErrorWith {
                 error: EOVERFLOW,
-                value: piece,
+                value: segment,
             });
         }
 
         // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
         // the address.
-        let addr = match unsafe { Held::<FromDevice>::map(&mut piece, dma) } {
+        let addr = match unsafe { Held::<FromDevice>::map(&mut segment, dma) } {
             Ok(addr) => addr,
             Err(error) => {
-                return Err(MapError {
+                return Err(ErrorWith {
                     error,
-                    value: piece,
+                    value: segment,
                 })
             }
         };
@@ -1042,15 +1049,15 @@ where
         // SAFETY: By the safety requirements.
         let slot = unsafe { place.as_mut() };
 
-        // SAFETY: By the type invariants each slot of a frame has a piece.
-        let old = unsafe { slot.piece.as_mut().unwrap_unchecked() };
+        // SAFETY: By the type invariants each slot of a frame has a segment.
+        let old = unsafe { slot.segment.as_mut().unwrap_unchecked() };
 
-        // SAFETY: A piece in a slot is mapped, at its address, and the device is done with it, by
+        // SAFETY: A segment in a slot is mapped, at its address, and the device is done with it, by
         // the type invariants; the rest by the safety requirements.
         unsafe { Held::<FromDevice>::unmap(old, dma, slot.addr, synced) };
 
         slot.addr = addr;
-        Ok(core::mem::replace(old, piece))
+        Ok(core::mem::replace(old, segment))
     }
 
     /// Takes the buffers, which are unmapped, and how many bytes are in each.
@@ -1060,7 +1067,7 @@ where
     /// the driver. So this is for emptying a ring, and for a frame now and then; who keeps what is
     /// received uses [`replace`](Self::replace).
     ///
-    /// Context: as unmapping and dropping pieces.
+    /// Context: as unmapping and dropping segments.
     #[inline]
     pub fn take(self) -> impl Iterator<Item = (P, usize)> + use<'c, 'a, Q, P> {
         let this = core::mem::ManuallyDrop::new(self);
@@ -1071,7 +1078,7 @@ where
         let is_synced = this.is_synced.get();
 
         // INVARIANT: As those of the frame.
-        let mut taken = Taken {
+        let mut taken = Segments {
             // SAFETY: `this` is not dropped and not used afterwards.
             consumer: unsafe { core::ptr::read(&this.consumer) },
             next: at,
@@ -1090,14 +1097,14 @@ where
 
             let synced = if is_synced { len } else { 0 };
 
-            // SAFETY: By the type invariants each slot of a frame has a piece, so that the next
-            // piece is that of the next slot, and the CPU sees that much of it.
+            // SAFETY: By the type invariants each slot of a frame has a segment, so that the next
+            // segment is that of the next slot, and the CPU sees that much of it.
             Some((unsafe { taken.advance(synced) }?, len))
         })
     }
 
-    /// Takes the buffer of a frame of one piece, which is unmapped; [`len`](Self::len) bytes of it
-    /// were received.
+    /// Takes the buffer of a frame of one segment, which is unmapped; [`len`](Self::len) bytes of
+    /// it were received.
     ///
     /// As [`take`](Self::take), this leaves nothing in its place: see there.
     ///
@@ -1105,7 +1112,7 @@ where
     ///
     /// # Errors
     ///
-    /// A frame of several pieces comes back.
+    /// A frame of several segments comes back.
     ///
     /// # Examples
     ///
@@ -1142,7 +1149,7 @@ where
 
         // SAFETY: The device is done with it; the CPU sees that much of it.
         match unsafe { slot.take::<FromDevice>(self.consumer.dma, synced) } {
-            Some(piece) => Ok(piece),
+            Some(segment) => Ok(segment),
             None => Err(self),
         }
     }
@@ -1151,7 +1158,7 @@ where
 impl<'a, Q, P> Drop for Frame<'_, 'a, Q, P>
 where
     Q: Queue<Direction = FromDevice>,
-    P: Piece<'a, FromDevice>,
+    P: Segment<'a, FromDevice>,
 {
     #[inline]
     fn drop(&mut self) {
@@ -1161,7 +1168,7 @@ where
     }
 }
 
-/// The pieces of a frame with which the device is done, unmapped one after the other.
+/// The segments of a frame with which the device is done, unmapped one after the other.
 ///
 /// Dropping it drops those that are left.
 ///
@@ -1169,8 +1176,8 @@ where
 ///
 /// The `left` slots from `next` on are those of the frame, and the device is done with them. Those
 /// before `next` were the first ones of the consumer, unless `frees` is false.
-#[must_use = "dropping it drops the pieces"]
-pub struct Taken<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+#[must_use = "dropping it drops the segments"]
+pub struct Segments<'c, 'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     consumer: &'c mut Consumer<'a, Q, P>,
     /// The next slot.
     next: u32,
@@ -1180,8 +1187,8 @@ pub struct Taken<'c, 'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     frees: bool,
 }
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
-    /// Takes the next piece.
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Segments<'_, 'a, Q, P> {
+    /// Takes the next segment.
     ///
     /// # Safety
     ///
@@ -1196,10 +1203,10 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
             self.left -= 1;
 
             // SAFETY: The device is done with it; the rest by the safety requirements.
-            let piece = unsafe { slot.take::<Q::Direction>(self.consumer.dma, synced) };
+            let segment = unsafe { slot.take::<Q::Direction>(self.consumer.dma, synced) };
 
-            if piece.is_some() {
-                return piece;
+            if segment.is_some() {
+                return segment;
             }
         }
 
@@ -1207,7 +1214,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Taken<'_, 'a, Q, P> {
     }
 }
 
-impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Taken<'c, 'a, Q, P> {
+impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Segments<'c, 'a, Q, P> {
     /// Returns the last descriptor of the frame, in which the device says what became of it: read
     /// anew by each call.
     ///
@@ -1224,11 +1231,11 @@ impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Taken<'c, '
     /// ) -> u32 {
     ///     let mut failed = 0;
     ///
-    ///     while let Some(pieces) = tx.reap() {
-    ///         let check = pieces.descriptor().validate(|last| Ok(has_failed(&last)));
+    ///     while let Some(segments) = tx.reap() {
+    ///         let check = segments.descriptor().validate(|last| Ok(has_failed(&last)));
     ///
     ///         failed += u32::from(check == Ok(true));
-    ///         pieces.for_each(drop);
+    ///         segments.for_each(drop);
     ///     }
     ///     failed
     /// }
@@ -1258,7 +1265,7 @@ impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Taken<'c, '
     }
 }
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Iterator for Taken<'_, 'a, Q, P> {
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Iterator for Segments<'_, 'a, Q, P> {
     type Item = P;
 
     #[inline]
@@ -1268,7 +1275,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Iterator for Taken<'_, 'a, Q, P> 
     }
 }
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Drop for Taken<'_, 'a, Q, P> {
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Drop for Segments<'_, 'a, Q, P> {
     #[inline]
     fn drop(&mut self) {
         self.by_ref().for_each(drop);

@@ -4,24 +4,27 @@
 
 use super::{
     super::{
-        barrier::dma_rmb,
-        binding::{
-            Binding,
-            Open, //
+        mapping::{
+            barrier::dma_rmb,
+            orphan::{
+                put_away,
+                Orphan, //
+            },
+            record::Record, //
         },
-        quarantine::Keep,
         Coherent,
-        Configured,
         Direction,
         DmaAddr,
-        DmaAddress, //
+        DmaAddress,
+        Mapper,
+        Running, //
     },
-    piece::Held,
-    Area,
+    segment::Held,
     Descriptor,
-    Piece,
     Publish,
     Queue,
+    RingMemory,
+    Segment,
     MAX_LEN,
     MIN_LEN, //
 };
@@ -50,31 +53,31 @@ use core::{
 /// What is known of a descriptor, where the device can't reach it.
 pub(super) struct Slot<P> {
     /// If there is one, it is mapped, at `addr`.
-    pub(super) piece: Option<P>,
+    pub(super) segment: Option<P>,
     pub(super) addr: DmaAddress,
 }
 
 impl<P> Slot<P> {
-    /// Takes the piece, if there is one, and unmaps it.
+    /// Takes the segment, if there is one, and unmaps it.
     ///
     /// # Safety
     ///
     /// The device, which is that of `dma`, must be done with it. The CPU must see the first
-    /// `synced` bytes, and the piece have no fewer.
+    /// `synced` bytes, and the segment have no fewer.
     #[inline]
     pub(super) unsafe fn take<'a, D: Direction>(
         &mut self,
-        dma: Configured<'a>,
+        dma: Mapper<'a>,
         synced: usize,
     ) -> Option<P>
     where
-        P: Piece<'a, D>,
+        P: Segment<'a, D>,
     {
-        let mut piece = self.piece.take()?;
+        let mut segment = self.segment.take()?;
 
-        // SAFETY: A piece in a slot is mapped; the rest by the safety requirements.
-        unsafe { piece.unmap(dma, self.addr, synced) };
-        Some(piece)
+        // SAFETY: A segment in a slot is mapped; the rest by the safety requirements.
+        unsafe { segment.unmap(dma, self.addr, synced) };
+        Some(segment)
     }
 }
 
@@ -114,6 +117,12 @@ impl<Q: Queue, P> Layout<Q, P> {
     #[inline]
     pub(super) fn index(&self, counter: u32) -> u32 {
         counter & self.mask
+    }
+
+    /// Returns what the counters begin with.
+    #[inline]
+    pub(super) fn first(&self) -> u32 {
+        first(self.mask + 1)
     }
 
     #[inline]
@@ -284,16 +293,16 @@ impl<Q: Queue, P> Layout<Q, P> {
 }
 
 /// What belongs to a ring, and is freed when the device is done with it.
-struct Owned<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> {
-    dma: Configured<'a>,
+struct Owned<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> {
+    dma: Mapper<'a>,
     descriptors: Coherent<[u64]>,
     slots: KVVec<UnsafeCell<Slot<P>>>,
     notes: KVVec<UnsafeCell<u32>>,
     _descriptors: PhantomData<(T, fn(D))>,
 }
 
-impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
-    fn new(dma: Configured<'a>, len: u32) -> Result<Self> {
+impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Owned<'a, T, P, D> {
+    fn new(dma: Mapper<'a>, len: u32) -> Result<Self> {
         const {
             assert!(
                 size_of::<T>() % size_of::<u64>() == 0,
@@ -327,7 +336,7 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
 
         for _ in 0..len {
             let empty = Slot {
-                piece: None,
+                segment: None,
                 addr: 0,
             };
 
@@ -338,9 +347,15 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
             }
         }
 
+        let descriptors = Coherent::zeroed_slice(dma.device(), words, GFP_KERNEL)?;
+
+        dma.record()
+            .constraints()
+            .admit_table(descriptors.dma_address(), descriptors.size())?;
+
         Ok(Self {
             dma,
-            descriptors: Coherent::zeroed_slice(dma.device(), words, GFP_KERNEL)?,
+            descriptors,
             slots,
             notes,
             _descriptors: PhantomData,
@@ -353,7 +368,7 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Owned<'a, T, P, D> {
     }
 }
 
-impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Drop for Owned<'a, T, P, D> {
+impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Drop for Owned<'a, T, P, D> {
     /// Not called before the device is done with the memory.
     fn drop(&mut self) {
         for slot in self.slots.iter_mut().map(UnsafeCell::get_mut) {
@@ -361,6 +376,14 @@ impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Drop for Owned<'a, T, P, 
             drop(unsafe { slot.take::<D>(self.dma, 0) });
         }
     }
+}
+
+/// Returns what the counters of a ring of `len` descriptors begin with: the index 0, one turn
+/// before they wrap. So what can't bear that they wrap fails in each ring, and soon, as with C's
+/// `INITIAL_JIFFIES`.
+#[inline]
+const fn first(len: u32) -> u32 {
+    len.wrapping_neg()
 }
 
 /// A counter on a cache line of its own, so that one half isn't slowed down by what the other does.
@@ -376,24 +399,24 @@ const UNTOLD: u64 = u64::MAX;
 ///
 /// - Slots, notes and descriptors in `head..tail` belong to the consumer, others to the producer. A
 ///   half that finds that it got one has loaded the counter with acquire semantics.
-/// - Unless `told` is [`UNTOLD`], or another number than the binding's epoch, the device may access
+/// - Unless `told` is [`UNTOLD`], or another number than the record's epoch, the device may access
 ///   the descriptors, and what is in the slots.
-pub(super) struct Memory<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
+pub(super) struct Memory<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     head: Line,
     tail: Line,
     told: Atomic<u64>,
-    binding: &'a Binding,
+    record: &'a Record,
     owned: ManuallyDrop<Owned<'a, Q::Descriptor, P, Q::Direction>>,
 }
 
 // SAFETY: Of what it owns, which is `Send`, the halves use different parts, as the invariants say.
-unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Send for Memory<'a, Q, P> {}
+unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Memory<'a, Q, P> {}
 
 // SAFETY: As above.
-unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Sync for Memory<'a, Q, P> {}
+unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Sync for Memory<'a, Q, P> {}
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
-    pub(super) fn new(dma: Configured<'a>, len: u32) -> Result<Arc<Self>> {
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
+    pub(super) fn new(dma: Mapper<'a>, len: u32) -> Result<Arc<Self>> {
         const {
             assert!(
                 !matches!(Q::PUBLISH, Publish::OwnBit(0)),
@@ -401,16 +424,15 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
             );
         }
 
-        let binding = dma.binding()?;
         let owned = Owned::new(dma, len)?;
 
         // INVARIANT: All is the producer's; the device knows nothing of it.
         Ok(Arc::new(
             Self {
-                head: Line(Atomic::new(0)),
-                tail: Line(Atomic::new(0)),
+                head: Line(Atomic::new(first(len))),
+                tail: Line(Atomic::new(first(len))),
                 told: Atomic::new(UNTOLD),
-                binding,
+                record: dma.record(),
                 owned: ManuallyDrop::new(owned),
             },
             GFP_KERNEL,
@@ -434,7 +456,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
     }
 
     #[inline]
-    pub(super) fn dma(&self) -> Configured<'a> {
+    pub(super) fn dma(&self) -> Mapper<'a> {
         self.owned.dma
     }
 
@@ -466,38 +488,32 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
     ///
     /// [`ESHUTDOWN`] if it was stopped.
     #[inline]
-    pub(super) fn enter(&self) -> Result<Open> {
-        let open = self.binding.enter()?;
-
-        // Only the producer changes it, and calls this.
-        if self.told.load(Relaxed) != self.binding.epoch() {
-            return Err(ESHUTDOWN);
-        }
-
-        Ok(open)
+    pub(super) fn enter(&self) -> Result<Running<'a>> {
+        // Only the producer changes it, and calls this. `UNTOLD` is no epoch.
+        Running::enter_epoch(self.record, self.told.load(Relaxed))
     }
 
     /// Returns whether the device can't access the ring.
     fn is_quiet(&self) -> bool {
         let told = self.told.load(Relaxed);
 
-        told == UNTOLD || told != self.binding.epoch()
+        told == UNTOLD || told != self.record.epoch()
     }
 
     /// Returns whether the device can be told of the ring.
     pub(super) fn is_open(&self) -> bool {
-        self.binding.is_open()
+        !self.record.is_closed()
     }
 
     /// Returns whether the device does nothing more with the ring, proven or not.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.is_quiet() || self.binding.is_over()
+        self.is_quiet() || self.record.is_settled()
     }
 
     /// Begins anew: all slots are the producer's, the descriptors are zero. The producer's and the
-    /// consumer's counters must be zeroed, too. Gives what is in the slots to `give`, in order, if
-    /// the device only reads, or `all` says so.
+    /// consumer's counters must begin anew, too ([`Layout::first`]). Gives what is in the slots to
+    /// `give`, in order, if the device only reads, or `all` says so.
     ///
     /// # Errors
     ///
@@ -517,8 +533,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
         // INVARIANT: The device doesn't access it.
         self.told.store(UNTOLD, Relaxed);
         // INVARIANT: All is the producer's.
-        self.set_head(0);
-        self.set_tail(0);
+        self.set_head(layout.first());
+        self.set_tail(layout.first());
 
         let descriptors = self.owned.descriptors.as_mut_ptr();
 
@@ -531,8 +547,8 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
                 let slot = unsafe { layout.slot(head.wrapping_add(i)) };
 
                 // SAFETY: The device is done with it.
-                if let Some(piece) = unsafe { slot.take::<Q::Direction>(self.dma(), 0) } {
-                    give(piece);
+                if let Some(segment) = unsafe { slot.take::<Q::Direction>(self.dma(), 0) } {
+                    give(segment);
                 }
             }
         }
@@ -546,21 +562,22 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Memory<'a, Q, P> {
     ///
     /// [`ESHUTDOWN`] if the device is stopped, and what [`Queue::start`] says.
     pub(super) fn tell(&self, queue: &mut Q) -> Result {
-        let _open = self.binding.enter()?;
+        let running = Running::enter(self.record)?;
 
         // Before the device knows it.
-        self.told.store(self.binding.epoch(), Relaxed);
+        self.told.store(self.record.epoch(), Relaxed);
 
         queue
-            .start(Area {
+            .start(RingMemory {
                 memory: self.owned.address(),
                 len: self.layout().mask + 1,
+                running: &running,
             })
             .inspect_err(|_| self.told.store(UNTOLD, Relaxed))
     }
 }
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
     fn drop(&mut self) {
         // SAFETY: `self` is not used afterwards.
         let owned = unsafe { ManuallyDrop::take(&mut self.owned) };
@@ -570,27 +587,29 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
             return;
         }
 
-        let dev = owned.dma.device();
-
-        self.binding
-            .put_away_since(dev, self.told.load(Relaxed), owned);
+        put_away(
+            owned.dma.device(),
+            self.record,
+            Some(self.told.load(Relaxed)),
+            owned,
+        );
     }
 }
 
 // SAFETY: Freeing is what dropping it would do, in process context.
-unsafe impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Keep for Owned<'a, T, P, D> {
+unsafe impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Orphan for Owned<'a, T, P, D> {
     const ACCIDENT: bool = true;
 
     fn bytes(&self) -> usize {
-        let pieces: usize = self
+        let segments: usize = self
             .slots
             .iter()
             // SAFETY: Both halves are gone.
-            .filter_map(|slot| unsafe { (*slot.get()).piece.as_ref() })
-            .map(|piece| Held::<D>::len(piece))
+            .filter_map(|slot| unsafe { (*slot.get()).segment.as_ref() })
+            .map(|segment| Held::<D>::len(segment))
             .sum();
 
-        self.descriptors.size() + pieces
+        self.descriptors.size() + segments
     }
 
     unsafe fn release(self) {
@@ -599,4 +618,4 @@ unsafe impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Keep for Owned<'a,
 }
 
 // SAFETY: The cells are only a way to share it between two halves that use different ones.
-unsafe impl<'a, T: Descriptor, P: Piece<'a, D>, D: Direction> Send for Owned<'a, T, P, D> {}
+unsafe impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Send for Owned<'a, T, P, D> {}

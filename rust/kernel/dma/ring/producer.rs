@@ -4,13 +4,16 @@
 
 use super::{
     super::{
-        barrier::dma_wmb,
-        binding::Open,
-        Configured,
+        mapping::barrier::{
+            dma_wmb,
+            loads_before_stores, //
+        },
+        Direction,
         DmaAddr,
         DmaAddress,
         FromDevice,
-        MapError,
+        Mapper,
+        Running,
         ToDevice, //
     },
     memory::{
@@ -18,21 +21,22 @@ use super::{
         Memory,
         Slot, //
     },
-    piece::Held,
+    segment::Held,
     Consumer,
     Descriptor,
-    Part,
-    Piece,
+    DescriptorInfo,
     Publish,
     Queue,
+    Segment,
     Tail, //
 };
 use crate::{
+    error::ErrorWith,
     prelude::*,
     sync::Arc, //
 };
 
-/// What the driver says for each piece.
+/// What the driver says for each segment.
 type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 
 /// The half of a ring that posts buffers.
@@ -43,15 +47,15 @@ type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 ///
 /// - The slots from `tail` on, up to `head` in the next turn, belong to the caller of methods with
 ///   `&mut self`. `tail` and `head` are at most `usable()` apart.
-/// - If the device only reads, those slots are empty, but for pieces of a chain that isn't
+/// - If the device only reads, those slots are empty, but for segments of a chain that isn't
 ///   committed, which begins at `tail`.
 ///
 /// # Examples
 ///
 /// See the [module documentation](super).
 #[repr(align(64))]
-pub struct Producer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
-    dma: Configured<'a>,
+pub struct Producer<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
+    dma: Mapper<'a>,
     layout: Layout<Q, P>,
     /// The first descriptor that isn't posted.
     tail: u32,
@@ -64,19 +68,22 @@ pub struct Producer<'a, Q: Queue, P: Piece<'a, Q::Direction>> {
     doorbells: u64,
 }
 
-// SAFETY: It owns its part of the memory, where there are pieces, which are `Send`, and the queue,
-// which is, too.
-unsafe impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Send for Producer<'a, Q, P> {}
+// SAFETY: It owns its part of the memory, where there are segments, which are `Send`, and the
+// queue, which is, too.
+unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Producer<'a, Q, P> {}
 
-impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
     pub(super) fn new(memory: Arc<Memory<'a, Q, P>>, queue: Q) -> Self {
+        let layout = memory.layout();
+        let first = layout.first();
+
         // INVARIANT: A new ring is empty, and the producer's.
         Self {
             dma: memory.dma(),
-            layout: memory.layout(),
-            tail: 0,
-            kicked: 0,
-            head: 0,
+            layout,
+            tail: first,
+            kicked: first,
+            head: first,
             memory,
             queue,
             doorbells: 0,
@@ -134,7 +141,12 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
             return Ok(());
         }
 
-        let _open = self.memory.enter()?;
+        let _running = self.memory.enter()?;
+
+        if Q::Direction::DEVICE_WRITES {
+            // What was read of a buffer, before the device may write it again.
+            loads_before_stores();
+        }
 
         if matches!(Q::PUBLISH, Publish::Tail) {
             // Ordering 4: slot before tail. Before the device can be done with it.
@@ -155,13 +167,13 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     /// that it writes stay in their slots, for [`refill`](Self::refill), and frames that nobody has
     /// received are lost: `cancelled` isn't called.
     ///
-    /// Context: as unmapping and dropping pieces; the rest any.
+    /// Context: as unmapping and dropping segments; the rest any.
     ///
     /// # Errors
     ///
     /// - [`EINVAL`] if `consumer` is not the other half;
     /// - [`EBUSY`] if the device may still access the ring: stop it
-    ///   ([`Enclosure::stop`](super::super::Enclosure::stop), `restart`);
+    ///   ([`Session::stop`](super::super::Session::stop), `restart`);
     /// - [`ESHUTDOWN`] if the device is stopped: start it before;
     /// - what [`Queue::start`] says, or [`ESHUTDOWN`] if the device was stopped meanwhile: what was
     ///   posted was given to `cancelled`.
@@ -177,7 +189,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     /// Takes all buffers out of a ring that the device doesn't access. It must be
     /// [started](Self::start) afterwards.
     ///
-    /// Context: as unmapping and dropping pieces; the rest any.
+    /// Context: as unmapping and dropping segments; the rest any.
     ///
     /// # Errors
     ///
@@ -214,6 +226,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         self.layout = memory.layout();
         consumer.replace(memory.clone());
         self.memory = memory;
+        self.begin();
         Ok(())
     }
 
@@ -231,26 +244,33 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         unsafe { self.memory.reset(cancelled, all) }?;
 
         consumer.reset();
-        // INVARIANT: All slots are the producer's.
-        self.tail = 0;
-        self.kicked = 0;
-        self.head = 0;
+        self.begin();
         Ok(())
+    }
+
+    /// All slots are the producer's.
+    fn begin(&mut self) {
+        let first = self.layout.first();
+
+        // INVARIANT: The ring is empty.
+        self.tail = first;
+        self.kicked = first;
+        self.head = first;
     }
 
     /// Returns where the device finds what is in a slot.
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and the piece stay there as long as the result is used.
+    /// The slot must be ours, and the segment stay there as long as the result is used.
     #[inline]
     unsafe fn memory_at<'r>(&self, at: u32) -> Option<DmaAddr<'r>> {
         // SAFETY: By the safety requirements.
         let slot: &Slot<P> = unsafe { self.layout.slot(at) };
 
-        slot.piece.as_ref().map(|piece| {
-            // SAFETY: A piece in a slot is mapped; it stays by the safety requirements.
-            unsafe { DmaAddr::new(slot.addr, Held::<Q::Direction>::len(piece)) }
+        slot.segment.as_ref().map(|segment| {
+            // SAFETY: A segment in a slot is mapped; it stays by the safety requirements.
+            unsafe { DmaAddr::new(slot.addr, Held::<Q::Direction>::len(segment)) }
         })
     }
 
@@ -268,19 +288,19 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
         options: Options<Q>,
         first: bool,
         last: bool,
-    ) -> u32 {
-        let descriptor = Q::Descriptor::new(Part {
+    ) -> Result<u32> {
+        let descriptor = Q::Descriptor::new(DescriptorInfo {
             memory,
             options,
             first,
             last,
-        });
+        })?;
 
         // SAFETY: By the safety requirements.
-        unsafe {
+        Ok(unsafe {
             self.layout
                 .write(at, descriptor, matches!(Q::PUBLISH, Publish::OwnBit(_)))
-        }
+        })
     }
 
     /// Keeps a device that would look at once from being stopped, for the moment in which something
@@ -290,7 +310,7 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     ///
     /// [`ESHUTDOWN`] if it is stopped.
     #[inline]
-    fn enter(&self) -> Result<Option<Open>> {
+    fn enter(&self) -> Result<Option<Running<'a>>> {
         match Q::PUBLISH {
             Publish::Tail => Ok(None),
             Publish::OwnBit(_) => self.memory.enter().map(Some),
@@ -302,12 +322,17 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     /// # Safety
     ///
     /// The slot must be ours, and described; `status` is what describing it has returned, and
-    /// `_open` what [`enter`](Self::enter) has.
+    /// `_running` what [`enter`](Self::enter) has.
     #[inline]
-    unsafe fn post_slot(&mut self, status: u32, _open: Option<Open>) {
+    unsafe fn post_slot(&mut self, status: u32, _running: Option<Running<'a>>) {
         let end = self.tail.wrapping_add(1);
 
         if matches!(Q::PUBLISH, Publish::OwnBit(_)) {
+            if Q::Direction::DEVICE_WRITES {
+                // What was read of a buffer, before the device may write it again.
+                loads_before_stores();
+            }
+
             // Ordering 2: descriptor before own bit.
             dma_wmb();
 
@@ -322,56 +347,76 @@ impl<'a, Q: Queue, P: Piece<'a, Q::Direction>> Producer<'a, Q, P> {
     }
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q, P> {
-    /// Posts a frame of one piece, which is mapped. [`kick`](Self::kick) tells the device of it.
+impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, Q, P> {
+    /// Posts a frame of one segment, which is mapped. [`kick`](Self::kick) tells the device of it.
     ///
     /// Context: any.
     ///
     /// # Errors
     ///
-    /// The piece comes back, with
+    /// The segment comes back, with
     ///
     /// - [`EBUSY`] if there is no free descriptor;
     /// - [`EOVERFLOW`] if it is longer than [`Descriptor::MAX_LEN`];
     /// - [`ESHUTDOWN`] if the device would look at once, but is stopped;
     /// - what [`Streaming::map`](super::super::Streaming::map) says.
     #[inline]
-    pub fn post(&mut self, piece: P, options: Options<Q>) -> Result<(), MapError<P>> {
+    pub fn post(&mut self, segment: P, options: Options<Q>) -> Result<(), ErrorWith<P>> {
         let tail = self.tail;
 
         if !self.has_room(tail) {
-            return Err(MapError {
+            return Err(ErrorWith {
                 error: EBUSY,
-                value: piece,
+                value: segment,
             });
         }
 
-        let open = match self.enter() {
-            Ok(open) => open,
+        let running = match self.enter() {
+            Ok(running) => running,
             Err(error) => {
-                return Err(MapError {
+                return Err(ErrorWith {
                     error,
-                    value: piece,
+                    value: segment,
                 })
             }
         };
 
         // SAFETY: The slot is ours, and empty.
-        unsafe { self.put(tail, piece) }?;
+        unsafe { self.put(tail, segment) }?;
 
         // SAFETY: The slot is ours, and is described here.
         unsafe {
             let memory = self.memory_at(tail);
-            let status = self.describe(tail, memory, options, true, true);
 
-            *self.layout.note(tail) = 1;
-            self.post_slot(status, open);
+            match self.describe(tail, memory, options, true, true) {
+                Ok(status) => {
+                    *self.layout.note(tail) = 1;
+                    self.post_slot(status, running);
+                    Ok(())
+                }
+                Err(error) => Err(self.refuse(tail, error)),
+            }
         }
-
-        Ok(())
     }
 
-    /// Begins a frame of several pieces.
+    /// Takes back the segment that was put into a slot, and can't be described.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours, and hold a segment.
+    #[cold]
+    #[inline(never)]
+    unsafe fn refuse(&mut self, at: u32, error: Error) -> ErrorWith<P> {
+        // SAFETY: By the safety requirements.
+        let slot = unsafe { self.layout.slot(at) };
+
+        // SAFETY: The device wasn't told of it. There is one, by the safety requirements.
+        let value = unsafe { slot.take::<ToDevice>(self.dma, 0).unwrap_unchecked() };
+
+        ErrorWith { error, value }
+    }
+
+    /// Begins a frame of several segments.
     ///
     /// # Examples
     ///
@@ -404,28 +449,28 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
         }
     }
 
-    /// Maps a piece into a slot.
+    /// Maps a segment into a slot.
     ///
     /// # Safety
     ///
     /// The slot must be ours, and empty.
     #[inline]
-    unsafe fn put(&mut self, at: u32, mut piece: P) -> Result<(), MapError<P>> {
-        if Held::<ToDevice>::len(&piece) > Q::Descriptor::MAX_LEN {
-            return Err(MapError {
+    unsafe fn put(&mut self, at: u32, mut segment: P) -> Result<(), ErrorWith<P>> {
+        if Held::<ToDevice>::len(&segment) > Q::Descriptor::MAX_LEN {
+            return Err(ErrorWith {
                 error: EOVERFLOW,
-                value: piece,
+                value: segment,
             });
         }
 
         // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
         // the address.
-        let addr = match unsafe { piece.map(self.dma) } {
+        let addr = match unsafe { segment.map(self.dma) } {
             Ok(addr) => addr,
             Err(error) => {
-                return Err(MapError {
+                return Err(ErrorWith {
                     error,
-                    value: piece,
+                    value: segment,
                 })
             }
         };
@@ -435,7 +480,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
             core::ptr::write(
                 self.layout.slot(at),
                 Slot {
-                    piece: Some(piece),
+                    segment: Some(segment),
                     addr,
                 },
             )
@@ -455,14 +500,14 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
         }
 
         // SAFETY: The slot is ours.
-        if unsafe { self.layout.slot(at) }.piece.is_some() {
+        if unsafe { self.layout.slot(at) }.segment.is_some() {
             self.clear(at);
         }
 
         true
     }
 
-    /// Empties a slot in which a chain that was forgotten has left a piece.
+    /// Empties a slot in which a chain that was forgotten has left a segment.
     #[cold]
     #[inline(never)]
     fn clear(&mut self, at: u32) {
@@ -474,7 +519,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Producer<'a, Q,
     }
 }
 
-impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a, Q, P> {
+impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<'a, Q, P> {
     /// Posts a buffer in each free descriptor: the one that was left in its slot, or a new one.
     /// [`kick`](Self::kick) tells the device of them.
     ///
@@ -518,37 +563,37 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
             // SAFETY: The slot is ours.
             let slot = unsafe { self.layout.slot(tail) };
 
-            let len = match &mut slot.piece {
+            let len = match &mut slot.segment {
                 // Still mapped, and the CPU only read it.
-                Some(piece) => {
-                    piece.hand_over();
-                    Held::<FromDevice>::len(piece)
+                Some(segment) => {
+                    segment.hand_over();
+                    Held::<FromDevice>::len(segment)
                 }
                 None => {
-                    let mut piece = match alloc() {
-                        Ok(piece) => piece,
+                    let mut segment = match alloc() {
+                        Ok(segment) => segment,
                         Err(error) => return self.post_left(options, room, error),
                     };
 
-                    if Held::<FromDevice>::len(&piece) > Q::Descriptor::MAX_LEN {
+                    if Held::<FromDevice>::len(&segment) > Q::Descriptor::MAX_LEN {
                         return self.post_left(options, room, EOVERFLOW);
                     }
 
                     // SAFETY: As in `put()`.
-                    slot.addr = match unsafe { piece.map(self.dma) } {
+                    slot.addr = match unsafe { segment.map(self.dma) } {
                         Ok(addr) => addr,
                         Err(error) => return self.post_left(options, room, error),
                     };
 
-                    let len = Held::<FromDevice>::len(&piece);
+                    let len = Held::<FromDevice>::len(&segment);
 
                     // SAFETY: There is nothing to be dropped.
-                    unsafe { core::ptr::write(&mut slot.piece, Some(piece)) };
+                    unsafe { core::ptr::write(&mut slot.segment, Some(segment)) };
                     len
                 }
             };
 
-            // SAFETY: The slot is ours; the piece in it is mapped, and stays.
+            // SAFETY: The slot is ours; the segment in it is mapped, and stays.
             unsafe { self.post_buffer(slot.addr, len, options) }?;
             room -= 1;
         }
@@ -565,17 +610,17 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and the piece in it be mapped, at `addr`, with `len` bytes.
+    /// The slot must be ours, and the segment in it be mapped, at `addr`, with `len` bytes.
     #[inline]
     unsafe fn post_buffer(&mut self, addr: DmaAddress, len: usize, options: Options<Q>) -> Result {
-        let open = self.enter()?;
+        let running = self.enter()?;
 
         // SAFETY: By the safety requirements; the slot is described here.
         unsafe {
             let memory = Some(DmaAddr::new(addr, len));
-            let status = self.describe(self.tail, memory, options, true, true);
+            let status = self.describe(self.tail, memory, options, true, true)?;
 
-            self.post_slot(status, open);
+            self.post_slot(status, running);
         }
 
         Ok(())
@@ -594,24 +639,24 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
             // SAFETY: The slot is ours.
             let slot = unsafe { self.layout.slot(first.wrapping_add(i)) };
 
-            let Some(mut piece) = slot.piece.take() else {
+            let Some(mut segment) = slot.segment.take() else {
                 continue;
             };
 
-            let (addr, len) = (slot.addr, Held::<FromDevice>::len(&piece));
+            let (addr, len) = (slot.addr, Held::<FromDevice>::len(&segment));
 
-            piece.hand_over();
+            segment.hand_over();
 
             // It stays mapped. The slot is empty: it is before the one from which this was taken,
             // and what was there was posted.
             //
             // SAFETY: The slot is ours.
             *unsafe { self.layout.slot(self.tail) } = Slot {
-                piece: Some(piece),
+                segment: Some(segment),
                 addr,
             };
 
-            // SAFETY: The slot is ours; the piece in it is mapped, and stays.
+            // SAFETY: The slot is ours; the segment in it is mapped, and stays.
             unsafe { self.post_buffer(addr, len, options) }?;
         }
 
@@ -619,12 +664,12 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Piece<'a, FromDevice>> Producer<'a
     }
 }
 
-/// A frame of several pieces that is being posted: all of them, or none.
+/// A frame of several segments that is being posted: all of them, or none.
 ///
-/// Dropping it drops the pieces; [`rollback`](Self::rollback) gives them back. Those of a chain
+/// Dropping it drops the segments; [`rollback`](Self::rollback) gives them back. Those of a chain
 /// that was forgotten are dropped when other frames take their places.
 #[must_use = "nothing is posted before `commit`"]
-pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> {
+pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> {
     producer: &'p mut Producer<'a, Q, P>,
     /// After the last slot.
     end: u32,
@@ -632,29 +677,38 @@ pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>>
     last: Option<Options<Q>>,
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q, P> {
-    /// Adds a piece, which is mapped.
+impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a, Q, P> {
+    /// Adds a segment, which is mapped.
     ///
     /// Context: any.
     ///
     /// # Errors
     ///
-    /// The piece comes back, and the chain is as before, with
+    /// The segment comes back, and the chain is as before, with
     ///
     /// - [`EBUSY`] if there is no free descriptor;
     /// - [`EOVERFLOW`] if it is longer than [`Descriptor::MAX_LEN`];
-    /// - what [`Streaming::map`](super::super::Streaming::map) says.
+    /// - what [`Streaming::map`](super::super::Streaming::map) says;
+    /// - what [`Descriptor::new`] says of the segment before, after which the chain can only be
+    ///   [rolled back](Self::rollback).
     #[inline]
-    pub fn push(&mut self, piece: P, options: Options<Q>) -> Result<(), MapError<P>> {
+    pub fn push(&mut self, segment: P, options: Options<Q>) -> Result<(), ErrorWith<P>> {
         if !self.producer.has_room(self.end) {
-            return Err(MapError {
+            return Err(ErrorWith {
                 error: EBUSY,
-                value: piece,
+                value: segment,
+            });
+        }
+
+        if let Err(error) = self.describe(false) {
+            return Err(ErrorWith {
+                error,
+                value: segment,
             });
         }
 
         // SAFETY: The slot is the producer's, and empty.
-        unsafe { self.producer.put(self.end, piece) }?;
+        unsafe { self.producer.put(self.end, segment) }?;
         self.append(options);
         Ok(())
     }
@@ -672,22 +726,22 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
             return Err(EBUSY);
         }
 
+        self.describe(false)?;
         self.append(options);
         Ok(())
     }
 
     #[inline]
     fn append(&mut self, options: Options<Q>) {
-        self.describe(false);
         self.last = Some(options);
         self.end = self.end.wrapping_add(1);
     }
 
     /// Describes the last slot.
     #[inline]
-    fn describe(&mut self, last: bool) {
+    fn describe(&mut self, last: bool) -> Result {
         let Some(options) = self.last else {
-            return;
+            return Ok(());
         };
         let at = self.end.wrapping_sub(1);
         let first = at == self.producer.tail;
@@ -695,12 +749,14 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
         // SAFETY: The slots of a chain are the producer's.
         unsafe {
             let memory = self.producer.memory_at(at);
-            let status = self.producer.describe(at, memory, options, first, last);
+            let status = self.producer.describe(at, memory, options, first, last)?;
 
             if matches!(Q::PUBLISH, Publish::OwnBit(_)) {
                 *self.producer.layout.note(at) = status;
             }
         }
+
+        Ok(())
     }
 
     /// Returns the number of descriptors so far.
@@ -724,23 +780,25 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
     /// - [`EINVAL`] if there is nothing in it;
     /// - [`ESHUTDOWN`] if the device would look at once, but is stopped.
     #[inline]
-    pub fn commit(mut self) -> Result<(), MapError<Self>> {
+    pub fn commit(mut self) -> Result<(), ErrorWith<Self>> {
         if self.last.is_none() {
-            return Err(MapError {
+            return Err(ErrorWith {
                 error: EINVAL,
                 value: self,
             });
         }
 
-        let open = match self.producer.enter() {
-            Ok(open) => open,
-            Err(error) => return Err(MapError { error, value: self }),
+        let running = match self.producer.enter() {
+            Ok(running) => running,
+            Err(error) => return Err(ErrorWith { error, value: self }),
         };
 
-        self.describe(true);
+        if let Err(error) = self.describe(true) {
+            return Err(ErrorWith { error, value: self });
+        }
 
         // SAFETY: The slots of a chain are the producer's, and all of them are described.
-        unsafe { self.post(open) };
+        unsafe { self.post(running) };
         Ok(())
     }
 
@@ -748,9 +806,9 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
     ///
     /// # Safety
     ///
-    /// They must be described, and `_open` be what [`Producer::enter`] has returned.
+    /// They must be described, and `_running` be what [`Producer::enter`] has returned.
     #[inline]
-    unsafe fn post(&mut self, _open: Option<Open>) {
+    unsafe fn post(&mut self, _running: Option<Running<'a>>) {
         let Self { producer, end, .. } = self;
         let Producer { layout, tail, .. } = producer;
         let (first, count) = (*tail, end.wrapping_sub(*tail));
@@ -783,7 +841,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
         }
     }
 
-    /// Posts nothing, and gives the pieces back in the order in which they were added.
+    /// Posts nothing, and gives the segments back in the order in which they were added.
     ///
     /// Context: any.
     #[inline]
@@ -799,8 +857,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
             let slot = unsafe { self.producer.layout.slot(at) };
 
             // SAFETY: The device wasn't told of it.
-            if let Some(piece) = unsafe { slot.take::<ToDevice>(self.producer.dma, 0) } {
-                give(piece);
+            if let Some(segment) = unsafe { slot.take::<ToDevice>(self.producer.dma, 0) } {
+                give(segment);
             }
             at = at.wrapping_add(1);
         }
@@ -810,7 +868,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Chain<'_, 'a, Q
     }
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>, P: Piece<'a, ToDevice>> Drop for Chain<'_, 'a, Q, P> {
+impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Drop for Chain<'_, 'a, Q, P> {
     #[inline]
     fn drop(&mut self) {
         if self.end != self.producer.tail {

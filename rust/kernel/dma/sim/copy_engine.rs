@@ -14,15 +14,17 @@ use super::{
 use crate::{
     device,
     dma::{
-        oneshot::{
+        transfer::{
             Engine,
             Progress,
             Request, //
         },
+        Constraints,
         DataDirection,
         DmaAddress,
-        Outcome,
+        DmaMask,
         Quiesce,
+        StopOutcome,
         Untrusted, //
     },
     new_spinlock_irq,
@@ -45,10 +47,10 @@ use crate::{
 /// ```
 /// use kernel::{
 ///     dma::{
-///         fixture::ensure,
-///         oneshot::Slot,
+///         fixture::{self, ensure},
+///         transfer::TransferSlot,
 ///         sim::{self, Copier, CopyEngine, Fate, Model, Script},
-///         Configured, FromDevice, Streaming, ToDevice,
+///         FromDevice, Streaming, ToDevice,
 ///     },
 ///     prelude::*,
 ///     time::Delta,
@@ -57,8 +59,9 @@ use crate::{
 /// let script = Script::new(Model::NonCoherent).fate(Fate::after(3));
 ///
 /// sim::run(script, |pdev, sim| {
-///     let dma = Configured::get(pdev.as_ref())?;
-///     let mut slot = Slot::new(dma, Copier(CopyEngine::new(sim, 256)?))?;
+///     // There is no session, which would start the device.
+///     let dma = fixture::open(pdev.as_ref())?;
+///     let mut slot = TransferSlot::new(dma, Copier(CopyEngine::new(sim, 256)?))?;
 ///     let (tick, long) = (Delta::ZERO, Delta::from_secs(1));
 ///
 ///     let out = Streaming::<_, ToDevice>::map(dma, KVec::from_elem(7_u8, 256, GFP_KERNEL)?)?;
@@ -292,8 +295,9 @@ impl Device for CopyEngine {
     }
 }
 
-/// The driver's side of a [`CopyEngine`], for a [`Slot`](crate::dma::oneshot::Slot), and for an
-/// [`Enclosure`](crate::dma::Enclosure). The target is an offset in the engine's memory.
+/// The driver's side of a [`CopyEngine`], for a
+/// [`TransferSlot`](crate::dma::transfer::TransferSlot), and for an
+/// [`Session`](crate::dma::Session). The target is an offset in the engine's memory.
 pub struct Copier(pub Arc<CopyEngine>);
 
 // SAFETY: The engine accesses the memory once, at a tick after `command()`, and is busy until
@@ -312,7 +316,7 @@ unsafe impl Engine for Copier {
         let to_memory = request.direction == DataDirection::FromDevice;
 
         // SAFETY: As said above, the engine is done when `poll` says so.
-        let addr = unsafe { request.memory.to_bits() };
+        let addr = unsafe { request.memory.to_bits(request.running) };
 
         self.0.command(addr, len, request.target, to_memory)
     }
@@ -337,7 +341,11 @@ unsafe impl Quiesce for Copier {
         &self.0.dev
     }
 
-    fn forget(&mut self) -> Result {
+    fn limits(&self) -> Constraints {
+        Constraints::new(DmaMask::new::<64>())
+    }
+
+    fn disarm(&mut self) -> Result {
         for _ in 0..PATIENCE {
             if !self.0.is_busy()? {
                 return self.0.restart();
@@ -347,13 +355,13 @@ unsafe impl Quiesce for Copier {
         Err(ETIMEDOUT)
     }
 
-    fn stop(&self) -> Outcome {
+    fn quiesce(&self) -> StopOutcome {
         self.0.stop();
 
         match self.0.is_stopped() {
-            Ok(true) => Outcome::Stopped,
-            Ok(false) => Outcome::Unproven,
-            Err(_) => Outcome::Gone,
+            Ok(true) => StopOutcome::Stopped,
+            Ok(false) => StopOutcome::Unproven,
+            Err(_) => StopOutcome::Gone,
         }
     }
 }

@@ -7,20 +7,22 @@ use crate::{
     device,
     dma::{
         ring::{
-            Area,
             Descriptor,
+            DescriptorInfo,
             Length,
-            Part,
             Publish,
             Queue,
             ReceiveDescriptor,
             Received,
+            RingMemory,
             Tail,
             Verdict, //
         },
+        Constraints,
+        DmaMask,
         FromDevice,
-        Outcome,
         Quiesce,
+        StopOutcome,
         ToDevice,
         Untrusted, //
     },
@@ -55,25 +57,22 @@ macro_rules! queue {
             const STATUS: usize = 12;
 
             #[inline]
-            fn new(part: Part<'_, ()>) -> Self {
-                let Some(memory) = part.memory else {
-                    return Self {
+            fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
+                let Some(address) = info.address() else {
+                    return Ok(Self {
                         address: [0; 2],
                         len: 0,
-                        flags: flags($flags, part.last, RingConsumer::CONTEXT),
-                    };
+                        flags: flags($flags, info.last, RingConsumer::CONTEXT),
+                    });
                 };
 
-                // SAFETY: See above.
-                let address = unsafe { memory.to_bits() };
-
-                Self {
+                Ok(Self {
                     // CAST: The lower half; the upper half.
                     address: [address as u32, (address >> 32) as u32].map(u32::to_le),
                     // CAST: A buffer of the tests.
-                    len: (memory.len() as u32).to_le(),
-                    flags: flags($flags, part.last, 0),
-                }
+                    len: (info.len() as u32).to_le(),
+                    flags: flags($flags, info.last, 0),
+                })
             }
 
             #[inline]
@@ -89,7 +88,7 @@ macro_rules! queue {
 
                 Received {
                     // CAST: Widening.
-                    len: Length::Piece(Untrusted::new(u32::from_le(self.len) as usize)),
+                    len: Length::Segment(Untrusted::new(u32::from_le(self.len) as usize)),
                     last: flags & RingConsumer::END != 0,
                     verdict: if flags & RingConsumer::BAD != 0 {
                         Verdict::Bad
@@ -115,9 +114,9 @@ macro_rules! queue {
                 self.0.device()
             }
 
-            fn start(&mut self, ring: Area<'_>) -> Result {
+            fn start(&mut self, ring: RingMemory<'_>) -> Result {
                 // SAFETY: As long as it is on the bus, the ring is there.
-                let base = unsafe { ring.memory.to_bits() };
+                let base = unsafe { ring.memory.to_bits(ring.running) };
 
                 // CAST: Widening.
                 self.0.$set_ring(base, ring.len as usize)
@@ -196,7 +195,11 @@ unsafe impl<const N: usize> Quiesce for RingStopper<N> {
         self.0[0].device()
     }
 
-    fn forget(&mut self) -> Result {
+    fn limits(&self) -> Constraints {
+        Constraints::new(DmaMask::new::<64>())
+    }
+
+    fn disarm(&mut self) -> Result {
         self.0.iter().try_for_each(|nic| {
             nic.stop();
 
@@ -208,16 +211,16 @@ unsafe impl<const N: usize> Quiesce for RingStopper<N> {
         })
     }
 
-    fn stop(&self) -> Outcome {
-        let mut outcome = Outcome::Stopped;
+    fn quiesce(&self) -> StopOutcome {
+        let mut outcome = StopOutcome::Stopped;
 
         for nic in &self.0 {
             nic.stop();
 
             match (nic.is_stopped(), outcome) {
                 (Ok(true), _) => {}
-                (Ok(false), _) => outcome = Outcome::Unproven,
-                (Err(_), Outcome::Stopped) => outcome = Outcome::Gone,
+                (Ok(false), _) => outcome = StopOutcome::Unproven,
+                (Err(_), StopOutcome::Stopped) => outcome = StopOutcome::Gone,
                 (Err(_), _) => {}
             }
         }

@@ -11,26 +11,31 @@ use crate::{
             dma_rmb,
             dma_wmb, //
         },
-        fixture::ensure,
+        fixture::{
+            self,
+            ensure, //
+        },
         Bidirectional,
         Coherent,
-        Configured,
         CpuWrites,
         DataDirection,
         Direction,
         FromDevice,
+        Mapper,
         Pages,
         Streaming,
         StreamingBox,
-        ToDevice,
-        Waiters, //
+        ToDevice, //
     },
     page::PAGE_SIZE,
     scatterlist::SGTable,
     str::CString,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        WaitQueue, //
     },
     time::{
         Instant,
@@ -49,12 +54,11 @@ fn filled(byte: u8, len: usize) -> Result<KVec<u8>> {
 
 /// A buffer that the device owns, and its address.
 fn given<'a, D: Direction>(
-    dma: Configured<'a>,
+    dma: Mapper<'a>,
     len: usize,
 ) -> Result<(Streaming<'a, KVec<u8>, D>, DmaAddress)> {
     let buf = Streaming::map(dma, filled(0x11, len)?)?;
-    // SAFETY: The device in these tests only accesses what it is told to.
-    let addr = unsafe { buf.address().to_bits() };
+    let addr = buf.address().bits();
 
     Ok((buf, addr))
 }
@@ -98,7 +102,7 @@ mod cases {
     /// The device sees what the CPU wrote before it gave the buffer away, and nothing of later.
     #[test]
     fn writes_need_a_sync() -> Result {
-        fn check<D: CpuWrites>(dma: Configured<'_>, sim: &Sim) -> Result {
+        fn check<D: CpuWrites>(dma: Mapper<'_>, sim: &Sim) -> Result {
             let mut buf = StreamingBox::<_, D>::map(dma, filled(1, 64)?)?;
 
             // Mapped, but still the CPU's: it has no address yet that one could ask for.
@@ -124,7 +128,7 @@ mod cases {
 
         for model in TWO_VIEWS {
             run(Script::new(model), |pdev, sim| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
 
                 check::<ToDevice>(dma, sim)?;
                 check::<Bidirectional>(dma, sim)
@@ -137,12 +141,11 @@ mod cases {
     /// The CPU sees what the device wrote when it has the buffer back; before, it sees poison.
     #[test]
     fn reads_need_a_sync() -> Result {
-        fn check<D: Direction>(dma: Configured<'_>, sim: &Sim) -> Result {
+        fn check<D: Direction>(dma: Mapper<'_>, sim: &Sim) -> Result {
             let buf = filled(0x11, 64)?;
             let cpu = buf.as_ptr();
             let buf = Streaming::<_, D>::map(dma, buf)?;
-            // SAFETY: The device only accesses it below.
-            let addr = unsafe { buf.address().to_bits() };
+            let addr = buf.address().bits();
 
             write(sim, addr + 16, 0x22, 16)?;
 
@@ -162,7 +165,7 @@ mod cases {
 
         for model in TWO_VIEWS {
             run(Script::new(model), |pdev, sim| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
 
                 check::<FromDevice>(dma, sim)?;
                 check::<Bidirectional>(dma, sim)
@@ -176,7 +179,7 @@ mod cases {
     #[test]
     fn coherent_bus() -> Result {
         run(Script::new(Model::Coherent), |pdev, sim| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let (buf, addr) = given::<Bidirectional>(dma, 64)?;
 
             ensure!(read(sim, addr, 64)? == filled(0x11, 64)?);
@@ -191,7 +194,7 @@ mod cases {
     fn device_faults() -> Result {
         for model in Model::ALL {
             run(Script::new(model), |pdev, sim| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
                 let (out, to_read) = given::<ToDevice>(dma, 100)?;
                 let (back, to_write) = given::<FromDevice>(dma, 100)?;
 
@@ -224,7 +227,7 @@ mod cases {
     fn cpu_faults() -> Result {
         for model in TWO_VIEWS {
             run(Script::new(model), |pdev, sim| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
                 let buf = filled(0x11, 64)?;
                 let cpu = buf.as_ptr().cast_mut();
                 let buf = Streaming::<_, FromDevice>::map(dma, buf)?;
@@ -237,8 +240,7 @@ mod cases {
                 let buf = filled(0x11, 64)?;
                 let cpu = buf.as_ptr().cast_mut();
                 let buf = Streaming::<_, ToDevice>::map(dma, buf)?;
-                // SAFETY: The device only accesses it below.
-                let addr = unsafe { buf.address().to_bits() };
+                let addr = buf.address().bits();
 
                 // SAFETY: As above.
                 unsafe { cpu.write_volatile(1) };
@@ -261,7 +263,7 @@ mod cases {
             run(Script::new(model), |pdev, sim| {
                 let dev: &crate::device::Device<Bound> = pdev.as_ref();
                 let dev = dev.as_raw();
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
                 let (buf, addr) = given::<ToDevice>(dma, 100)?;
                 let unmap = sim.ops.unmap_phys.ok_or(ENOENT)?;
                 let free = sim.ops.free.ok_or(ENOENT)?;
@@ -312,7 +314,7 @@ mod cases {
 
             ptr = buf.as_ptr();
             core::mem::forget(Streaming::<_, ToDevice>::map(
-                Configured::get(pdev.as_ref())?,
+                fixture::open(pdev.as_ref())?,
                 buf,
             )?);
             Ok(())
@@ -326,7 +328,7 @@ mod cases {
             Script::new(Model::NonCoherent).fate(Fate::never()),
             |pdev, sim| {
                 let engine = CopyEngine::new(sim, 64)?;
-                let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+                let (buf, addr) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 64)?;
 
                 engine.command(addr, 64, 0, false)?;
                 drop(take_back(buf));
@@ -378,7 +380,7 @@ mod cases {
 
             ptr = buf.as_ptr();
             core::mem::forget(Streaming::<_, ToDevice>::map(
-                Configured::get(pdev.as_ref())?,
+                fixture::open(pdev.as_ref())?,
                 buf,
             )?);
             ensure!(sim.take_leaks() == 1 && sim.take_leaks() == 0);
@@ -394,7 +396,7 @@ mod cases {
     #[test]
     fn reports_name_the_site() -> Result {
         run(Script::new(Model::Bounce), |pdev, sim| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let (buf, addr) = given::<ToDevice>(dma, 64)?;
             let leak = sim.bus.lock().leak(0).ok_or(ENOENT)?;
             let report = CString::try_from_fmt(fmt!("{leak}"))?;
@@ -427,7 +429,7 @@ mod cases {
         ensure!(none == Err(EINVAL));
 
         let narrow = Script::new(Model::NonCoherent)
-            .setup(Setup::new(DmaMask::new::<28>()))
+            .constraints(Constraints::new(DmaMask::new::<28>()))
             .smallest_mask(DmaMask::new::<32>());
         let refused = run(narrow, |_, _| {
             ran = true;
@@ -454,7 +456,7 @@ mod cases {
     fn failures_on_demand() -> Result {
         for model in Model::ALL {
             run(Script::new(model), |pdev, sim| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
 
                 sim.fail_map(2);
                 for n in 1..=3 {
@@ -533,7 +535,7 @@ mod cases {
     fn exhausted_addresses() -> Result {
         for model in Model::ALL {
             run(Script::new(model).address_space(1024), |pdev, _| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
                 let (first, _) = given::<ToDevice>(dma, 600)?;
 
                 ensure!(matches!(given::<ToDevice>(dma, 600), Err(e) if e == ENOMEM));
@@ -550,10 +552,10 @@ mod cases {
     #[test]
     #[slow]
     fn addresses() -> Result {
-        fn check(setup: Setup, model: Model) -> Result {
-            run(Script::new(model).setup(setup), |pdev, _| {
-                let dma = Configured::get(pdev.as_ref())?;
-                let mask = setup.streaming_mask().value();
+        fn check(constraints: Constraints, model: Model) -> Result {
+            run(Script::new(model).constraints(constraints), |pdev, _| {
+                let dma = fixture::open(pdev.as_ref())?;
+                let mask = constraints.streaming_mask().value();
                 let mut seen = KVec::new();
 
                 for _ in 0..20 {
@@ -570,12 +572,12 @@ mod cases {
         }
 
         for model in Model::ALL {
-            for setup in [
-                Setup::new(DmaMask::new::<24>()),
-                Setup::new(DmaMask::new::<32>()),
-                Setup::new(DmaMask::new::<64>()),
+            for constraints in [
+                Constraints::new(DmaMask::new::<24>()),
+                Constraints::new(DmaMask::new::<32>()),
+                Constraints::new(DmaMask::new::<64>()),
             ] {
-                check(setup, model)?;
+                check(constraints, model)?;
             }
         }
 
@@ -585,25 +587,28 @@ mod cases {
     /// In a narrow window addresses come again, but never two at a time.
     #[test]
     fn addresses_wrap() -> Result {
-        let setup = Setup::new(DmaMask::new::<24>());
+        let constraints = Constraints::new(DmaMask::new::<24>());
 
-        run(Script::new(Model::Coherent).setup(setup), |pdev, _| {
-            let dma = Configured::get(pdev.as_ref())?;
-            let (kept, at) = given::<ToDevice>(dma, 3 * PAGE_SIZE)?;
+        run(
+            Script::new(Model::Coherent).constraints(constraints),
+            |pdev, _| {
+                let dma = fixture::open(pdev.as_ref())?;
+                let (kept, at) = given::<ToDevice>(dma, 3 * PAGE_SIZE)?;
 
-            // More than 8 MiB in all.
-            for _ in 0..400 {
-                let (buf, addr) = given::<ToDevice>(dma, 8 * PAGE_SIZE)?;
-                // CAST: Widening.
-                let (len, page) = (PAGE_SIZE as u64, PAGE_SIZE as u64);
+                // More than 8 MiB in all.
+                for _ in 0..400 {
+                    let (buf, addr) = given::<ToDevice>(dma, 8 * PAGE_SIZE)?;
+                    // CAST: Widening.
+                    let (len, page) = (PAGE_SIZE as u64, PAGE_SIZE as u64);
 
-                ensure!(addr + 8 * len + page <= at || at + 3 * len + page <= addr);
-                drop(take_back(buf));
-            }
+                    ensure!(addr + 8 * len + page <= at || at + 3 * len + page <= addr);
+                    drop(take_back(buf));
+                }
 
-            drop(take_back(kept));
-            Ok(())
-        })
+                drop(take_back(kept));
+                Ok(())
+            },
+        )
     }
 
     /// A scatter-gather list: pages get addresses that follow each other, where an IOMMU is there.
@@ -709,7 +714,7 @@ mod cases {
             let engine = CopyEngine::new(sim, 64)?;
             let handler = Handler::new()?;
             let line = sim.connect(handler.clone(), Clock::Looks)?;
-            let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+            let (buf, addr) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 64)?;
 
             engine.command(addr, 64, 0, false)?;
             ensure!(handler.calls.load(Relaxed) == 0);
@@ -768,7 +773,7 @@ mod cases {
                 GFP_KERNEL,
             )?;
             let line = sim.connect(nosy.clone(), Clock::Looks)?;
-            let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+            let (buf, addr) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 64)?;
 
             engine.command(addr, 64, 0, false)?;
             sim.advance(1);
@@ -784,11 +789,11 @@ mod cases {
     /// With a timer, time passes while the driver sleeps.
     #[test]
     fn timer() -> Result {
-        struct Waker(Arc<Waiters>);
+        struct IrqHandler(Arc<WaitQueue>);
 
-        impl irq::Handler for Waker {
+        impl irq::Handler for IrqHandler {
             fn handle(&self) -> irq::IrqReturn {
-                self.0.wake();
+                self.0.wake_all();
                 irq::IrqReturn::Handled
             }
         }
@@ -797,9 +802,9 @@ mod cases {
 
         run(script, |pdev, sim| {
             let engine = CopyEngine::new(sim, 64)?;
-            let dma = Configured::get(pdev.as_ref())?;
-            let waiters = dma.new_waiters()?;
-            let waker = Arc::new(Waker(waiters.clone()), GFP_KERNEL)?;
+            let dma = fixture::open(pdev.as_ref())?;
+            let waiters = Arc::pin_init(crate::new_wait_queue!("dma::tests"), GFP_KERNEL)?;
+            let waker = Arc::new(IrqHandler(waiters.clone()), GFP_KERNEL)?;
             let line = sim.connect(waker, Clock::Timer)?;
             let (buf, addr) = given::<ToDevice>(dma, 64)?;
             let (start, mut looks) = (Instant::<Monotonic>::now(), 0);
@@ -834,7 +839,7 @@ mod cases {
 
             run(script, |pdev, sim| {
                 let engine = CopyEngine::new(sim, 64)?;
-                let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+                let (buf, addr) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 64)?;
 
                 engine.command(addr, 64, 0, false)?;
                 engine.stop();
@@ -845,7 +850,7 @@ mod cases {
                 faults(sim, faulty.as_slice())?;
 
                 // What has stopped can be used again.
-                let (buf, addr) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 64)?;
+                let (buf, addr) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 64)?;
                 if stop == Stop::Works {
                     ensure!(engine.command(addr, 64, 0, false) == Err(ESHUTDOWN));
                     engine.restart()?;
@@ -864,7 +869,7 @@ mod cases {
     #[test]
     fn bus_mastering() -> Result {
         run(Script::new(Model::NonCoherent), |pdev, sim| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let (buf, addr) = given::<FromDevice>(dma, 64)?;
 
             sim.set_bus_master(false);
@@ -956,7 +961,7 @@ mod cases {
 
     impl<'a> Ring<'a> {
         fn new(
-            dma: Configured<'a>,
+            dma: Mapper<'a>,
             dev: &crate::device::Device<Bound>,
             sim: &Arc<Sim>,
         ) -> Result<Self> {
@@ -983,8 +988,7 @@ mod cases {
         fn post(&mut self, count: usize) -> Result {
             for n in 0..count {
                 if let Some(buf) = &self.buffers[n] {
-                    // SAFETY: The device is stopped before the buffer goes.
-                    let (addr, len) = (unsafe { buf.address().to_bits() }, buf.address().len());
+                    let (addr, len) = (buf.address().bits(), buf.address().len());
 
                     self.descriptors.put(n, addr, len, WRITE);
                 }
@@ -992,8 +996,7 @@ mod cases {
 
             for n in 0..count {
                 if let Some(buf) = &self.frames[n] {
-                    // SAFETY: The device is stopped before the buffer goes.
-                    let (addr, len) = (unsafe { buf.address().to_bits() }, buf.address().len());
+                    let (addr, len) = (buf.address().bits(), buf.address().len());
 
                     self.descriptors.put(count + n, addr, len, END);
                 }
@@ -1024,7 +1027,7 @@ mod cases {
         let mut digest = 0;
 
         run(script, |pdev, sim| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let mut ring = Ring::new(dma, pdev.as_ref(), sim)?;
 
             ring.descriptors.nic.loopback(true);
@@ -1088,7 +1091,7 @@ mod cases {
         let script = Script::new(Model::NonCoherent).fate(Fate::after(0).twice());
 
         run(script, |pdev, sim| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let mut ring = Ring::new(dma, pdev.as_ref(), sim)?;
 
             // A descriptor to receive with, and nothing to receive.
@@ -1111,7 +1114,7 @@ mod cases {
     #[test]
     fn lying_rings() -> Result {
         run(Script::new(Model::NonCoherent), |pdev, sim| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let mut ring = Ring::new(dma, pdev.as_ref(), sim)?;
 
             ring.descriptors.nic.receive(&filled(9, 40)?)?;
@@ -1135,7 +1138,7 @@ mod cases {
     fn frames_in_parts() -> Result {
         for model in Model::ALL {
             run(Script::new(model), |pdev, sim| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
                 let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
                 let (out, from) = given::<ToDevice>(dma, 100)?;
                 let (back, to) = given::<FromDevice>(dma, 96)?;
@@ -1183,7 +1186,7 @@ mod cases {
     fn owned_rings() -> Result {
         run(Script::new(Model::NonCoherent), |pdev, sim| {
             let ring = Descriptors::owned(pdev.as_ref(), sim)?;
-            let (out, from) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 100)?;
+            let (out, from) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 100)?;
             let sent = |len| Ok::<_, Error>(ring.nic.next_sent() == Some(filled(0x11, len)?));
 
             ring.put(0, from, 10, END | OWN);
@@ -1239,7 +1242,7 @@ mod cases {
     #[test]
     fn restarted_rings() -> Result {
         run(Script::new(Model::NonCoherent), |pdev, sim| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
             let (out, from) = given::<ToDevice>(dma, 100)?;
             let (back, to) = given::<FromDevice>(dma, 64)?;
@@ -1272,13 +1275,12 @@ mod cases {
     fn loads_need_a_barrier() -> Result {
         for model in Model::ALL {
             run(Script::new(model).weak_order(true), |pdev, sim| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
                 let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
                 let buf = filled(0x11, 64)?;
                 let cpu = buf.as_ptr();
                 let buf = Streaming::<_, FromDevice>::map(dma, buf)?;
-                // SAFETY: The device only accesses it below.
-                let to = unsafe { buf.address().to_bits() };
+                let to = buf.address().bits();
                 let receive = |index| {
                     ring.nic.receive(&filled(0x22, 40)?)?;
                     ring.put(index, to, 64, WRITE);
@@ -1327,7 +1329,7 @@ mod cases {
 
         run(script.fate(Fate::after(2)), |pdev, sim| {
             let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
-            let (out, from) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 100)?;
+            let (out, from) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 100)?;
 
             ring.put(0, from, 10, END);
             ring.nic.doorbell(1)?;
@@ -1348,7 +1350,7 @@ mod cases {
 
         run(script, |pdev, sim| {
             let ring = Descriptors::owned(pdev.as_ref(), sim)?;
-            let (out, from) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 100)?;
+            let (out, from) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 100)?;
 
             // No bytes, as the ring was when the device was told of it.
             ring.put(0, from, 10, END | OWN);
@@ -1387,7 +1389,7 @@ mod cases {
     fn in_time() -> Result {
         run(Script::new(Model::NonCoherent), |pdev, sim| {
             let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
-            let (out, from) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 100)?;
+            let (out, from) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 100)?;
             let is_done = |n| ring.status(n).1 & DONE != 0;
 
             for n in 0..7 {
@@ -1425,7 +1427,7 @@ mod cases {
     fn worse_rings() -> Result {
         run(Script::new(Model::NonCoherent), |pdev, sim| {
             let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
-            let (out, from) = given::<ToDevice>(Configured::get(pdev.as_ref())?, 100)?;
+            let (out, from) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 100)?;
             let at_once = Fate::after(0);
 
             for fate in [
@@ -1483,7 +1485,7 @@ mod cases {
         let (mut done, mut resets, mut digest) = (0, 0, 0);
 
         run(script, |pdev, sim| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let ring = Descriptors::new(pdev.as_ref(), sim)?;
             let (out, from) = given::<ToDevice>(dma, 64)?;
             let (back, to) = given::<FromDevice>(dma, 64)?;
@@ -1580,7 +1582,7 @@ mod cases {
     #[test]
     fn largest_mapping() -> Result {
         run(Script::new(Model::Bounce), |pdev, _| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
 
             ensure!(dma.max_mapping_size() == 256 << 10);
             drop(StreamingBox::<_, ToDevice>::map(

@@ -4,7 +4,10 @@
 
 use super::{
     ensure,
-    fixture::with_platform_device, //
+    fixture::{
+        spawn,
+        with_platform_device, //
+    }, //
 };
 use crate::{
     device::{
@@ -13,8 +16,10 @@ use crate::{
         Device, //
     },
     devres::{
+        self,
         Devres,
-        Shared, //
+        DevresSrcu,
+        Kind, //
     },
     prelude::*,
     sync::{
@@ -23,7 +28,12 @@ use crate::{
             Relaxed, //
         },
         Arc,
+        Completion,
         SetOnce, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     },
     types::ForLt, //
 };
@@ -99,11 +109,15 @@ mod cases {
             let dev: &Device<Core<'_>> = pdev.as_ref();
             let resource = Arc::new(SetOnce::new(), GFP_KERNEL)?;
 
-            dev.give(Ok::<_, Error>(Nosy {
-                dev: dev.bound(),
-                resource: resource.clone(),
-                log: log.clone(),
-            }))?;
+            devres::register_early(
+                dev,
+                Ok::<_, Error>(Nosy {
+                    dev: dev.bound(),
+                    resource: resource.clone(),
+                    log: log.clone(),
+                }),
+                GFP_KERNEL,
+            )?;
             resource.populate(Devres::new(dev, Ok::<_, Error>(Witness(log.clone())))?);
             Ok(())
         })?;
@@ -128,11 +142,14 @@ mod cases {
                 let later = Arc::new(SetOnce::new(), GFP_KERNEL)?;
 
                 if older {
-                    dev.give(Ok::<_, Error>(Keeper(later.clone())))?;
+                    devres::register_early(dev, Ok::<_, Error>(Keeper(later.clone())), GFP_KERNEL)?;
                 }
 
-                let lent =
-                    dev.manage(Ok::<_, Error>(KBox::new(Witness(log.clone()), GFP_KERNEL)?))?;
+                let lent = devres::register_lent(
+                    dev,
+                    Ok::<_, Error>(KBox::new(Witness(log.clone()), GFP_KERNEL)?),
+                    GFP_KERNEL,
+                )?;
                 let borrower = Borrower {
                     lent,
                     log: log.clone(),
@@ -141,7 +158,7 @@ mod cases {
                 if older {
                     later.populate(borrower);
                 } else {
-                    dev.give(Ok::<_, Error>(borrower))?;
+                    devres::register_early(dev, Ok::<_, Error>(borrower), GFP_KERNEL)?;
                 }
 
                 ensure!(log.dropped.load(Relaxed) == 0);
@@ -161,9 +178,12 @@ mod cases {
         with_platform_device(|pdev| {
             let dev: &Device<Core<'_>> = pdev.as_ref();
 
-            ensure!(dev.give::<u32>(Err::<u32, _>(EPROTO)) == Err(EPROTO));
+            ensure!(
+                devres::register_early::<u32>(dev, Err::<u32, _>(EPROTO), GFP_KERNEL)
+                    == Err(EPROTO)
+            );
             ensure!(matches!(
-                dev.share::<ForLt!(u32)>(Err::<u32, _>(EPROTO)),
+                DevresSrcu::<ForLt!(u32)>::new(dev, Err::<u32, _>(EPROTO)),
                 Err(e) if e == EPROTO
             ));
             Ok(())
@@ -175,18 +195,21 @@ mod cases {
         _witness: Witness,
     }
 
-    type Handle = Shared<ForLt!(Shareable<'_>)>;
+    type Handle = DevresSrcu<ForLt!(Shareable<'_>)>;
 
     fn share(dev: &Device<Core<'_>>, log: &Arc<Log>) -> Result<Handle> {
-        dev.share::<ForLt!(Shareable<'_>)>(Ok::<_, Error>(Shareable {
-            dev: dev.bound(),
-            _witness: Witness(log.clone()),
-        }))
+        DevresSrcu::<ForLt!(Shareable<'_>)>::new(
+            dev,
+            Ok::<_, Error>(Shareable {
+                dev: dev.bound(),
+                _witness: Witness(log.clone()),
+            }),
+        )
     }
 
     /// A handle leads to the value while the device is bound, and to nothing afterwards.
     #[test]
-    fn shared_until_unbind() -> Result {
+    fn accessible_until_unbind() -> Result {
         let log = log()?;
         let mut kept = None;
 
@@ -195,34 +218,67 @@ mod cases {
             let other = handle.clone();
 
             // Nested use is fine.
-            ensure!(handle.with(|value| other.with(|same| core::ptr::eq(value.dev, same.dev)))??);
+            ensure!(handle.try_access_with(
+                |value| other.try_access_with(|same| core::ptr::eq(value.dev, same.dev))
+            )??);
             kept = Some(handle);
             Ok(())
         })?;
 
         let kept = kept.ok_or(EINVAL)?;
         ensure!(log.dropped.load(Relaxed) == 1);
-        ensure!(kept.with(|_| ()) == Err(ENODEV));
-        kept.close();
-        ensure!(log.dropped.load(Relaxed) == 1);
+        ensure!(kept.try_access_with(|_| ()) == Err(ENODEV));
         Ok(())
     }
 
-    /// Closing early drops the value early, once.
+    /// Unbinding waits for who uses the value, though that sleeps.
     #[test]
-    fn closed_early() -> Result {
+    fn unbind_waits() -> Result {
         let log = log()?;
+        let entered = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
+        let mut user = None;
 
         with_platform_device(|pdev| {
             let handle = share(pdev.as_ref(), &log)?;
+            let (theirs, log) = (entered.clone(), log.clone());
 
-            handle.close();
-            ensure!(log.dropped.load(Relaxed) == 1);
-            ensure!(handle.with(|_| ()) == Err(ENODEV));
+            user = Some(spawn(move || {
+                handle.try_access_with(|_| {
+                    theirs.complete_all();
+                    fsleep(Delta::from_millis(50));
+                    log.dropped.load(Relaxed)
+                })
+            })?);
+            entered.wait_for_completion();
             Ok(())
         })?;
 
         ensure!(log.dropped.load(Relaxed) == 1);
+        // It was still there when its user looked.
+        ensure!(user.ok_or(EIO)?.join(|dropped| *dropped == Ok(0))?);
         Ok(())
+    }
+
+    /// Resources are found by their kind, and by nothing else.
+    #[test]
+    fn told_apart() -> Result {
+        static ONE: Kind = Kind::new();
+        static OTHER: Kind = Kind::new();
+
+        with_platform_device(|pdev| {
+            let dev: &Device<Core<'_>> = pdev.as_ref();
+            let new = |value: u32| KBox::new(value, GFP_KERNEL);
+            // SAFETY: All values are of that type, and the result is used up at once.
+            let find = |kind: &'static Kind| unsafe { kind.find::<KBox<u32>>(dev) }.copied();
+
+            ONE.add_only(dev, new(1)?)?;
+            OTHER.add_only(dev, new(2)?)?;
+            ensure!(ONE.add_only(dev, new(3)?) == Err(EBUSY));
+            ensure!(find(&ONE) == Some(1) && find(&OTHER) == Some(2));
+
+            ensure!(ONE.release(dev) && !ONE.release(dev));
+            ensure!(find(&ONE).is_none() && find(&OTHER) == Some(2));
+            Ok(())
+        })
     }
 }

@@ -16,18 +16,20 @@ use crate::{
         Core,
         Device, //
     },
-    devres::Managed,
+    devres::{
+        self,
+        Lendable, //
+    },
     dma::{
-        binding::State,
         leaked,
         quarantined,
-        Configured,
+        Constraints,
         DmaAddress,
         DmaMask,
+        Mapper,
         Pool,
         PoolBox,
-        PoolEntry,
-        Setup, //
+        PoolEntry, //
     },
     io::{
         io_read,
@@ -68,9 +70,7 @@ const EMPTY: Item = Item {
 };
 
 /// Runs a test with a new pool on each kind of bus.
-fn on_each_pool(
-    mut body: impl for<'a> FnMut(&'a Pool<'a, Item>, Configured<'a>) -> Result,
-) -> Result {
+fn on_each_pool(mut body: impl for<'a> FnMut(&'a Pool<'a, Item>, Mapper<'a>) -> Result) -> Result {
     on_each_bus(|pdev| {
         let (pool, dma) = make(pdev)?;
 
@@ -78,10 +78,13 @@ fn on_each_pool(
     })
 }
 
-fn make<'a>(pdev: &platform::Device<Core<'a>>) -> Result<(&'a Pool<'a, Item>, Configured<'a>)> {
+fn make<'a>(pdev: &platform::Device<Core<'a>>) -> Result<(&'a Pool<'a, Item>, Mapper<'a>)> {
     let dev: &Device<Core<'a>> = pdev.as_ref();
 
-    Ok((Pool::new(dev, c"items")?, Configured::get(dev.bound())?))
+    Ok((
+        Pool::new(dev, c"items")?,
+        super::fixture::open(dev.bound())?,
+    ))
 }
 
 /// Where the CPU finds a block.
@@ -252,7 +255,7 @@ mod cases {
 
             let entry = block.submit();
             // SAFETY: No device is told.
-            ensure!(unsafe { entry.address().to_bits() } == address);
+            ensure!(entry.address().bits() == address);
             ensure!(entry.address().len() == size_of::<Item>());
             ensure!(io_read!(&entry, .second) == 7);
             io_write!(&entry, .third, 8);
@@ -280,8 +283,7 @@ mod cases {
             let entry = pool.alloc(GFP_KERNEL)?.submit();
 
             io_write!(&entry, .second, 0x5555);
-            // SAFETY: No device is told.
-            let address = unsafe { entry.address().to_bits() };
+            let address = entry.address().bits();
             let place = IoBase::as_view(&entry).as_ptr();
 
             drop(entry);
@@ -312,15 +314,11 @@ mod cases {
     fn dropping_after_the_stop() -> Result {
         on_each_pool(|pool, dma| {
             let before = quarantined();
-            let binding = dma.binding()?;
             let entry = pool.alloc(GFP_KERNEL)?.submit();
-            // SAFETY: No device is told.
-            let address = unsafe { entry.address().to_bits() };
+            let address = entry.address().bits();
 
-            binding.close();
             // SAFETY: There is no device.
-            let free = unsafe { binding.prove(State::Stopped) };
-            binding.reclaim(free);
+            unsafe { prove(dma) }?;
 
             drop(entry);
             ensure!(quarantined() == before);
@@ -362,7 +360,7 @@ mod cases {
         let left = Cell::new(None);
 
         on_platform_device(
-            Some(Setup::new(DmaMask::new::<64>())),
+            Some(Constraints::new(DmaMask::new::<64>())),
             |_| {},
             &mut |pdev| {
                 let (pool, _) = make(pdev)?;
@@ -395,21 +393,21 @@ mod cases {
         )
     }
 
-    /// A block that is dropped after the driver, when the device's record is gone, is leaked, and
+    /// A block that is dropped after the driver, when no proof can come any more, is leaked, and
     /// counted.
     #[test]
     fn dropped_too_late() -> Result {
         /// Dropped with the last resources of the device, but before the pool.
         struct Late<T>(T);
 
-        // SAFETY: Dropping a block only looks for the device's record, which is gone.
-        unsafe impl<T: Send + Sync> Managed for Late<T> {}
+        // SAFETY: Dropping a block uses the device's record, which is released after it.
+        unsafe impl<T: Send + Sync> Lendable for Late<T> {}
 
         let before = (quarantined(), leaked());
         let left = Cell::new(None);
 
         on_platform_device(
-            Some(Setup::new(DmaMask::new::<64>())),
+            Some(Constraints::new(DmaMask::new::<64>())),
             |_| {},
             &mut |pdev| {
                 let dev: &Device<Core<'_>> = pdev.as_ref();
@@ -417,7 +415,11 @@ mod cases {
                 let mut block = pool.alloc(GFP_KERNEL)?;
 
                 left.set(Some((&raw mut *block, block.raw_address())));
-                dev.manage(Ok::<_, Error>(Late(block.submit()))).map(drop)
+
+                let entry = block.submit();
+
+                entry.address();
+                devres::register_lent(dev, Ok::<_, Error>(Late(entry)), GFP_KERNEL).map(drop)
             },
             |raw| {
                 let (place, address) = left.get().ok_or(EINVAL)?;
@@ -428,7 +430,7 @@ mod cases {
             },
         )?;
 
-        ensure!((quarantined(), leaked()) == (before.0, before.1 + 1));
+        ensure!((quarantined(), leaked()) == (before.0 + 1, before.1 + 1));
         Ok(())
     }
 
@@ -439,7 +441,7 @@ mod cases {
             let dev: &Device<Core<'_>> = pdev.as_ref();
             let pool = Pool::<Item>::new(dev, c"items")?;
 
-            dev.give(Ok::<_, Error>(pool.alloc(GFP_KERNEL)?))
+            devres::register_early(dev, Ok::<_, Error>(pool.alloc(GFP_KERNEL)?), GFP_KERNEL)
         })
     }
 
@@ -491,8 +493,7 @@ mod on_sim {
             block.rest[5] = 9;
 
             let entry = block.submit();
-            // SAFETY: The device is done when the calls below are.
-            let address = unsafe { entry.address().to_bits() };
+            let address = entry.address().bits();
             let mut seen = [0; size_of::<Item>()];
 
             // SAFETY: The block is the device's.

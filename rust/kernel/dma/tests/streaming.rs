@@ -19,21 +19,24 @@ use crate::{
         Core,
         Device, //
     },
-    devres::Managed,
+    devres::{
+        self,
+        Lendable, //
+    },
     dma::{
         address,
         leaked,
         quarantined,
         Bidirectional,
         Buffer,
-        Configured,
+        Constraints,
         CpuWrites,
         Direction,
         DmaAddress,
         DmaMask,
         FromDevice,
+        Mapper,
         Pages,
-        Setup,
         Streaming,
         StreamingBox,
         ToDevice, //
@@ -75,7 +78,7 @@ fn take_back<B: Buffer, D: Direction>(buf: Streaming<'_, B, D>) -> StreamingBox<
 mod cases {
     use super::*;
 
-    fn there_and_back<D: Direction>(dma: Configured<'_>, len: usize) -> Result {
+    fn there_and_back<D: Direction>(dma: Mapper<'_>, len: usize) -> Result {
         let buf = StreamingBox::<_, D>::map(dma, pattern(len)?)?;
 
         ensure!(is_pattern(buf.bytes()) && buf.bytes().len() == len);
@@ -94,7 +97,7 @@ mod cases {
     #[test]
     fn bytes_come_back() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
 
             for len in [1, 2, 63, 64, 65, 127, 128, 129, 2048, 4095, 4096, 10_000] {
                 there_and_back::<ToDevice>(dma, len)?;
@@ -106,30 +109,30 @@ mod cases {
         })
     }
 
-    /// What is dropped after the driver, when the device's record is gone, is leaked, and counted.
+    /// What is dropped after the driver, when no proof can come any more, is leaked, and counted.
     #[test]
     fn dropped_too_late() -> Result {
         /// Dropped with the last resources of the device.
         struct Late<T>(T);
 
-        // SAFETY: Dropping a mapping only looks for the device's record, which is gone.
-        unsafe impl<T: Send + Sync> Managed for Late<T> {}
+        // SAFETY: Dropping a mapping uses the device's record, which is released after it.
+        unsafe impl<T: Send + Sync> Lendable for Late<T> {}
 
         let before = (quarantined(), leaked());
         let left = Cell::new(None);
 
         on_platform_device(
-            Some(Setup::new(DmaMask::new::<64>())),
+            Some(Constraints::new(DmaMask::new::<64>())),
             |_| {},
             &mut |pdev| {
                 let dev: &Device<Core<'_>> = pdev.as_ref();
                 let buf = pattern(64)?;
                 let bytes = buf.as_ptr();
-                let buf = Streaming::<_, ToDevice>::map(Configured::get(dev.bound())?, buf)?;
+                let buf =
+                    Streaming::<_, ToDevice>::map(crate::dma::fixture::open(dev.bound())?, buf)?;
 
-                // SAFETY: There is no device that would be told.
-                left.set(Some((bytes, unsafe { buf.address().to_bits() })));
-                dev.manage(Ok::<_, Error>(Late(buf))).map(drop)
+                left.set(Some((bytes, buf.address().bits())));
+                devres::register_lent(dev, Ok::<_, Error>(Late(buf)), GFP_KERNEL).map(drop)
             },
             |dev| {
                 let (bytes, addr) = left.get().ok_or(EINVAL)?;
@@ -143,7 +146,7 @@ mod cases {
             },
         )?;
 
-        ensure!((quarantined(), leaked()) == (before.0, before.1 + 1));
+        ensure!((quarantined(), leaked()) == (before.0 + 1, before.1 + 1));
         Ok(())
     }
 
@@ -160,7 +163,7 @@ mod cases {
     /// What the CPU wrote after a transfer stays, though the unmapping would copy or invalidate.
     #[test]
     fn writes_after_completion_stay() -> Result {
-        fn write<D: CpuWrites>(dma: Configured<'_>) -> Result {
+        fn write<D: CpuWrites>(dma: Mapper<'_>) -> Result {
             let buf = Streaming::<_, D>::map(dma, KVec::from_elem(0_u8, 4096, GFP_KERNEL)?)?;
             // SAFETY: There is no device.
             let mut buf = unsafe { buf.complete(0..4096) };
@@ -171,7 +174,7 @@ mod cases {
         }
 
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
 
             write::<ToDevice>(dma)?;
             write::<Bidirectional>(dma)
@@ -182,7 +185,7 @@ mod cases {
     #[test]
     fn partial_completion() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
             let buf = Streaming::<_, FromDevice>::map(dma, pattern(1024)?)?;
             // SAFETY: There is no device.
             let buf = unsafe { buf.complete(128..512) };
@@ -196,7 +199,7 @@ mod cases {
     #[test]
     fn all_buffers() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
 
             let buf = Streaming::<_, ToDevice>::map(dma, KBox::new([3_u32; 5], GFP_KERNEL)?)?;
             ensure!(buf.address().len() == 20);
@@ -212,12 +215,11 @@ mod cases {
     #[test]
     fn addresses() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
             let buf = Streaming::<_, ToDevice>::map(dma, pattern(1000)?)?;
             let whole = buf.address();
 
-            // SAFETY: No device is told.
-            let bits = |address: crate::dma::DmaAddr<'_>| unsafe { address.to_bits() };
+            let bits = |address: crate::dma::DmaAddr<'_>| address.bits();
 
             ensure!(bits(whole.offset(10)?) == bits(whole) + 10);
             ensure!(whole.offset(10)?.len() == 990);
@@ -237,7 +239,7 @@ mod cases {
     #[test]
     fn refusals_give_the_buffer_back() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
 
             let empty = Streaming::<_, ToDevice>::map(dma, KVec::<u8>::new());
             ensure!(matches!(empty, Err(ref e) if e.error == EINVAL));
@@ -299,7 +301,7 @@ mod cases {
         let half = line.div_ceil(2);
 
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
             let window = |start, len, allocation| -> Result<Window> {
                 Ok(Window {
                     pages: Pages::zeroed(0, GFP_KERNEL)?,
@@ -338,7 +340,7 @@ mod cases {
     #[test]
     fn shared_cache_lines() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
             let small = KBox::new([0_u8; 5], GFP_KERNEL)?;
             let read = Streaming::<_, ToDevice>::map(dma, small)?;
 
@@ -356,12 +358,17 @@ mod cases {
     #[test]
     fn dropping_in_flight_is_counted() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = crate::dma::fixture::open(pdev.as_ref())?;
             let before = quarantined();
+
+            // Nobody asked for the address, so the device can't have been told.
+            drop(Streaming::<_, ToDevice>::map(dma, pattern(64)?)?);
+            ensure!(quarantined() == before);
 
             let buf = Streaming::<_, ToDevice>::map(dma, pattern(64)?)?;
 
-            drop(buf);
+            buf.address();
+            ensure!(buf.take_back().map(drop).is_err_and(|buf| buf.len() == 64));
             ensure!(quarantined() == before + 1);
 
             // SAFETY: It was quarantined, and there is no device.
@@ -387,9 +394,9 @@ mod on_sim {
 
     const LEN: usize = 1024;
 
-    fn on_each_model(mut body: impl FnMut(Configured<'_>, &Sim) -> Result) -> Result {
+    fn on_each_model(mut body: impl FnMut(Mapper<'_>, &Sim) -> Result) -> Result {
         sim::run_on_each(Script::new(Model::Coherent), |pdev, sim| {
-            body(Configured::get(pdev.as_ref())?, sim)
+            body(crate::dma::fixture::open(pdev.as_ref())?, sim)
         })
     }
 
@@ -480,7 +487,7 @@ mod on_sim {
 
             let mut seen = [0; LEN];
             // SAFETY: The buffer is the device's.
-            ensure!(unsafe { sim.device_read(buf.address().to_bits(), &mut seen) });
+            ensure!(unsafe { sim.device_read(buf.address().bits(), &mut seen) });
             ensure!(seen[..100] == pattern(LEN)?[..100] && seen[300..] == pattern(LEN)?[300..]);
             ensure!(seen[100..300] == [0xee; 200]);
 

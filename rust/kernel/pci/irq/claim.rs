@@ -11,8 +11,12 @@ use super::super::Device;
 use crate::{
     bindings,
     device::Bound,
+    devres::Kind,
     prelude::*, //
 };
+
+/// Marks the resource that says that the vectors of a device are claimed.
+static CLAIM: Kind = Kind::new();
 
 /// The right to allocate the interrupt vectors of a device. A bound device has one at most.
 ///
@@ -30,74 +34,23 @@ impl<'a> Claim<'a> {
     ///   knows: an earlier driver has left them, or C code has allocated them;
     /// - [`ENOMEM`].
     pub(super) fn new(dev: &'a Device<Bound>) -> Result<Self> {
-        // SAFETY: No requirements; the name is a valid C string.
-        let new = unsafe {
-            bindings::__devres_alloc_node(
-                Some(Self::release),
-                0,
-                GFP_KERNEL.as_raw(),
-                bindings::NUMA_NO_NODE,
-                c"pci::irq::Claim".as_char_ptr(),
-            )
-        };
-
-        if new.is_null() {
-            return Err(ENOMEM);
-        }
-
-        // Finds the claim that there is, or adds this one, under the lock of the list.
-        //
-        // SAFETY: `dev` is a valid and bound `struct device`; `new` was returned by
-        // `__devres_alloc_node()`, and is added, or freed if there is another one.
-        let found = unsafe {
-            bindings::devres_get(dev.as_ref().as_raw(), new, None, core::ptr::null_mut())
-        };
-
-        if found != new {
-            return Err(EBUSY);
-        }
+        CLAIM.add_only(dev.as_ref(), ())?;
 
         let this = Self(dev);
 
-        // SAFETY: `dev` is a valid `struct pci_dev`.
+        // SAFETY: `dev` is a valid `struct pci_dev`, by the type invariant of `Device`.
         if unsafe { bindings::pci_irq_type(dev.as_raw()) } != bindings::PCI_IRQ_INTX {
             return Err(EBUSY);
         }
 
         Ok(this)
     }
-
-    /// Does nothing: the address of this function is what marks a resource as a claim. Not inlined,
-    /// nor are its users, so that no other crate has a copy of it.
-    ///
-    /// # Safety
-    ///
-    /// None.
-    #[inline(never)]
-    unsafe extern "C" fn release(_dev: *mut bindings::device, _res: *mut c_void) {
-        // The compiler may give functions of equal bodies one address. No other function reads
-        // this static, so none can be taken for this one.
-        static MARK: u8 = 0;
-
-        // SAFETY: `MARK` is a valid, initialised static.
-        unsafe { core::ptr::read_volatile(&raw const MARK) };
-    }
 }
 
 impl Drop for Claim<'_> {
-    #[inline(never)]
     fn drop(&mut self) {
-        // While the device's resources are being released this finds nothing, and the claim goes
-        // with them.
-        //
-        // SAFETY: `self.0` is a valid `struct device`.
-        unsafe {
-            bindings::devres_destroy(
-                self.0.as_ref().as_raw(),
-                Some(Self::release),
-                None,
-                core::ptr::null_mut(),
-            )
-        };
+        // While the device's resources are being released there is none any more, and the claim
+        // goes with them.
+        CLAIM.release(self.0.as_ref());
     }
 }

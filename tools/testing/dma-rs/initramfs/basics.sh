@@ -45,6 +45,6 @@ finish() {
 
 # leaked: how much was leaked so far, if the kernel counts.
 leaked() {
-	[ ! -e $debugfs/dma_enclosure/total ] ||
-		sed -n 's/^leaked //p' $debugfs/dma_enclosure/total
+	[ ! -e $debugfs/dma_session/total ] ||
+		sed -n 's/^leaked //p' $debugfs/dma_session/total
 }

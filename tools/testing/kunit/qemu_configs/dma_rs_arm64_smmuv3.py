@@ -7,6 +7,7 @@ from ..qemu_config import QemuArchParams
 QEMU_ARCH = QemuArchParams(linux_arch='arm64',
 			   kconfig='''
 CONFIG_EXPERT=y
+CONFIG_SMP=y
 CONFIG_RUST=y
 CONFIG_PCI=y
 CONFIG_PCI_MSI=y
@@ -20,6 +21,7 @@ CONFIG_ARM_SMMU_V3=y''',
 			   kernel_command_line='console=ttyAMA0 iommu.strict=1',
 			   extra_qemu_params=['-machine', 'virt,gic-version=3,iommu=smmuv3',
 					      '-cpu', 'max',
+					      '-smp', '2',
 					      '-device', 'edu',
 					      '-device', 'pci-testdev',
 					      '-device', 'e1000,romfile='])

@@ -7,6 +7,7 @@ from ..qemu_config import QemuArchParams
 QEMU_ARCH = QemuArchParams(linux_arch='x86_64',
 			   kconfig='''
 CONFIG_EXPERT=y
+CONFIG_SMP=y
 CONFIG_RUST=y
 CONFIG_PCI=y
 CONFIG_PCI_MSI=y
@@ -21,6 +22,7 @@ CONFIG_RUST_DMA_SIM=y''',
 			   kernel_command_line='console=ttyS0 no_timer_check dma_rs_edu.dma_bits=32',
 			   extra_qemu_params=['-machine', 'q35',
 					      '-cpu', 'max,la57=off',
+					      '-smp', '2',
 					      '-device', 'edu,dma_mask=0xffffffff',
 					      '-device', 'pci-testdev',
 					      '-device', 'e1000,romfile='])

@@ -7,6 +7,7 @@ from ..qemu_config import QemuArchParams
 QEMU_ARCH = QemuArchParams(linux_arch='x86_64',
 			   kconfig='''
 CONFIG_EXPERT=y
+CONFIG_SMP=y
 CONFIG_RUST=y
 CONFIG_PCI=y
 CONFIG_PCI_MSI=y
@@ -20,6 +21,7 @@ CONFIG_IRQ_REMAP=y''',
 			   kernel_command_line='console=ttyS0 no_timer_check intel_iommu=on iommu.strict=1',
 			   extra_qemu_params=['-machine', 'q35',
 					      '-cpu', 'max,la57=off',
+					      '-smp', '2',
 					      '-device', 'intel-iommu,intremap=on',
 					      '-device', 'edu',
 					      '-device', 'pci-testdev',

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the enclosure, with a device that stops or doesn't as it is told.
+//! Tests of the session, with a device that stops or doesn't as it is told.
 
 use super::{
     ensure,
@@ -16,27 +16,34 @@ use crate::{
         Core,
         Device, //
     },
-    devres::Shared,
+    devres::DevresSrcu,
     dma::{
-        binding::Binding,
-        enclosure,
         leaked,
-        oneshot::{
+        mapping::{
+            leaks::MAX_LEAKED_PAGES,
+            orphan::{
+                put_away,
+                Orphan, //
+            },
+        },
+        quarantined,
+        session::{
+            self as events,
+            control::Control, //
+        },
+        transfer::{
             Engine,
             Progress,
             Request,
-            Slot, //
+            TransferSlot, //
         },
-        quarantine::{
-            Keep,
-            MAX_LEAKED_PAGES, //
-        },
-        quarantined,
-        Configured,
-        Enclosure,
+        Constraints,
+        DmaMask,
         FromDevice,
-        Outcome,
+        Mapper,
         Quiesce,
+        Session,
+        StopOutcome,
         Streaming,
         StreamingBox,
         ToDevice,
@@ -70,7 +77,7 @@ const LONG: Delta = Delta::from_secs(10);
 
 /// What the device does, and how often it was asked. Touches no memory.
 struct Puppet {
-    /// What comes of a stop: an [`Outcome`].
+    /// What comes of a stop: an [`StopOutcome`].
     outcome: Atomic<u32>,
     /// Whether it forgets.
     forgets: Atomic<u32>,
@@ -88,7 +95,7 @@ impl Puppet {
     fn new() -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
-                outcome: Atomic::new(Outcome::Stopped as u32),
+                outcome: Atomic::new(StopOutcome::Stopped as u32),
                 forgets: Atomic::new(1),
                 stops: Atomic::new(0),
                 forgot: Atomic::new(0),
@@ -100,7 +107,7 @@ impl Puppet {
         )?)
     }
 
-    fn on_stop(&self, outcome: Outcome) {
+    fn on_stop(&self, outcome: StopOutcome) {
         self.outcome.store(outcome as u32, Relaxed);
     }
 
@@ -132,7 +139,11 @@ unsafe impl Quiesce for Strings<'_> {
         self.1
     }
 
-    fn forget(&mut self) -> Result {
+    fn limits(&self) -> Constraints {
+        Constraints::new(DmaMask::new::<64>())
+    }
+
+    fn disarm(&mut self) -> Result {
         if self.0.forgets.load(Relaxed) == 0 {
             return Err(ETIMEDOUT);
         }
@@ -141,17 +152,21 @@ unsafe impl Quiesce for Strings<'_> {
         Ok(())
     }
 
-    fn stop(&self) -> Outcome {
+    fn quiesce(&self) -> StopOutcome {
         self.0.stops.fetch_add(1, Relaxed);
 
-        [Outcome::Stopped, Outcome::Gone, Outcome::Unproven]
-            .into_iter()
-            .find(|&outcome| outcome as u32 == self.0.outcome.load(Relaxed))
-            .unwrap_or(Outcome::Unproven)
+        [
+            StopOutcome::Stopped,
+            StopOutcome::Gone,
+            StopOutcome::Unproven,
+        ]
+        .into_iter()
+        .find(|&outcome| outcome as u32 == self.0.outcome.load(Relaxed))
+        .unwrap_or(StopOutcome::Unproven)
     }
 }
 
-struct PuppetEngine<'a>(Arc<Puppet>, Configured<'a>);
+struct PuppetEngine<'a>(Arc<Puppet>, Mapper<'a>);
 
 // SAFETY: It never accesses the memory.
 unsafe impl Engine for PuppetEngine<'_> {
@@ -194,7 +209,7 @@ unsafe impl Engine for Elsewhere<'_> {
     }
 }
 
-type TestSlot<'a> = Slot<'a, PuppetEngine<'a>, KVec<u8>>;
+type TestSlot<'a> = TransferSlot<'a, PuppetEngine<'a>, KVec<u8>>;
 
 /// What the device may touch.
 #[pin_data]
@@ -204,18 +219,18 @@ struct Contents<'a> {
     _owner: Owner,
 }
 
-type TestEnclosure<'a> = Enclosure<'a, Contents<'a>>;
+type TestSession<'a> = Session<'a, Contents<'a>>;
 
-fn enclose<'a>(
+fn new_session<'a>(
     dev: &Device<Core<'a>>,
     puppet: &Arc<Puppet>,
-) -> Result<(Configured<'a>, TestEnclosure<'a>)> {
-    let dma = Configured::get(dev.bound())?;
-    let slot = Slot::new(dma, PuppetEngine(puppet.clone(), dma))?;
+) -> Result<(Mapper<'a>, TestSession<'a>)> {
+    let dma = Mapper::get(dev.bound())?;
+    let slot = TransferSlot::new(dma, PuppetEngine(puppet.clone(), dma))?;
 
     Ok((
         dma,
-        Enclosure::new(
+        Session::new(
             dev,
             Strings(puppet.clone(), dev.bound()),
             contents(slot, puppet.owner()),
@@ -235,11 +250,19 @@ fn bytes() -> Result<KVec<u8>> {
     Ok(KVec::from_elem(0x11, 256, GFP_KERNEL)?)
 }
 
-fn outbound(dma: Configured<'_>) -> Result<Streaming<'_, KVec<u8>, ToDevice>> {
+fn outbound(dma: Mapper<'_>) -> Result<Streaming<'_, KVec<u8>, ToDevice>> {
     Ok(Streaming::map(dma, bytes()?)?)
 }
 
-#[kunit_tests(rust_dma_enclosure)]
+/// A buffer of which the device may have been told.
+fn shown(dma: Mapper<'_>) -> Result<Streaming<'_, KVec<u8>, ToDevice>> {
+    let buf = outbound(dma)?;
+
+    buf.address();
+    Ok(buf)
+}
+
+#[kunit_tests(rust_dma_session)]
 mod cases {
     use super::*;
 
@@ -248,19 +271,19 @@ mod cases {
     fn start_and_stop() -> Result {
         on_each_bus(|pdev| {
             let puppet = Puppet::new()?;
-            let (_, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (_, session) = new_session(pdev.as_ref(), &puppet)?;
             let counts = || (puppet.forgot.load(Relaxed), puppet.stops.load(Relaxed));
 
             ensure!(counts() == (0, 0));
-            enclosure.start()?;
-            enclosure.start()?;
+            session.start()?;
+            session.start()?;
             ensure!(counts() == (1, 0));
 
-            ensure!(enclosure.stop() == Outcome::Stopped);
-            ensure!(enclosure.stop() == Outcome::Stopped);
+            ensure!(session.stop() == StopOutcome::Stopped);
+            ensure!(session.stop() == StopOutcome::Stopped);
             ensure!(counts() == (1, 1));
 
-            enclosure.start()?;
+            session.start()?;
             ensure!(counts() == (2, 1));
             Ok(())
         })
@@ -272,12 +295,12 @@ mod cases {
         let puppet = Puppet::new()?;
 
         with_platform_device(|pdev| {
-            let (_, first) = enclose(pdev.as_ref(), &puppet)?;
+            let (_, first) = new_session(pdev.as_ref(), &puppet)?;
 
-            ensure!(matches!(enclose(pdev.as_ref(), &puppet), Err(e) if e == EBUSY));
+            ensure!(matches!(new_session(pdev.as_ref(), &puppet), Err(e) if e == EBUSY));
             first.start()?;
             drop(first);
-            ensure!(matches!(enclose(pdev.as_ref(), &puppet), Err(e) if e == EBUSY));
+            ensure!(matches!(new_session(pdev.as_ref(), &puppet), Err(e) if e == EBUSY));
             ensure!(puppet.owners() == 1);
             ensure!(puppet.stops.load(Relaxed) == 0);
             Ok(())
@@ -294,8 +317,7 @@ mod cases {
         fixture::on_each_bus_set_up(None, |pdev| {
             let puppet = Puppet::new()?;
             let dev: &Device<Core<'_>> = pdev.as_ref();
-            let refused =
-                Enclosure::<u32>::new(dev, Strings(puppet, dev.bound()), Ok::<_, Error>(0));
+            let refused = Session::<u32>::new(dev, Strings(puppet, dev.bound()), Ok::<_, Error>(0));
 
             ensure!(matches!(refused, Err(e) if e == EINVAL));
             Ok(())
@@ -307,19 +329,76 @@ mod cases {
     fn other_device() -> Result {
         on_each_bus(|pdev| {
             let dev: &Device<Core<'_>> = pdev.as_ref();
-            let dma = Configured::get(dev.bound())?;
+            let dma = Mapper::get(dev.bound())?;
             // SAFETY: The platform bus is a device, which is there for good.
             let other = unsafe { Device::from_raw(&raw mut crate::bindings::platform_bus) };
             let puppet = Puppet::new()?;
 
             ensure!(matches!(
-                Slot::<_, KVec<u8>>::new(dma, Elsewhere(other)),
+                TransferSlot::<_, KVec<u8>>::new(dma, Elsewhere(other)),
                 Err(e) if e == EINVAL
             ));
             ensure!(matches!(
-                Enclosure::<u32>::new(dev, Strings(puppet, other), Ok::<_, Error>(0)),
+                Session::<u32>::new(dev, Strings(puppet, other), Ok::<_, Error>(0)),
                 Err(e) if e == EINVAL
             ));
+            Ok(())
+        })
+    }
+
+    /// A device that is used for more than its hardware takes.
+    #[test]
+    fn beyond_the_hardware() -> Result {
+        struct Narrow<'a>(&'a Device);
+
+        // SAFETY: It accesses no memory.
+        unsafe impl Quiesce for Narrow<'_> {
+            fn device(&self) -> &Device {
+                self.0
+            }
+
+            fn limits(&self) -> Constraints {
+                Constraints::new(DmaMask::new::<28>())
+            }
+
+            fn disarm(&mut self) -> Result {
+                Ok(())
+            }
+        }
+
+        on_each_bus(|pdev| {
+            let dev: &Device<Core<'_>> = pdev.as_ref();
+            let refused = Session::<u32>::new(dev, Narrow(dev.bound()), Ok::<_, Error>(0));
+
+            ensure!(matches!(refused, Err(e) if e == EINVAL));
+            Ok(())
+        })
+    }
+
+    /// Nothing is shown before the start, and what comes back is whole.
+    #[test]
+    fn closed_until_started() -> Result {
+        on_each_bus(|pdev| {
+            let puppet = Puppet::new()?;
+            let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
+            let (before, lost) = (quarantined(), leaked());
+
+            ensure!(matches!(session.running(), Err(e) if e == ESHUTDOWN));
+
+            let mut slot = session.transfers.lock();
+            let Err(refused) = slot.start(outbound(dma)?, 0..256, ()) else {
+                return Err(EINVAL);
+            };
+
+            ensure!(refused.error == ESHUTDOWN && puppet.started.load(Relaxed) == 0);
+            ensure!(refused.value.take_back().map_err(|_| EINVAL)?.unmap() == bytes()?);
+            drop(slot);
+
+            session.start()?;
+            ensure!(session.running().is_ok());
+            ensure!(session.stop() == StopOutcome::Stopped);
+            ensure!(matches!(session.running(), Err(e) if e == ESHUTDOWN));
+            ensure!(quarantined() == before && leaked() == lost);
             Ok(())
         })
     }
@@ -329,22 +408,22 @@ mod cases {
     fn does_not_forget() -> Result {
         on_each_bus(|pdev| {
             let puppet = Puppet::new()?;
-            let (dma, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
 
             puppet.forgets.store(0, Relaxed);
-            ensure!(enclosure.start() == Err(ETIMEDOUT));
+            ensure!(session.start() == Err(ETIMEDOUT));
 
-            let mut slot = enclosure.transfers.lock();
+            let mut slot = session.transfers.lock();
             let refused = slot.start(outbound(dma)?, 0..256, ());
             ensure!(matches!(refused, Err(e) if e.error == ESHUTDOWN));
             ensure!(puppet.started.load(Relaxed) == 0);
             drop(slot);
 
             puppet.forgets.store(1, Relaxed);
-            enclosure.start()?;
+            session.start()?;
             puppet.ends.store(1, Relaxed);
 
-            let mut slot = enclosure.transfers.lock();
+            let mut slot = session.transfers.lock();
             drop(
                 slot.start(outbound(dma)?, 0..256, ())?
                     .wait_polling(TICK, LONG)?,
@@ -358,25 +437,25 @@ mod cases {
     fn stop_ends_transfers() -> Result {
         on_each_bus(|pdev| {
             let puppet = Puppet::new()?;
-            let (dma, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
 
-            enclosure.start()?;
+            session.start()?;
 
             for restart in [false, true] {
                 let back = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
 
-                let _ = enclosure.transfers.lock().start(back, 0..256, ())?;
-                ensure!(enclosure.transfers.lock().take::<FromDevice>()?.is_none());
+                let _ = session.transfers.lock().start(back, 0..256, ())?;
+                ensure!(session.transfers.lock().take::<FromDevice>()?.is_none());
 
-                ensure!(enclosure.stop() == Outcome::Stopped);
+                ensure!(session.stop() == StopOutcome::Stopped);
                 if restart {
-                    enclosure.start()?;
+                    session.start()?;
                 }
 
                 // Whatever the hardware says of it now.
                 puppet.ends.store(1, Relaxed);
 
-                let back = enclosure
+                let back = session
                     .transfers
                     .lock()
                     .take::<FromDevice>()?
@@ -385,7 +464,7 @@ mod cases {
                 ensure!(back.unmap() == bytes()?);
 
                 puppet.ends.store(0, Relaxed);
-                enclosure.start()?;
+                session.start()?;
             }
 
             Ok(())
@@ -397,30 +476,36 @@ mod cases {
     fn nothing_starts_when_stopped() -> Result {
         on_each_bus(|pdev| {
             let puppet = Puppet::new()?;
-            let (dma, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
 
-            enclosure.start()?;
+            session.start()?;
 
-            for outcome in [Outcome::Unproven, Outcome::Stopped, Outcome::Gone] {
+            for outcome in [
+                StopOutcome::Unproven,
+                StopOutcome::Stopped,
+                StopOutcome::Gone,
+            ] {
                 puppet.on_stop(outcome);
-                ensure!(enclosure.stop() == outcome);
+                ensure!(session.stop() == outcome);
 
-                match enclosure.transfers.lock().start(outbound(dma)?, 0..256, ()) {
+                match session.transfers.lock().start(outbound(dma)?, 0..256, ()) {
                     Err(e) => {
                         ensure!(e.error == ESHUTDOWN);
-                        ensure!(e.value.unmap() == bytes()?);
+
+                        let buf = e.value.take_back().map_err(|_| EINVAL)?;
+                        ensure!(buf.unmap() == bytes()?);
                     }
                     Ok(_) => return Err(EINVAL),
                 }
 
-                if outcome == Outcome::Stopped {
-                    enclosure.start()?;
+                if outcome == StopOutcome::Stopped {
+                    session.start()?;
                 }
             }
 
             ensure!(puppet.started.load(Relaxed) == 0);
             // It doesn't come back.
-            ensure!(enclosure.start() == Err(ENODEV));
+            ensure!(session.start() == Err(ENODEV));
             Ok(())
         })
     }
@@ -430,57 +515,66 @@ mod cases {
     fn dropped_streaming() -> Result {
         on_each_bus(|pdev| {
             let puppet = Puppet::new()?;
-            let (dma, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
             let (before, lost) = (quarantined(), leaked());
-            let binding = Binding::find(dma.device()).ok_or(EINVAL)?;
+            let control = Control::find(dma.device()).ok_or(EINVAL)?;
 
+            // The device never ran: it can't have been told.
+            drop(shown(dma)?);
+            ensure!(control.counts() == (0, 0));
+
+            session.start()?;
+            drop(shown(dma)?);
+            ensure!(control.counts() == (1, 0));
+
+            // To be disarmed is a proof, too.
+            session.restart()?;
+            ensure!(control.counts() == (1, 1));
+
+            // Nobody asked for the address.
             drop(outbound(dma)?);
-            ensure!(quarantined() == before + 1);
+            ensure!(control.counts() == (1, 1));
 
-            // To have forgotten is a proof, too.
-            enclosure.start()?;
-            ensure!(binding.counts() == (1, 1));
+            drop((shown(dma)?, shown(dma)?));
+            ensure!(control.counts() == (3, 1));
 
-            drop((outbound(dma)?, outbound(dma)?));
-            ensure!(binding.counts() == (3, 1));
-
-            puppet.on_stop(Outcome::Unproven);
-            ensure!(enclosure.stop() == Outcome::Unproven);
-            drop(outbound(dma)?);
-            ensure!(binding.counts() == (4, 1));
+            puppet.on_stop(StopOutcome::Unproven);
+            ensure!(session.stop() == StopOutcome::Unproven);
+            drop(shown(dma)?);
+            ensure!(control.counts() == (4, 1));
 
             // The next attempt does better.
-            puppet.on_stop(Outcome::Stopped);
-            ensure!(enclosure.stop() == Outcome::Stopped);
-            ensure!(binding.counts() == (4, 4));
+            puppet.on_stop(StopOutcome::Stopped);
+            ensure!(session.stop() == StopOutcome::Stopped);
+            ensure!(control.counts() == (4, 4));
 
-            drop(outbound(dma)?);
-            ensure!(binding.counts() == (4, 4));
+            drop(shown(dma)?);
+            ensure!(control.counts() == (4, 4));
             ensure!(quarantined() == before + 4 && leaked() == lost);
             Ok(())
         })
     }
 
-    /// What is in the enclosure is freed with a proof, before or after the enclosure goes.
+    /// What is in the session is freed with a proof, before or after the session goes.
     #[test]
     fn contents_go_with_a_proof() -> Result {
         let puppet = Puppet::new()?;
 
         with_platform_device(|pdev| {
-            let (_, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (_, session) = new_session(pdev.as_ref(), &puppet)?;
 
-            enclosure.start()?;
-            ensure!(enclosure.stop() == Outcome::Stopped);
-            drop(enclosure);
+            session.start()?;
+            ensure!(session.stop() == StopOutcome::Stopped);
+            drop(session);
             ensure!(puppet.owners() == 0);
             Ok(())
         })?;
 
         with_platform_device(|pdev| {
-            let (_, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (_, session) = new_session(pdev.as_ref(), &puppet)?;
 
-            enclosure.start()?;
-            drop(enclosure);
+            session.start()?;
+            drop(session);
             ensure!(puppet.owners() == 1);
             Ok(())
         })?;
@@ -496,7 +590,7 @@ mod cases {
         struct Huge;
 
         // SAFETY: There is nothing to release.
-        unsafe impl Keep for Huge {
+        unsafe impl Orphan for Huge {
             const ACCIDENT: bool = true;
 
             fn bytes(&self) -> usize {
@@ -509,12 +603,12 @@ mod cases {
         let puppet = Puppet::new()?;
         let before = leaked();
 
-        puppet.on_stop(Outcome::Unproven);
+        puppet.on_stop(StopOutcome::Unproven);
         let once = with_platform_device_twice(
             |pdev| {
-                let (_, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+                let (_, session) = new_session(pdev.as_ref(), &puppet)?;
 
-                enclosure.start()?;
+                session.start()?;
                 puppet.forgets.store(0, Relaxed);
                 Ok(())
             },
@@ -528,12 +622,12 @@ mod cases {
 
         let too_often = with_platform_device_twice(
             |pdev| {
-                let (dma, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+                let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
 
                 puppet.forgets.store(1, Relaxed);
-                enclosure.start()?;
+                session.start()?;
                 puppet.forgets.store(0, Relaxed);
-                dma.binding()?.put_away(dma.device(), Huge);
+                put_away(dma.device(), dma.record(), None, Huge);
                 Ok(())
             },
             |_| Ok(()),
@@ -544,12 +638,12 @@ mod cases {
         Ok(())
     }
 
-    type Handle = Shared<ForLt!(Shareable<'_>)>;
+    type Handle = DevresSrcu<ForLt!(Shareable<'_>)>;
 
     struct Shareable<'a> {
-        dma: Configured<'a>,
-        enclosure: TestEnclosure<'a>,
-        waiters: Arc<crate::dma::Waiters>,
+        dma: Mapper<'a>,
+        session: TestSession<'a>,
+        waiters: Arc<crate::sync::WaitQueue>,
     }
 
     fn share(pdev: &platform::Device<Core<'_>>, puppet: &Arc<Puppet>) -> Result<Handle> {
@@ -557,14 +651,17 @@ mod cases {
     }
 
     fn share_device<'a>(dev: &Device<Core<'a>>, puppet: &Arc<Puppet>) -> Result<Handle> {
-        let (dma, enclosure) = enclose(dev, puppet)?;
+        let (dma, session) = new_session(dev, puppet)?;
 
-        enclosure.start()?;
-        dev.share::<ForLt!(Shareable<'_>)>(Ok::<_, Error>(Shareable {
-            waiters: dma.new_waiters()?,
-            dma,
-            enclosure,
-        }))
+        session.start()?;
+        DevresSrcu::<ForLt!(Shareable<'_>)>::new(
+            dev,
+            Ok::<_, Error>(Shareable {
+                waiters: Arc::pin_init(crate::new_wait_queue!("dma::tests"), GFP_KERNEL)?,
+                dma,
+                session,
+            }),
+        )
     }
 
     /// How to wait for a transfer.
@@ -573,7 +670,7 @@ mod cases {
         /// For an interrupt of the device.
         Interrupt,
         /// For one of another device.
-        InterruptOf(Arc<crate::dma::Waiters>),
+        InterruptOf(Arc<crate::sync::WaitQueue>),
         /// Looking every so often.
         Polling(Delta),
     }
@@ -582,8 +679,11 @@ mod cases {
     fn ways() -> Result<[Way; 4]> {
         let mut other = None;
 
-        with_platform_device(|pdev| {
-            other = Some(Configured::get(pdev.as_ref())?.new_waiters()?);
+        with_platform_device(|_| {
+            other = Some(Arc::pin_init(
+                crate::new_wait_queue!("dma::tests"),
+                GFP_KERNEL,
+            )?);
             Ok(())
         })?;
 
@@ -598,8 +698,8 @@ mod cases {
     /// Starts a transfer that never ends, and waits for it, for a long time. `proven` is whether
     /// the device is then known to have stopped.
     fn wait_for_ever(handle: &Handle, way: &Way, proven: bool) -> Result<Error> {
-        handle.with(|device| {
-            let mut slot = device.enclosure.transfers.lock();
+        handle.try_access_with(|device| {
+            let mut slot = device.session.transfers.lock();
             let transfer = slot.start(outbound(device.dma)?, 0..256, ())?;
 
             let outcome = match way {
@@ -669,18 +769,21 @@ mod cases {
                 let puppet = Puppet::new()?;
                 let start = Instant::<Monotonic>::now();
 
-                puppet.on_stop(Outcome::Unproven);
+                puppet.on_stop(StopOutcome::Unproven);
 
                 let handle = share(pdev, &puppet)?;
                 let (theirs, way) = (handle.clone(), way.clone());
                 let waiter = fixture::spawn(move || wait_for_ever(&theirs, &way, false))?;
 
                 until_started(&puppet);
-                ensure!(handle.with(|device| device.enclosure.stop())? == Outcome::Unproven);
+                ensure!(
+                    handle.try_access_with(|device| device.session.stop())?
+                        == StopOutcome::Unproven
+                );
                 ensure!(waiter.join(|r| matches!(r, Ok(e) if *e == ESHUTDOWN))?);
                 ensure!(start.elapsed() < LONG);
 
-                puppet.on_stop(Outcome::Stopped);
+                puppet.on_stop(StopOutcome::Stopped);
                 Ok(())
             })?;
         }
@@ -692,7 +795,7 @@ mod cases {
     #[test]
     fn stop_closes() -> Result {
         /// Tries to start something.
-        struct Intruder<'a>(Arc<Puppet>, Configured<'a>);
+        struct Intruder<'a>(Arc<Puppet>, Mapper<'a>);
 
         // SAFETY: It accesses no memory.
         unsafe impl Quiesce for Intruder<'_> {
@@ -700,33 +803,33 @@ mod cases {
                 self.1.device()
             }
 
-            fn forget(&mut self) -> Result {
+            fn limits(&self) -> Constraints {
+                Constraints::new(DmaMask::new::<64>())
+            }
+
+            fn disarm(&mut self) -> Result {
                 Ok(())
             }
 
-            fn stop(&self) -> Outcome {
+            fn quiesce(&self) -> StopOutcome {
                 self.0.stops.fetch_add(1, Relaxed);
 
-                if self
-                    .1
-                    .binding()
-                    .is_ok_and(|binding| binding.enter().is_ok())
-                {
+                if self.1.running().is_ok() {
                     self.0.started.fetch_add(1, Relaxed);
                 }
 
-                Outcome::Stopped
+                StopOutcome::Stopped
             }
         }
 
         on_each_bus(|pdev| {
             let dev: &Device<Core<'_>> = pdev.as_ref();
             let puppet = Puppet::new()?;
-            let intruder = Intruder(puppet.clone(), Configured::get(dev.bound())?);
-            let enclosure = Enclosure::<u32>::new(dev, intruder, Ok::<_, Error>(0))?;
+            let intruder = Intruder(puppet.clone(), Mapper::get(dev.bound())?);
+            let session = Session::<u32>::new(dev, intruder, Ok::<_, Error>(0))?;
 
-            enclosure.start()?;
-            ensure!(enclosure.stop() == Outcome::Stopped);
+            session.start()?;
+            ensure!(session.stop() == StopOutcome::Stopped);
             ensure!(puppet.stops.load(Relaxed) == 1 && puppet.started.load(Relaxed) == 0);
             Ok(())
         })
@@ -749,9 +852,9 @@ mod cases {
 
                 // At the end the device runs, so something can be done.
                 while done == 0 || done + refused < 2000 {
-                    theirs.with(|device| {
+                    theirs.try_access_with(|device| {
                         let buf = outbound(device.dma)?;
-                        let mut slot = device.enclosure.transfers.lock();
+                        let mut slot = device.session.transfers.lock();
 
                         match slot
                             .start(buf, 0..256, ())
@@ -774,9 +877,9 @@ mod cases {
             })?;
 
             for _ in 0..50 {
-                handle.with(|device| {
-                    ensure!(device.enclosure.stop() == Outcome::Stopped);
-                    device.enclosure.start()
+                handle.try_access_with(|device| {
+                    ensure!(device.session.stop() == StopOutcome::Stopped);
+                    device.session.start()
                 })??;
             }
 
@@ -792,34 +895,34 @@ mod cases {
         on_each_bus(|pdev| {
             let dev: &Device<Core<'_>> = pdev.as_ref();
             let puppet = Puppet::new()?;
-            let (_, enclosure) = enclose(dev, &puppet)?;
+            let (_, session) = new_session(dev, &puppet)?;
 
             // One that doesn't run isn't started, and can't be meanwhile.
-            enclosure::pause(dev)?;
-            ensure!(enclosure.start() == Err(EBUSY));
-            ensure!(enclosure.restart() == Err(EBUSY));
-            ensure!(enclosure::resume(dev) == Ok(false));
-            ensure!(puppet.stops.load(Relaxed) == 1 && puppet.forgot.load(Relaxed) == 0);
+            events::pause(dev)?;
+            ensure!(session.start() == Err(EBUSY));
+            ensure!(session.restart() == Err(EBUSY));
+            ensure!(events::resume(dev) == Ok(false));
+            ensure!(puppet.stops.load(Relaxed) == 0 && puppet.forgot.load(Relaxed) == 0);
 
-            enclosure.start()?;
-            enclosure::pause(dev)?;
-            ensure!(puppet.stops.load(Relaxed) == 2);
-            ensure!(enclosure.start() == Err(EBUSY));
+            session.start()?;
+            events::pause(dev)?;
+            ensure!(puppet.stops.load(Relaxed) == 1);
+            ensure!(session.start() == Err(EBUSY));
 
             // They nest.
-            enclosure::pause(dev)?;
-            ensure!(enclosure::resume(dev) == Ok(false));
-            ensure!(enclosure.start() == Err(EBUSY));
+            events::pause(dev)?;
+            ensure!(events::resume(dev) == Ok(false));
+            ensure!(session.start() == Err(EBUSY));
 
             // This driver can't go on, so that was that.
-            ensure!(enclosure::resume(dev) == Ok(false));
-            ensure!(enclosure.start() == Err(ESHUTDOWN));
-            ensure!(puppet.forgot.load(Relaxed) == 1 && puppet.stops.load(Relaxed) == 2);
+            ensure!(events::resume(dev) == Ok(false));
+            ensure!(session.start() == Err(ESHUTDOWN));
+            ensure!(puppet.forgot.load(Relaxed) == 1 && puppet.stops.load(Relaxed) == 1);
 
             // At the end it is made to forget all the same, once.
-            enclosure::finish(dev);
-            enclosure::finish(dev);
-            ensure!(puppet.forgot.load(Relaxed) == 2 && puppet.stops.load(Relaxed) == 3);
+            events::finish(dev);
+            events::finish(dev);
+            ensure!(puppet.forgot.load(Relaxed) == 2 && puppet.stops.load(Relaxed) == 2);
             Ok(())
         })
     }
@@ -831,52 +934,52 @@ mod cases {
             on_each_bus(|pdev| {
                 let dev: &Device<Core<'_>> = pdev.as_ref();
                 let puppet = Puppet::new()?;
-                let (_, enclosure) = enclose(dev, &puppet)?;
+                let (_, session) = new_session(dev, &puppet)?;
                 let counts = || (puppet.forgot.load(Relaxed), puppet.stops.load(Relaxed));
 
-                enclosure.start()?;
-                enclosure::pause(dev)?;
-                enclosure::pause(dev)?;
-                ensure!(enclosure::resume(dev) == Ok(false));
+                session.start()?;
+                events::pause(dev)?;
+                events::pause(dev)?;
+                ensure!(events::resume(dev) == Ok(false));
                 ensure!(counts() == (1, 1));
-                ensure!(enclosure::resume(dev) == Ok(true));
+                ensure!(events::resume(dev) == Ok(true));
                 ensure!(counts() == (2, 1));
 
                 // Stopped on purpose meanwhile: it stays so.
-                enclosure::pause(dev)?;
-                enclosure.stop();
-                ensure!(enclosure::resume(dev) == Ok(false));
+                events::pause(dev)?;
+                session.stop();
+                ensure!(events::resume(dev) == Ok(false));
                 // Restarted meanwhile: it runs afterwards.
-                enclosure.start()?;
-                enclosure::pause(dev)?;
-                ensure!(enclosure.restart() == Err(EBUSY));
-                ensure!(enclosure::resume(dev) == Ok(true));
-                enclosure.restart()?;
+                session.start()?;
+                events::pause(dev)?;
+                ensure!(session.restart() == Err(EBUSY));
+                ensure!(events::resume(dev) == Ok(true));
+                session.restart()?;
                 ensure!(counts() == (5, 4));
 
                 // Without a proof it should not come to the event.
-                puppet.on_stop(Outcome::Unproven);
-                ensure!(enclosure::pause(dev) == Err(EBUSY));
-                ensure!(enclosure::resume(dev) == Ok(true));
+                puppet.on_stop(StopOutcome::Unproven);
+                ensure!(events::pause(dev) == Err(EBUSY));
+                ensure!(events::resume(dev) == Ok(true));
 
                 // Who was gone may be back after a reset.
-                puppet.on_stop(Outcome::Gone);
-                enclosure::pause(dev)?;
-                ensure!(enclosure.start() == Err(EBUSY));
-                ensure!(enclosure::resume(dev) == Ok(true));
+                puppet.on_stop(StopOutcome::Gone);
+                events::pause(dev)?;
+                ensure!(session.start() == Err(EBUSY));
+                ensure!(events::resume(dev) == Ok(true));
 
                 // It doesn't forget: no start.
-                puppet.on_stop(Outcome::Stopped);
-                enclosure::pause(dev)?;
+                puppet.on_stop(StopOutcome::Stopped);
+                events::pause(dev)?;
                 puppet.forgets.store(0, Relaxed);
-                ensure!(enclosure::resume(dev) == Err(ETIMEDOUT));
+                ensure!(events::resume(dev) == Err(ETIMEDOUT));
                 puppet.forgets.store(1, Relaxed);
 
-                enclosure.start()?;
-                enclosure::finish(dev);
-                ensure!(enclosure.start() == Err(ESHUTDOWN));
-                enclosure::pause(dev)?;
-                ensure!(enclosure::resume(dev) == Ok(false));
+                session.start()?;
+                events::finish(dev);
+                ensure!(session.start() == Err(ESHUTDOWN));
+                events::pause(dev)?;
+                ensure!(events::resume(dev) == Ok(false));
                 Ok(())
             })
         })
@@ -888,9 +991,9 @@ mod cases {
     fn refuses_to_sleep() -> Result {
         with_platform_device(|pdev| {
             let puppet = Puppet::new()?;
-            let (_, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (_, session) = new_session(pdev.as_ref(), &puppet)?;
 
-            enclosure.start()?;
+            session.start()?;
             // `PM_SUSPEND_TO_IDLE`, which bindgen doesn't see through.
             //
             // SAFETY: No requirements, but that it may sleep.
@@ -910,14 +1013,11 @@ mod cases {
 
         fixture::failing(|| {
             let outcome = with_platform_device(|pdev| {
-                let (dma, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+                let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
 
-                enclosure.start()?;
-                let _ = enclosure
-                    .transfers
-                    .lock()
-                    .start(outbound(dma)?, 0..256, ())?;
-                drop(enclosure);
+                session.start()?;
+                let _ = session.transfers.lock().start(outbound(dma)?, 0..256, ())?;
+                drop(session);
                 ensure!(puppet.owners() == 1);
                 Err(EPROTO)
             });
@@ -935,8 +1035,8 @@ mod cases {
     #[test]
     fn forgotten() -> Result {
         type Forgotten<'a> = (
-            Shared<ForLt!(Owner)>,
-            TestEnclosure<'a>,
+            DevresSrcu<ForLt!(Owner)>,
+            TestSession<'a>,
             Streaming<'a, KVec<u8>, FromDevice>,
             StreamingBox<'a, KVec<u8>, ToDevice>,
         );
@@ -948,18 +1048,15 @@ mod cases {
         let lost = leaked();
 
         with_platform_device(|pdev| {
-            let (dma, enclosure) = enclose(pdev.as_ref(), &puppet)?;
+            let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
 
-            enclosure.start()?;
-            let _ = enclosure
-                .transfers
-                .lock()
-                .start(outbound(dma)?, 0..256, ())?;
+            session.start()?;
+            let _ = session.transfers.lock().start(outbound(dma)?, 0..256, ())?;
 
             let dev: &Device<Core<'_>> = pdev.as_ref();
             let forgotten: Forgotten<'_> = (
-                dev.share::<ForLt!(Owner)>(Ok::<_, Error>(puppet.owner()))?,
-                enclosure,
+                DevresSrcu::<ForLt!(Owner)>::new(dev, Ok::<_, Error>(puppet.owner()))?,
+                session,
                 Streaming::map(dma, bytes()?)?,
                 StreamingBox::map(dma, bytes()?)?,
             );
@@ -980,7 +1077,7 @@ mod cases {
 
 /// Devices that access memory, on simulated buses.
 #[cfg(CONFIG_RUST_DMA_SIM)]
-#[kunit_tests(rust_dma_enclosure_sim)]
+#[kunit_tests(rust_dma_session_sim)]
 mod on_sim {
     use super::*;
     use crate::dma::sim::{
@@ -999,32 +1096,32 @@ mod on_sim {
 
     const MEMORY: usize = 256;
 
-    type SimEnclosure<'a> = Enclosure<'a, Mutex<Slot<'a, Copier, KVec<u8>>>>;
+    type SimSession<'a> = Session<'a, Mutex<TransferSlot<'a, Copier, KVec<u8>>>>;
 
-    fn enclose<'a>(
+    fn new_session<'a>(
         dev: &Device<Core<'a>>,
         sim: &Arc<Sim>,
-    ) -> Result<(Configured<'a>, SimEnclosure<'a>, Arc<CopyEngine>)> {
-        let dma = Configured::get(dev.bound())?;
+    ) -> Result<(Mapper<'a>, SimSession<'a>, Arc<CopyEngine>)> {
+        let dma = Mapper::get(dev.bound())?;
         let engine = CopyEngine::new(sim, MEMORY)?;
-        let slot = Slot::new(dma, Copier(engine.clone()))?;
-        let enclosure = Enclosure::new(dev, Copier(engine.clone()), locked(slot))?;
+        let slot = TransferSlot::new(dma, Copier(engine.clone()))?;
+        let session = Session::new(dev, Copier(engine.clone()), locked(slot))?;
 
-        enclosure.start()?;
-        Ok((dma, enclosure, engine))
+        session.start()?;
+        Ok((dma, session, engine))
     }
 
     #[inline(never)]
     fn locked<'a>(
-        it: Slot<'a, Copier, KVec<u8>>,
-    ) -> impl PinInit<Mutex<Slot<'a, Copier, KVec<u8>>>> {
+        it: TransferSlot<'a, Copier, KVec<u8>>,
+    ) -> impl PinInit<Mutex<TransferSlot<'a, Copier, KVec<u8>>>> {
         new_mutex!(it)
     }
 
     /// Gives the device a buffer to write to.
-    fn give<'a>(dma: Configured<'a>, enclosure: &SimEnclosure<'a>) -> Result {
+    fn give<'a>(dma: Mapper<'a>, session: &SimSession<'a>) -> Result {
         let back = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
-        let mut slot = enclosure.lock();
+        let mut slot = session.lock();
         let _ = slot.start(back, 0..MEMORY, 0)?;
 
         Ok(())
@@ -1038,17 +1135,17 @@ mod on_sim {
             sim::run_on_each(
                 Script::new(Model::Coherent).fate(Fate::after(10)),
                 |pdev, sim| {
-                    let (dma, enclosure, _) = enclose(pdev.as_ref(), sim)?;
+                    let (dma, session, _) = new_session(pdev.as_ref(), sim)?;
 
-                    give(dma, &enclosure)?;
+                    give(dma, &session)?;
                     if then_drop {
-                        drop(enclosure);
+                        drop(session);
                         return Ok(());
                     }
 
-                    ensure!(enclosure.stop() == Outcome::Stopped);
+                    ensure!(session.stop() == StopOutcome::Stopped);
 
-                    let back = enclosure.lock().take::<FromDevice>()?.ok_or(EINVAL)?;
+                    let back = session.lock().take::<FromDevice>()?.ok_or(EINVAL)?;
                     let back = back.unmap();
 
                     sim.advance(100);
@@ -1075,14 +1172,14 @@ mod on_sim {
             let outcome = sim::run(
                 Script::new(Model::NonCoherent).fate(fate).stop(Stop::Hangs),
                 |pdev, sim| {
-                    let (dma, enclosure, _) = enclose(pdev.as_ref(), sim)?;
+                    let (dma, session, _) = new_session(pdev.as_ref(), sim)?;
 
-                    give(dma, &enclosure)?;
-                    ensure!(enclosure.stop() == Outcome::Unproven);
-                    ensure!(enclosure.lock().take::<FromDevice>()?.is_none());
+                    give(dma, &session)?;
+                    ensure!(session.stop() == StopOutcome::Unproven);
+                    ensure!(session.lock().take::<FromDevice>()?.is_none());
                     ensure!(sim.counters().unmaps == 0);
 
-                    drop(enclosure);
+                    drop(session);
 
                     if ends {
                         sim.advance(100);
@@ -1113,19 +1210,19 @@ mod on_sim {
                 .fate(Fate::after(20))
                 .stop(Stop::Hangs),
             |pdev, sim| {
-                let (dma, enclosure, _) = enclose(pdev.as_ref(), sim)?;
+                let (dma, session, _) = new_session(pdev.as_ref(), sim)?;
                 let before = leaked();
 
-                give(dma, &enclosure)?;
-                ensure!(enclosure.stop() == Outcome::Unproven);
+                give(dma, &session)?;
+                ensure!(session.stop() == StopOutcome::Unproven);
 
                 sim.advance(100);
                 // It never says that it has stopped, but it forgets, which is as good.
-                enclosure.start()?;
+                session.start()?;
 
-                let back = enclosure.lock().take::<FromDevice>()?.ok_or(EINVAL)?;
+                let back = session.lock().take::<FromDevice>()?.ok_or(EINVAL)?;
                 ensure!(back.bytes().is_empty());
-                drop((back, enclosure));
+                drop((back, session));
 
                 ensure!(leaked() == before);
                 Ok(())
@@ -1144,18 +1241,18 @@ mod on_sim {
                     .fate(Fate::never())
                     .stop(Stop::Gone),
                 |pdev, sim| {
-                    let (dma, enclosure, _) = enclose(pdev.as_ref(), sim)?;
+                    let (dma, session, _) = new_session(pdev.as_ref(), sim)?;
 
-                    give(dma, &enclosure)?;
+                    give(dma, &session)?;
                     if pulled {
                         sim.pull();
-                        ensure!(enclosure.lock().take::<FromDevice>().is_err());
+                        ensure!(session.lock().take::<FromDevice>().is_err());
                     }
 
-                    ensure!(enclosure.stop() == Outcome::Gone);
-                    ensure!(enclosure.lock().take::<FromDevice>()?.is_some());
+                    ensure!(session.stop() == StopOutcome::Gone);
+                    ensure!(session.lock().take::<FromDevice>()?.is_some());
                     ensure!(sim.counters().live == 0);
-                    ensure!(enclosure.start() == Err(ENODEV));
+                    ensure!(session.start() == Err(ENODEV));
                     Ok(())
                 },
             )?;
@@ -1175,10 +1272,10 @@ mod on_sim {
                     .fate(Fate::after(20))
                     .stop(Stop::Lies),
                 |pdev, sim| {
-                    let (dma, enclosure, _) = enclose(pdev.as_ref(), sim)?;
+                    let (dma, session, _) = new_session(pdev.as_ref(), sim)?;
 
-                    give(dma, &enclosure)?;
-                    ensure!(enclosure.stop() == Outcome::Stopped);
+                    give(dma, &session)?;
+                    ensure!(session.stop() == StopOutcome::Stopped);
                     sim.set_bus_master(!gated);
                     sim.advance(100);
 
@@ -1220,7 +1317,7 @@ mod on_sim {
         fn drop_there<'a, T: Send + 'a>(
             sim: &Arc<Sim>,
             engine: &Arc<CopyEngine>,
-            dma: Configured<'_>,
+            dma: Mapper<'_>,
             what: T,
         ) -> Result {
             let what: KBox<dyn Send + 'a> = KBox::new(what, GFP_KERNEL)?;
@@ -1234,41 +1331,40 @@ mod on_sim {
             )?;
             let connection = sim.connect(handler.clone(), Clock::Looks)?;
             let out = Streaming::<_, ToDevice>::map(dma, bytes()?)?;
-            // SAFETY: The device gets it below.
-            let address = unsafe { out.address().to_bits() };
+            let address = out.address().bits();
 
             engine.command(address, 64, 0, false)?;
             sim.advance(100);
             drop(connection);
             ensure!(handler.drops.lock().is_none());
 
-            let mut slot = Slot::new(dma, Copier(engine.clone()))?;
-            drop(slot.start(out, 0..64, 0)?.wait_polling(Delta::ZERO, LONG)?);
+            // SAFETY: The engine has carried the command out.
+            drop(unsafe { out.complete(0..64) });
             Ok(())
         }
 
         sim::run_on_each(
             Script::new(Model::Coherent).fate(Fate::after(1)),
             |pdev, sim| {
-                let (dma, enclosure, engine) = enclose(pdev.as_ref(), sim)?;
-                let binding = dma.binding()?;
-                let in_flight =
-                    || Streaming::<_, FromDevice>::map(dma, bytes().unwrap_or_default());
+                let (dma, session, engine) = new_session(pdev.as_ref(), sim)?;
+                let control = Control::find(dma.device()).ok_or(EINVAL)?;
+                let in_flight = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
 
-                drop_there(sim, &engine, dma, in_flight()?)?;
-                ensure!(binding.counts() == (1, 0));
+                in_flight.address();
+                drop_there(sim, &engine, dma, in_flight)?;
+                ensure!(control.counts() == (1, 0));
                 drop_there(
                     sim,
                     &engine,
                     dma,
                     StreamingBox::<_, ToDevice>::map(dma, bytes()?)?,
                 )?;
-                ensure!(binding.counts() == (1, 0));
+                ensure!(control.counts() == (1, 0));
 
-                give(dma, &enclosure)?;
+                give(dma, &session)?;
                 sim.advance(5);
-                drop_there(sim, &engine, dma, enclosure)?;
-                ensure!(binding.counts() == (1, 0));
+                drop_there(sim, &engine, dma, session)?;
+                ensure!(control.counts() == (1, 0));
                 Ok(())
             },
         )

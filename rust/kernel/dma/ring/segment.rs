@@ -3,14 +3,16 @@
 //! What a descriptor names: owned memory that can be put into a slot.
 
 use super::super::{
-    address,
-    configured::is_same,
-    streaming,
+    mapping::{
+        address,
+        mapper::is_same,
+        streaming, //
+    },
     Buffer,
-    Configured,
     Direction,
     DmaAddress,
     MapAttrs,
+    Mapper,
     PoolBox, //
 };
 use crate::prelude::*;
@@ -36,7 +38,7 @@ mod private {
         /// It must not be mapped. If this returns an address, it must be unmapped before it is
         /// dropped, or accessed in other ways than by this trait; and the address must be shown to
         /// the device of `dma` only.
-        unsafe fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress>;
+        unsafe fn map(&mut self, dma: Mapper<'a>) -> Result<DmaAddress>;
 
         /// Gives the memory back to the CPU, which sees the first `synced` bytes already.
         ///
@@ -44,7 +46,7 @@ mod private {
         ///
         /// It must be mapped for `dma`, at `addr`, and the device be done with it. `synced` must
         /// not be over `self.len()`.
-        unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize);
+        unsafe fn unmap(&mut self, dma: Mapper<'a>, addr: DmaAddress, synced: usize);
 
         /// Lets the CPU see what the device wrote to the first `len` bytes; returns where they are.
         ///
@@ -53,7 +55,7 @@ mod private {
         /// As [`unmap`](Self::unmap); `len` must not be over `self.len()`.
         unsafe fn sync_for_cpu(
             &mut self,
-            dma: Configured<'a>,
+            dma: Mapper<'a>,
             addr: DmaAddress,
             len: usize,
         ) -> *const u8;
@@ -70,20 +72,20 @@ pub(super) use private::Held;
 
 /// What can be posted: a [`Buffer`], which is mapped when it is posted and unmapped when it is
 /// taken, or a [`Fragment`].
-pub trait Piece<'a, D: Direction>: private::Held<'a, D> {}
+pub trait Segment<'a, D: Direction>: private::Held<'a, D> {}
 
-impl<'a, D: Direction, T: private::Held<'a, D>> Piece<'a, D> for T {}
+impl<'a, D: Direction, T: private::Held<'a, D>> Segment<'a, D> for T {}
 
 // SAFETY: By the contract of `Buffer`, and of mapping.
 unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     #[inline]
-    unsafe fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress> {
+    unsafe fn map(&mut self, dma: Mapper<'a>) -> Result<DmaAddress> {
         streaming::hand_over(Buffer::as_mut_ptr(self));
         streaming::map::<B, D>(dma, self, MapAttrs::NONE)
     }
 
     #[inline]
-    unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize) {
+    unsafe fn unmap(&mut self, dma: Mapper<'a>, addr: DmaAddress, synced: usize) {
         let len = Buffer::len(self);
 
         if D::DEVICE_WRITES && synced == 0 {
@@ -102,12 +104,7 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     }
 
     #[inline]
-    unsafe fn sync_for_cpu(
-        &mut self,
-        dma: Configured<'a>,
-        addr: DmaAddress,
-        len: usize,
-    ) -> *const u8 {
+    unsafe fn sync_for_cpu(&mut self, dma: Mapper<'a>, addr: DmaAddress, len: usize) -> *const u8 {
         let bytes = Buffer::as_mut_ptr(self);
 
         // SAFETY: By the safety requirements.
@@ -181,7 +178,7 @@ where
     ///
     /// [`EINVAL`] for a block of another device.
     #[inline]
-    unsafe fn map(&mut self, dma: Configured<'a>) -> Result<DmaAddress> {
+    unsafe fn map(&mut self, dma: Mapper<'a>) -> Result<DmaAddress> {
         match self {
             // SAFETY: By the safety requirements.
             Self::Buffer(buf) => unsafe { Held::<D>::map(buf, dma) },
@@ -197,7 +194,7 @@ where
     }
 
     #[inline]
-    unsafe fn unmap(&mut self, dma: Configured<'a>, addr: DmaAddress, synced: usize) {
+    unsafe fn unmap(&mut self, dma: Mapper<'a>, addr: DmaAddress, synced: usize) {
         match self {
             // SAFETY: By the safety requirements.
             Self::Buffer(buf) => unsafe { Held::<D>::unmap(buf, dma, addr, synced) },
@@ -206,12 +203,7 @@ where
     }
 
     #[inline]
-    unsafe fn sync_for_cpu(
-        &mut self,
-        dma: Configured<'a>,
-        addr: DmaAddress,
-        len: usize,
-    ) -> *const u8 {
+    unsafe fn sync_for_cpu(&mut self, dma: Mapper<'a>, addr: DmaAddress, len: usize) -> *const u8 {
         match self {
             // SAFETY: By the safety requirements.
             Self::Buffer(buf) => unsafe { Held::<D>::sync_for_cpu(buf, dma, addr, len) },

@@ -5,18 +5,9 @@
 //! A driver that may write any register may also write an address of its choice into the one from
 //! which the device takes the base of a ring. No type of memory keeps it from that: the registers
 //! have to be kept from it. So a region is divided, once. What can make the device access memory is
-//! [`DmaRegs`], which is left to the one file of a driver that says `unsafe`; the rest is [`Regs`],
-//! and ordinary.
+//! [`DmaRegisters`], which is left to the one file of a driver that says `unsafe`; the rest is
+//! [`PlainRegisters`], and ordinary.
 
-#[cfg(CONFIG_PCI)]
-use crate::{
-    device::{
-        Core,
-        Device, //
-    },
-    io::IoBase,
-    pci, //
-};
 use crate::{
     io::{
         register::{
@@ -58,17 +49,17 @@ use core::{
 ///
 /// ```
 /// use core::ops::Range;
-/// use kernel::dma::Windows;
+/// use kernel::dma::RegisterRanges;
 ///
 /// struct Engine;
 ///
 /// // SAFETY: By the data sheet, the address is at 0x10, the length at 0x18, and what is written at
 /// // 0x20 starts a transfer. The rest is about interrupts.
-/// unsafe impl Windows for Engine {
+/// unsafe impl RegisterRanges for Engine {
 ///     const RANGES: &'static [Range<usize>] = &[0x10..0x1c, 0x20..0x24];
 /// }
 /// ```
-pub unsafe trait Windows {
+pub unsafe trait RegisterRanges {
     /// Offsets in bytes, in any order.
     const RANGES: &'static [Range<usize>];
 }
@@ -86,7 +77,7 @@ mod private {
     }
 
     impl Registers {
-        pub(super) const fn one(offset: usize, width: usize) -> Self {
+        pub(in crate::dma) const fn one(offset: usize, width: usize) -> Self {
             Self {
                 offset,
                 width,
@@ -96,7 +87,7 @@ mod private {
         }
 
         /// Returns whether none of them has a byte in one of the ranges.
-        pub(super) const fn are_outside(self, ranges: &[Range<usize>]) -> bool {
+        pub(in crate::dma) const fn are_outside(self, ranges: &[Range<usize>]) -> bool {
             let mut i = 0;
 
             while i < self.count {
@@ -128,7 +119,7 @@ mod private {
     /// `IoLoc::offset()`, in a region, must return the offset of one of `REGISTERS`.
     #[diagnostic::on_unimplemented(
         message = "`{Self}` is not a register that is known at compile time",
-        note = "`Regs` takes registers that are declared by `register!`"
+        note = "`PlainRegisters` takes registers that are declared by `register!`"
     )]
     pub unsafe trait Location<T> {
         const REGISTERS: Registers;
@@ -197,7 +188,7 @@ where
 ///
 /// ```
 /// use core::ops::Range;
-/// use kernel::{dma::{Regs, Windows}, register};
+/// use kernel::{dma::{PlainRegisters, RegisterRanges}, register};
 ///
 /// register! {
 ///     /// What the device is.
@@ -219,11 +210,11 @@ where
 /// struct Reader;
 ///
 /// // SAFETY: The device reads from the address at 0x10 when the length at 0x14 is written.
-/// unsafe impl Windows for Reader {
+/// unsafe impl RegisterRanges for Reader {
 ///     const RANGES: &'static [Range<usize>] = &[0x10..0x18];
 /// }
 ///
-/// fn switch_on(regs: Regs<'_, Reader, 0x20>) -> u32 {
+/// fn switch_on(regs: PlainRegisters<'_, Reader, 0x20>) -> u32 {
 ///     regs.update(MASK, |mask| mask.with_done(true));
 ///
 ///     // This does not build:
@@ -231,26 +222,26 @@ where
 ///     regs.read(ID).value().into()
 /// }
 /// ```
-pub struct Regs<'a, W: Windows, const SIZE: usize> {
+pub struct PlainRegisters<'a, W: RegisterRanges, const SIZE: usize> {
     io: Mmio<'a, Region<SIZE>>,
     _windows: PhantomData<fn() -> W>,
 }
 
-impl<W: Windows, const SIZE: usize> Copy for Regs<'_, W, SIZE> {}
-impl<W: Windows, const SIZE: usize> Clone for Regs<'_, W, SIZE> {
+impl<W: RegisterRanges, const SIZE: usize> Copy for PlainRegisters<'_, W, SIZE> {}
+impl<W: RegisterRanges, const SIZE: usize> Clone for PlainRegisters<'_, W, SIZE> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<'a, W: Windows, const SIZE: usize> Regs<'a, W, SIZE> {
+impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
     /// Returns the region, to be accessed at such a location.
     #[inline(always)]
     fn at<T, L: Location<T>>(self) -> Mmio<'a, Region<SIZE>> {
         const_assert!(
             L::REGISTERS.are_outside(W::RANGES),
-            "this register can make the device access memory: it is reached by `DmaRegs` only"
+            "this register can make the device access memory: it is reached by `DmaRegisters` only"
         );
 
         self.io
@@ -342,28 +333,27 @@ impl<'a, W: Windows, const SIZE: usize> Regs<'a, W, SIZE> {
 
 /// All registers of a region, those included that aim, size or start DMA.
 ///
-/// There is one for each region. It belongs to what programs the device, and stays there.
+/// There is one for each region. It belongs to what programs the device, and stays there. A bus may
+/// have a function that maps a region and divides it at once, as PCI has `DmaRegisters::divide()`.
 ///
 /// # Invariants
 ///
-/// But for [`Regs`], nobody else accesses the region.
+/// But for [`PlainRegisters`], nobody else accesses the region.
 ///
 /// # Examples
 ///
 /// ```
-/// # #![cfg(CONFIG_PCI)]
-/// # use core::ops::Range;
-/// # use kernel::{device::Core, pci, prelude::*};
-/// use kernel::{dma::{DmaRegs, Regs, Windows}, io::Io};
+/// use core::ops::Range;
+/// use kernel::{dma::{DmaRegisters, RegisterRanges}, io::Io};
 ///
 /// struct Reader;
 ///
 /// // SAFETY: The device reads from the address at 0x10 when the length at 0x14 is written.
-/// unsafe impl Windows for Reader {
+/// unsafe impl RegisterRanges for Reader {
 ///     const RANGES: &'static [Range<usize>] = &[0x10..0x18];
 /// }
 ///
-/// struct Engine<'a>(DmaRegs<'a, Reader, 0x20>);
+/// struct Engine<'a>(DmaRegisters<'a, Reader, 0x20>);
 ///
 /// impl Engine<'_> {
 ///     fn stop(&mut self) {
@@ -371,23 +361,13 @@ impl<'a, W: Windows, const SIZE: usize> Regs<'a, W, SIZE> {
 ///         unsafe { self.0.io() }.write32(0, 0x14);
 ///     }
 /// }
-///
-/// fn probe<'a>(
-///     pdev: &pci::Device<Core<'a>>,
-/// ) -> Result<(Engine<'a>, Regs<'a, Reader, 0x20>)> {
-///     let bar = pdev.bound().iomap_region_sized(0, c"reader")?;
-///     // SAFETY: The driver is bound to readers only, which have one BAR.
-///     let (dma_regs, regs) = unsafe { DmaRegs::divide(pdev, bar) }?;
-///
-///     Ok((Engine(dma_regs), regs))
-/// }
 /// ```
-pub struct DmaRegs<'a, W: Windows, const SIZE: usize> {
+pub struct DmaRegisters<'a, W: RegisterRanges, const SIZE: usize> {
     io: Mmio<'a, Region<SIZE>>,
     _windows: PhantomData<fn() -> W>,
 }
 
-impl<'a, W: Windows, const SIZE: usize> DmaRegs<'a, W, SIZE> {
+impl<'a, W: RegisterRanges, const SIZE: usize> DmaRegisters<'a, W, SIZE> {
     /// Divides a region.
     ///
     /// Context: any.
@@ -397,7 +377,7 @@ impl<'a, W: Windows, const SIZE: usize> DmaRegs<'a, W, SIZE> {
     /// - `W` must be about the device, and the region, whose registers these are.
     /// - Nobody may access the region but by what this returns, as long as that is used.
     #[inline]
-    pub unsafe fn new(io: Mmio<'a, Region<SIZE>>) -> (Self, Regs<'a, W, SIZE>) {
+    pub unsafe fn new(io: Mmio<'a, Region<SIZE>>) -> (Self, PlainRegisters<'a, W, SIZE>) {
         const_assert!(
             {
                 let mut empty = false;
@@ -413,7 +393,7 @@ impl<'a, W: Windows, const SIZE: usize> DmaRegs<'a, W, SIZE> {
             "a window is empty"
         );
 
-        let regs = Regs {
+        let regs = PlainRegisters {
             io,
             _windows: PhantomData,
         };
@@ -425,34 +405,6 @@ impl<'a, W: Windows, const SIZE: usize> DmaRegs<'a, W, SIZE> {
         };
 
         (this, regs)
-    }
-
-    /// Divides a PCI BAR, which the device owns from then on.
-    ///
-    /// The PCI core maps a BAR once at a time, so it can't be divided twice. Call
-    /// [`enable_device_mem()`](pci::Device::enable_device_mem) before: without, all registers read
-    /// as all ones, which the log says. Context: may sleep.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// `W` must be about the device, and the BAR, whose registers these are.
-    #[cfg(CONFIG_PCI)]
-    pub unsafe fn divide(
-        pdev: &pci::Device<Core<'a>>,
-        bar: pci::Bar<'a, SIZE>,
-    ) -> Result<(Self, Regs<'a, W, SIZE>)> {
-        pci::check_memory(pdev);
-
-        let dev: &Device<Core<'a>> = pdev.as_ref();
-        let bar = dev.manage(Ok::<_, Error>(bar))?;
-
-        // SAFETY: By the safety requirements. We owned the BAR, so all that borrowed it is gone,
-        // and the PCI core has reserved it for us until it is dropped.
-        Ok(unsafe { Self::new(bar.as_view()) })
     }
 
     /// Returns the region.

@@ -4,6 +4,9 @@
 #include <linux/dma-mapping.h>
 #include <linux/dmapool.h>
 #include <linux/io.h>
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+#include <linux/swiotlb.h>
 
 __rust_helper u64 rust_helper_dma_get_mask(struct device *dev)
 {
@@ -61,6 +64,64 @@ rust_helper_dma_sync_single_for_device(struct device *dev, dma_addr_t addr,
 {
 	dma_sync_single_for_device(dev, addr, size, dir);
 }
+
+/*
+ * Whether a buffer that was allocated with that size is bounced, so that it may
+ * share a cache line with something else. Custom operations don't do so.
+ */
+__rust_helper bool rust_helper_dma_bounces_unaligned(struct device *dev,
+						     size_t size,
+						     enum dma_data_direction dir)
+{
+#ifdef CONFIG_ARCH_HAS_DMA_OPS
+	if (dev->dma_ops)
+		return false;
+#endif
+	return dma_kmalloc_needs_bounce(dev, size, dir) &&
+	       is_swiotlb_active(dev);
+}
+
+/*
+ * Keeps the module of a function from being unloaded. NULL stands for the
+ * kernel, which isn't.
+ */
+__rust_helper bool rust_helper_dma_pin_code(unsigned long function,
+					    struct module **module)
+{
+	bool pinned;
+
+	rcu_read_lock();
+	*module = __module_text_address(function);
+	pinned = try_module_get(*module);
+	rcu_read_unlock();
+
+	return pinned;
+}
+
+__rust_helper void rust_helper_dma_unpin_code(struct module *module)
+{
+	module_put(module);
+}
+
+#ifdef CONFIG_MMIOWB
+__rust_helper void rust_helper_mmiowb(void)
+{
+	mmiowb();
+}
+#endif
+
+#ifdef CONFIG_RUST_DMA_FIXTURE
+__rust_helper void *rust_helper_phys_to_virt(phys_addr_t address)
+{
+	return phys_to_virt(address);
+}
+
+__rust_helper void rust_helper_dev_assign_dma_coherent(struct device *dev,
+						       bool coherent)
+{
+	dev_assign_dma_coherent(dev, coherent);
+}
+#endif /* CONFIG_RUST_DMA_FIXTURE */
 
 #ifndef CONFIG_HAS_DMA
 /*

@@ -21,18 +21,18 @@
 //!
 //! A pool belongs to its device, which lends it to the driver for as long as it is bound and
 //! destroys it after all else of the driver is gone ([`Device::manage`]). So blocks simply borrow
-//! it, and can be kept wherever the driver likes: in its data, in an enclosure, in a ring.
+//! it, and can be kept wherever the driver likes: in its data, in a session, in a ring.
 //!
 //! C header: [`include/linux/dmapool.h`](srctree/include/linux/dmapool.h)
 
 use super::{
-    quarantine::{
-        lose,
-        Keep, //
+    orphan::{
+        put_away,
+        Orphan, //
     },
-    Configured,
     DmaAddr,
-    DmaAddress, //
+    DmaAddress,
+    Mapper, //
 };
 use crate::{
     alloc::{
@@ -44,14 +44,21 @@ use crate::{
         Core,
         Device, //
     },
-    devres::Managed,
+    devres::{
+        self,
+        Lendable, //
+    },
     io::{
         IoBase,
         SysMem,
         SysMemBackend, //
     },
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -73,10 +80,12 @@ use core::{
 /// `raw` is a `struct dma_pool` of the device of `dma`, and valid until this is dropped. Its blocks
 /// have at least `size` bytes.
 struct Inner<'a> {
-    dma: Configured<'a>,
+    dma: Mapper<'a>,
     // The type has no name where there is no DMA.
     raw: NonNull<c_void>,
     size: usize,
+    /// See [`Record::plain_len`](super::record::Record).
+    plain_len: usize,
 }
 
 // SAFETY: The C side has a lock.
@@ -146,10 +155,9 @@ impl Block<'_> {
     }
 }
 
-// SAFETY: Blocks may be given back in any context. The device's record, which does so, is there as
-// long as the pool is: it takes its last proof before the device's resources are released, and what
-// it has then, it leaks.
-unsafe impl Keep for Block<'_> {
+// SAFETY: Blocks may be given back in any context. Who keeps them takes the last proof before the
+// device's resources, of which the pool is one, are released, and leaks what is left.
+unsafe impl Orphan for Block<'_> {
     const ACCIDENT: bool = true;
 
     fn bytes(&self) -> usize {
@@ -166,7 +174,7 @@ unsafe impl Keep for Block<'_> {
 ///
 /// Blocks are aligned as `T` is, at least; they are never moved, and pages that the pool has
 /// allocated stay with it. A `T` is plain data of up to a page (for more, there is
-/// [`Coherent`](super::Coherent)), and not zero-sized; what doesn't fit doesn't compile.
+/// [`Coherent`](crate::dma::Coherent)), and not zero-sized; what doesn't fit doesn't compile.
 ///
 /// # Examples
 ///
@@ -199,7 +207,7 @@ pub struct Pool<'a, T> {
 
 // SAFETY: Dropping it destroys the pool of the device, which needs to be valid and no more. No `T`
 // is dropped.
-unsafe impl<T> Managed for Pool<'_, T> {}
+unsafe impl<T> Lendable for Pool<'_, T> {}
 
 /// What the C side writes into free blocks: an address and a bus address.
 const LINK: usize = 16;
@@ -212,7 +220,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the driver has no `dma_setup()`;
+    /// - [`EINVAL`] if the driver has no `dma_constraints()`;
     /// - [`ENOMEM`].
     #[inline]
     pub fn new(dev: &Device<Core<'a>>, name: &CStr) -> Result<&'a Self> {
@@ -258,7 +266,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
             "a block is at most a page: use `Coherent`"
         );
 
-        let dma = Configured::get(dev.bound())?;
+        let dma = Mapper::get(dev.bound())?;
 
         // SAFETY: The device is valid; the name is copied.
         let raw = unsafe {
@@ -277,12 +285,17 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
             dma,
             raw: NonNull::new(raw.cast()).ok_or(ENOMEM)?,
             size: size_of::<T>(),
+            plain_len: dma.record().plain_len,
         };
 
-        dev.manage(Ok::<_, Error>(Self {
-            inner,
-            _type: PhantomData,
-        }))
+        devres::register_lent(
+            dev,
+            Ok::<_, Error>(Self {
+                inner,
+                _type: PhantomData,
+            }),
+            GFP_KERNEL,
+        )
     }
 
     /// Returns the alignment of blocks, which is also enough for what free ones hold.
@@ -331,14 +344,24 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
 
         // INVARIANT: A block of the pool, which nobody else knows, and a valid `T`: it is as long
         // and as aligned as one, and zeroed.
-        Ok(PoolBox {
+        let block = PoolBox {
             block: Block {
                 pool: &self.inner,
                 ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
                 addr,
             },
             _type: PhantomData,
-        })
+        };
+
+        if size_of::<T>() > self.inner.plain_len {
+            self.inner
+                .dma
+                .record()
+                .constraints()
+                .admit(addr, size_of::<T>())?;
+        }
+
+        Ok(block)
     }
 }
 
@@ -387,25 +410,26 @@ impl<'a, T> PoolBox<'a, T> {
         // INVARIANT: There are no references to what is in it any more.
         PoolEntry {
             block,
+            is_shown: Atomic::new(false),
             _type: PhantomData,
         }
     }
 
     /// Returns whose block it is.
     #[inline]
-    pub(super) fn dma(&self) -> Configured<'a> {
+    pub(in crate::dma) fn dma(&self) -> Mapper<'a> {
         self.block.pool.dma
     }
 
     /// Returns where the device finds the block once it is submitted.
     #[inline]
-    pub(super) fn raw_address(&self) -> DmaAddress {
+    pub(in crate::dma) fn raw_address(&self) -> DmaAddress {
         self.block.addr
     }
 
     /// Returns where the CPU finds it, also while the device may access it.
     #[inline]
-    pub(super) fn as_ptr(&self) -> *mut T {
+    pub(in crate::dma) fn as_ptr(&self) -> *mut T {
         self.block.ptr.as_ptr().cast()
     }
 }
@@ -443,16 +467,18 @@ impl<T> Drop for PoolBox<'_, T> {
 /// [`io_write!`](crate::io::io_write). Only a protocol that saw the device finish turns it back
 /// into a [`PoolBox`].
 ///
-/// If it is dropped, the block is given back only if the device was [proven](super::Enclosure) to
-/// have stopped since; else it is quarantined until there is such a proof, as a
-/// [`Streaming`](super::Streaming) buffer would be. Forgetting it keeps the block allocated for
-/// good.
+/// If it is dropped, the block is given back at once if the device can't have been told about it:
+/// nobody asked for the [address](Self::address), or the device never ran. Else it is given back if
+/// the device was [proven](super::super::Session) to have stopped since, or quarantined until there
+/// is such a proof, as a [`Streaming`](super::Streaming) buffer would be. Forgetting it keeps the
+/// block allocated for good.
 ///
 /// Context of dropping it: any.
 ///
 /// # Invariants
 ///
 /// `block` is ours and holds a valid `T`, whoever writes it; there are no references to that.
+/// Unless `is_shown`, nobody knows the address.
 ///
 /// # Examples
 ///
@@ -478,16 +504,22 @@ impl<T> Drop for PoolBox<'_, T> {
 ///     mailbox.copy_read()
 /// }
 /// ```
-#[must_use = "dropping it quarantines the block: the device may still access it"]
+#[must_use = "dropping it quarantines the block if the device may still access it"]
 pub struct PoolEntry<'a, T> {
     block: Block<'a>,
+    is_shown: Atomic<bool>,
     _type: PhantomData<T>,
 }
 
 impl<'a, T> PoolEntry<'a, T> {
     /// Returns where the device finds the block.
+    ///
+    /// From here on the device is taken to know it.
     #[inline]
     pub fn address(&self) -> DmaAddr<'_> {
+        // INVARIANT: Somebody knows it.
+        self.is_shown.store(true, Relaxed);
+
         // SAFETY: By the type invariants the block is allocated until `self` goes, and the pool is
         // of blocks for a `T`.
         unsafe { DmaAddr::new(self.block.addr, size_of::<T>()) }
@@ -504,7 +536,7 @@ impl<'a, T> PoolEntry<'a, T> {
         expect(dead_code, reason = "for protocols")
     )]
     #[inline]
-    pub(super) unsafe fn complete(self) -> PoolBox<'a, T> {
+    pub(in crate::dma) unsafe fn complete(self) -> PoolBox<'a, T> {
         let block = ManuallyDrop::new(self).block;
 
         block.hand_over();
@@ -533,19 +565,20 @@ impl<T> Drop for PoolEntry<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // `self` is not used afterwards.
-        put_away(self.block);
+        release_or_keep(self.block, self.is_shown.load(Relaxed));
     }
 }
 
-/// Frees a block that nobody uses any more if the device was proven not to access it, or else keeps
-/// it until then.
+/// Frees a block that nobody uses any more, or keeps it if the device may access it.
 #[cold]
-fn put_away(block: Block<'_>) {
+fn release_or_keep(block: Block<'_>, is_shown: bool) {
+    if !is_shown {
+        // SAFETY: The owner was dropped, and nobody else knows the block.
+        unsafe { block.free() };
+        return;
+    }
+
     let dma = block.pool.dma;
 
-    match dma.binding() {
-        Ok(binding) => binding.put_away(dma.device(), block),
-        // It is too late: the device is being unbound.
-        Err(_) => lose(dma.device(), block),
-    }
+    put_away(dma.device(), dma.record(), None, block);
 }

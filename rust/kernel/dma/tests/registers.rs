@@ -12,9 +12,9 @@
 use super::ensure;
 use crate::{
     dma::{
-        DmaRegs,
-        Regs,
-        Windows, //
+        DmaRegisters,
+        PlainRegisters,
+        RegisterRanges, //
     },
     io::{
         register::{
@@ -84,7 +84,7 @@ const SIZE: usize = 0x60;
 struct Example;
 
 // SAFETY: There is no device.
-unsafe impl Windows for Example {
+unsafe impl RegisterRanges for Example {
     const RANGES: &'static [Range<usize>] = &[
         0x10..0x14,
         0x20..0x24,
@@ -98,14 +98,14 @@ unsafe impl Windows for Example {
 
 /// Runs a test with registers that are all zero; returns what is in them then.
 fn with_registers(
-    test: impl FnOnce(DmaRegs<'_, Example, SIZE>, Regs<'_, Example, SIZE>) -> Result,
+    test: impl FnOnce(DmaRegisters<'_, Example, SIZE>, PlainRegisters<'_, Example, SIZE>) -> Result,
 ) -> Result<KBox<[u32; SIZE / 4]>> {
     let mut memory = KBox::new([0_u32; SIZE / 4], GFP_KERNEL)?;
     let raw = MmioRaw::new_region((&raw mut *memory).expose_provenance(), SIZE)?;
 
     // SAFETY: Where these tests run, memory can be accessed like registers. It lives longer than
     // what is made here, and is not accessed meanwhile.
-    let (dma_regs, regs) = unsafe { DmaRegs::new(Mmio::from_raw(raw)) };
+    let (dma_regs, regs) = unsafe { DmaRegisters::new(Mmio::from_raw(raw)) };
 
     test(dma_regs, regs)?;
     Ok(memory)

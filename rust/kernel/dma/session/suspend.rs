@@ -9,7 +9,8 @@
 //!
 //! C header: [`include/linux/suspend.h`](srctree/include/linux/suspend.h)
 
-use super::binding::Binding;
+use super::control::Control;
+use crate::prelude::*;
 #[cfg(CONFIG_PM_SLEEP)]
 use crate::{
     bindings,
@@ -22,49 +23,37 @@ use crate::{
     },
     types::Opaque, //
 };
-use crate::{
-    device::{
-        Bound,
-        Device, //
-    },
-    prelude::*, //
-};
-#[cfg(CONFIG_PM_SLEEP)]
 use core::ptr::NonNull;
 
-/// Lets the system not sleep while the device runs, unless its driver can go on afterwards.
+/// Keeps the system from suspending while the device runs, unless its driver can go on afterwards.
 #[pin_data(PinnedDrop)]
 pub(super) struct Refusal {
     #[cfg(CONFIG_PM_SLEEP)]
     #[pin]
     block: Opaque<bindings::notifier_block>,
     #[cfg(CONFIG_PM_SLEEP)]
-    binding: NonNull<Binding>,
-    #[cfg(CONFIG_PM_SLEEP)]
-    dev: NonNull<Device<Bound>>,
+    control: NonNull<Control>,
     /// Whether the device is kept from being started.
     #[cfg(CONFIG_PM_SLEEP)]
-    held: Atomic<i32>,
+    is_held: Atomic<bool>,
 }
 
-// SAFETY: It leads to a binding and a bound device, which any thread may look at.
+// SAFETY: Any thread may use a `Control`.
 unsafe impl Send for Refusal {}
+
+// SAFETY: Any thread may use a `Control`.
+unsafe impl Sync for Refusal {}
 
 impl Refusal {
     /// # Safety
     ///
-    /// Both must outlive the result.
+    /// `control` must outlive the result, and be initialised but for the parts that this doesn't
+    /// use: itself, and debugfs.
     #[cfg(CONFIG_PM_SLEEP)]
-    pub(super) unsafe fn new(
-        binding: &Binding,
-        dev: &Device<Bound>,
-    ) -> impl PinInit<Self, Error> + use<> {
-        let (binding, dev) = (NonNull::from(binding), NonNull::from(dev));
-
+    pub(super) unsafe fn new(control: NonNull<Control>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            binding,
-            dev,
-            held: Atomic::new(0),
+            control,
+            is_held: Atomic::new(false),
             // Last: from here on it may be called.
             block <- Opaque::try_ffi_init(|block: *mut bindings::notifier_block| {
                 // SAFETY: `block` is valid memory, pinned until it is unregistered.
@@ -83,10 +72,7 @@ impl Refusal {
     ///
     /// None: there is no sleep.
     #[cfg(not(CONFIG_PM_SLEEP))]
-    pub(super) unsafe fn new(
-        _binding: &Binding,
-        _dev: &Device<Bound>,
-    ) -> impl PinInit<Self, Error> + use<> {
+    pub(super) unsafe fn new(_control: NonNull<Control>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {}? Error)
     }
 
@@ -115,36 +101,36 @@ impl Refusal {
 
         // SAFETY: `block` is the field of a `Refusal`, which is initialised, and outlived by what
         // it leads to.
-        let (this, binding, dev) = unsafe {
+        let (this, control) = unsafe {
             let this = &*container_of!(
                 block.cast::<Opaque<bindings::notifier_block>>(),
                 Self,
                 block
             );
 
-            (this, this.binding.as_ref(), this.dev.as_ref())
+            (this, this.control.as_ref())
         };
 
-        if binding.resumes() {
+        if control.resumes() {
             return DONT_CARE;
         }
 
-        if AFTER_SLEEP.contains(&action) && this.held.xchg(0, Full) != 0 {
+        if AFTER_SLEEP.contains(&action) && this.is_held.xchg(false, Full) {
             // Nothing was stopped, so nothing is started.
-            let _ = binding.resume();
+            let _ = control.release_hold();
         }
 
         if !BEFORE_SLEEP.contains(&action) {
             return DONT_CARE;
         }
 
-        if binding.hold_if_stopped() {
-            this.held.store(1, Release);
+        if control.hold_if_stopped() {
+            this.is_held.store(true, Release);
             return DONT_CARE;
         }
 
         dev_err!(
-            dev,
+            control.device(),
             "its driver can't go on after a suspend: unbind the device first\n"
         );
 

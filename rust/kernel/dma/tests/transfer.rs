@@ -5,6 +5,7 @@
 use super::{
     ensure,
     fixture::{
+        self,
         on_each_bus,
         prove, //
     }, //
@@ -12,24 +13,26 @@ use super::{
 use crate::{
     device::Device,
     dma::{
-        oneshot::{
+        quarantined,
+        transfer::{
             Engine,
             Progress,
             Request,
-            Slot, //
+            TransferSlot, //
         },
-        quarantined,
-        Configured,
         Direction,
         FromDevice,
+        Mapper,
         Streaming,
         StreamingBox,
         ToDevice,
-        Untrusted,
-        Waiters, //
+        Untrusted, //
     },
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        WaitQueue, //
+    },
     time::{
         Delta,
         Instant,
@@ -54,16 +57,16 @@ enum Answer {
 
 /// Touches no memory.
 struct Puppet<'a> {
-    dma: Configured<'a>,
+    dma: Mapper<'a>,
     answer: Answer,
     asked: u32,
     len: usize,
     /// Woken right after each question, as by an interrupt at the worst time.
-    irq: Option<Arc<Waiters>>,
+    irq: Option<Arc<WaitQueue>>,
 }
 
 impl<'a> Puppet<'a> {
-    fn new(dma: Configured<'a>, answer: Answer) -> Self {
+    fn new(dma: Mapper<'a>, answer: Answer) -> Self {
         Self {
             dma,
             answer,
@@ -97,7 +100,7 @@ unsafe impl Engine for Puppet<'_> {
         self.asked += 1;
 
         if let Some(irq) = &self.irq {
-            irq.wake();
+            irq.wake_all();
         }
 
         match self.answer {
@@ -115,24 +118,24 @@ const SOON: Delta = Delta::from_millis(20);
 /// For what does, however busy the host.
 const LONG: Delta = Delta::from_secs(20);
 
-type TestSlot<'a> = Slot<'a, Puppet<'a>, KVec<u8>>;
+type TestSlot<'a> = TransferSlot<'a, Puppet<'a>, KVec<u8>>;
 
 fn bytes() -> Result<KVec<u8>> {
     Ok(KVec::from_elem(0x11, 256, GFP_KERNEL)?)
 }
 
-fn buffer<'a, D: Direction>(dma: Configured<'a>) -> Result<Streaming<'a, KVec<u8>, D>> {
+fn buffer<'a, D: Direction>(dma: Mapper<'a>) -> Result<Streaming<'a, KVec<u8>, D>> {
     Ok(Streaming::map(dma, bytes()?)?)
 }
 
-#[kunit_tests(rust_dma_oneshot)]
+#[kunit_tests(rust_dma_transfer)]
 mod cases {
     use super::*;
 
     #[test]
     fn transfer_and_reuse() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
             let mut buf = buffer::<ToDevice>(dma)?;
 
@@ -155,8 +158,8 @@ mod cases {
     #[test]
     fn interrupts_are_hints() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
-            let irq = dma.new_waiters()?;
+            let dma = fixture::open(pdev.as_ref())?;
+            let irq = Arc::pin_init(crate::new_wait_queue!("dma::tests"), GFP_KERNEL)?;
             let mut puppet = Puppet::new(dma, Answer::Never);
 
             // Three too early, each just when nobody waits yet; the fourth look finds it done.
@@ -185,8 +188,8 @@ mod cases {
     #[test]
     fn hardly_any_time() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
-            let irq = dma.new_waiters()?;
+            let dma = fixture::open(pdev.as_ref())?;
+            let irq = Arc::pin_init(crate::new_wait_queue!("dma::tests"), GFP_KERNEL)?;
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
             let start = Instant::<Monotonic>::now();
 
@@ -208,6 +211,7 @@ mod cases {
                 // SAFETY: The puppet accesses no memory.
                 unsafe { prove(dma) }?;
                 drop(slot.take::<ToDevice>()?.ok_or(EINVAL)?);
+                fixture::open(pdev.as_ref())?;
             }
 
             ensure!(start.elapsed() < LONG);
@@ -219,7 +223,7 @@ mod cases {
     #[test]
     fn interval_is_cut() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
             let start = Instant::<Monotonic>::now();
 
@@ -235,6 +239,7 @@ mod cases {
                 // SAFETY: The puppet accesses no memory.
                 unsafe { prove(dma) }?;
                 drop(slot.take::<ToDevice>()?.ok_or(EINVAL)?);
+                fixture::open(pdev.as_ref())?;
             }
 
             ensure!(start.elapsed() < LONG);
@@ -242,11 +247,41 @@ mod cases {
         })
     }
 
+    /// A buffer of which another protocol may have told the device isn't started, nor given to the
+    /// CPU.
+    #[test]
+    fn shown_by_others() -> Result {
+        on_each_bus(|pdev| {
+            let dma = fixture::open(pdev.as_ref())?;
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
+            let buf = buffer::<ToDevice>(dma)?;
+            let before = quarantined();
+
+            buf.address();
+
+            let Err(refused) = slot.start(buf, 0..256, Answer::Never) else {
+                return Err(EINVAL);
+            };
+
+            ensure!(refused.error == EBUSY);
+
+            let Err(buf) = refused.value.take_back() else {
+                return Err(EINVAL);
+            };
+
+            drop(buf);
+            ensure!(quarantined() == before + 1);
+
+            // SAFETY: The puppet accesses no memory.
+            unsafe { prove(dma) }
+        })
+    }
+
     /// After a time-out the buffer is in the slot, until the device is done.
     #[test]
     fn time_out_keeps_the_buffer() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
             let buf = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
@@ -259,7 +294,7 @@ mod cases {
             match slot.start(buffer::<ToDevice>(dma)?, 0..256, Answer::After(0)) {
                 Err(refused) => {
                     ensure!(refused.error == EBUSY);
-                    ensure!(refused.value.unmap().len() == 256);
+                    ensure!(refused.value.take_back().map_err(|_| EINVAL)?.unmap().len() == 256);
                 }
                 Ok(_) => return Err(EINVAL),
             }
@@ -278,7 +313,7 @@ mod cases {
     #[test]
     fn forgotten_handle() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
 
@@ -313,7 +348,7 @@ mod cases {
     #[test]
     fn lying_length() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
 
             // Less is fine: only that much is defined.
@@ -340,7 +375,7 @@ mod cases {
     #[test]
     fn refusals() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
 
             for (range, target, error) in [
@@ -351,7 +386,9 @@ mod cases {
                 match slot.start(buffer::<ToDevice>(dma)?, range, target) {
                     Err(refused) => {
                         ensure!(refused.error == error);
-                        ensure!(refused.value.unmap().iter().all(|&byte| byte == 0x11));
+
+                        let buf = refused.value.take_back().map_err(|_| EINVAL)?;
+                        ensure!(buf.unmap().iter().all(|&byte| byte == 0x11));
                     }
                     Ok(_) => return Err(EINVAL),
                 }
@@ -364,7 +401,7 @@ mod cases {
     #[test]
     fn vanished() -> Result {
         on_each_bus(|pdev| {
-            let dma = Configured::get(pdev.as_ref())?;
+            let dma = fixture::open(pdev.as_ref())?;
             let before = quarantined();
             let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
             let buf = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
@@ -390,7 +427,7 @@ mod cases {
 
 /// With data, on a simulated copy engine.
 #[cfg(CONFIG_RUST_DMA_SIM)]
-#[kunit_tests(rust_dma_oneshot_sim)]
+#[kunit_tests(rust_dma_transfer_sim)]
 mod on_sim {
     use super::*;
     use crate::{
@@ -415,16 +452,16 @@ mod on_sim {
     /// Many looks, no waiting: time passes by looking.
     const EAGER: Delta = Delta::ZERO;
 
-    type SimSlot<'a> = Slot<'a, Copier, KVec<u8>>;
+    type SimSlot<'a> = TransferSlot<'a, Copier, KVec<u8>>;
 
     fn on_each_model(
         fate: Fate,
-        mut body: impl FnMut(Configured<'_>, &Arc<Sim>, &Arc<CopyEngine>) -> Result,
+        mut body: impl FnMut(Mapper<'_>, &Arc<Sim>, &Arc<CopyEngine>) -> Result,
     ) -> Result {
         sim::run_on_each(Script::new(Model::Coherent).fate(fate), |pdev, sim| {
             let engine = CopyEngine::new(sim, MEMORY)?;
 
-            body(Configured::get(pdev.as_ref())?, sim, &engine)
+            body(fixture::open(pdev.as_ref())?, sim, &engine)
         })
     }
 
@@ -491,7 +528,7 @@ mod on_sim {
         })
     }
 
-    /// Part of a buffer, part of the engine's memory: what is not meant stays.
+    /// DescriptorInfo of a buffer, part of the engine's memory: what is not meant stays.
     #[test]
     fn partial_transfer() -> Result {
         on_each_model(Fate::after(0), |dma, _, engine| {
@@ -557,11 +594,11 @@ mod on_sim {
         })
     }
 
-    struct Waker(Arc<Waiters>);
+    struct IrqHandler(Arc<WaitQueue>);
 
-    impl irq::Handler for Waker {
+    impl irq::Handler for IrqHandler {
         fn handle(&self) -> irq::IrqReturn {
-            self.0.wake();
+            self.0.wake_all();
             irq::IrqReturn::Handled
         }
     }
@@ -570,8 +607,8 @@ mod on_sim {
     #[test]
     fn interrupts() -> Result {
         on_each_model(Fate::within(5).twice(), |dma, sim, engine| {
-            let line = dma.new_waiters()?;
-            let waker = Arc::new(Waker(line.clone()), GFP_KERNEL)?;
+            let line = Arc::pin_init(crate::new_wait_queue!("dma::tests"), GFP_KERNEL)?;
+            let waker = Arc::new(IrqHandler(line.clone()), GFP_KERNEL)?;
             let connection = sim.connect(waker, Clock::Timer)?;
             let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
 
@@ -645,15 +682,20 @@ mod on_sim {
             match slot.start(out, 0..MEMORY, 1) {
                 Err(refused) => {
                     ensure!(refused.error == EINVAL);
-                    ensure!(refused.value.bytes() == &*pattern(1)?);
-                    ensure!(refused.value.unmap() == pattern(1)?);
+
+                    let buf = refused.value.take_back().map_err(|_| EINVAL)?;
+                    ensure!(buf.bytes() == &*pattern(1)?);
+                    ensure!(buf.unmap() == pattern(1)?);
                 }
                 Ok(_) => return Err(EINVAL),
             }
 
             let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;
             match slot.start(back, 0..MEMORY, 1) {
-                Err(refused) => ensure!(refused.value.bytes() == &*pattern(1)?),
+                Err(refused) => {
+                    let buf = refused.value.take_back().map_err(|_| EINVAL)?;
+                    ensure!(buf.bytes() == &*pattern(1)?);
+                }
                 Ok(_) => return Err(EINVAL),
             }
 
@@ -677,7 +719,7 @@ mod on_sim {
             let script = Script::new(model).fate(Fate::after(50)).stop(Stop::Works);
 
             sim::run(script, |pdev, sim| {
-                let dma = Configured::get(pdev.as_ref())?;
+                let dma = fixture::open(pdev.as_ref())?;
                 let engine = CopyEngine::new(sim, MEMORY)?;
                 let mut slot = SimSlot::new(dma, Copier(engine.clone()))?;
                 let back = Streaming::<_, FromDevice>::map(dma, pattern(1)?)?;

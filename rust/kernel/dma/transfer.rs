@@ -3,35 +3,38 @@
 //! One transfer at a time.
 //!
 //! The protocol of the simplest engines: an address, a length and a start bit; later an interrupt,
-//! or a bit that goes away. A [`Slot`] owns the engine and the buffer in flight. What a driver
-//! holds meanwhile, [`Transfer`], is only a view of the slot: forgetting it, or giving up after a
-//! time-out, loses nothing and frees nothing.
+//! or a bit that goes away. A [`TransferSlot`] owns the engine and the buffer in flight. What a
+//! driver holds meanwhile, [`Transfer`], is only a view of the slot: forgetting it, or giving up
+//! after a time-out, loses nothing and frees nothing.
 //!
 //! An interrupt is a hint to look, never a proof: it may be late, shared or meant for the transfer
 //! before, and a legacy interrupt isn't ordered against the data. The proof is [`Engine::poll`],
-//! which reads a register of the device, or that the device was [stopped](super::Enclosure): then
+//! which reads a register of the device, or that the device was [stopped](super::Session): then
 //! the transfer is over, too, but for nothing.
 
 use super::{
-    binding::Binding,
-    configured::is_same,
-    waiters::Deadline,
+    mapping::{
+        mapper::is_same,
+        record::Record, //
+    },
+    session::control::Control,
     Buffer,
-    Configured,
     DataDirection,
     Direction,
     DmaAddr,
     FromDevice,
-    MapError,
+    Mapper,
+    Running,
     Streaming,
     StreamingBox,
     ToDevice,
-    Untrusted,
-    Waiters, //
+    Untrusted, //
 };
 use crate::{
     device::Device,
+    error::ErrorWith,
     prelude::*,
+    sync::WaitQueue,
     time::Delta, //
 };
 use core::{
@@ -39,7 +42,7 @@ use core::{
     ops::Range, //
 };
 
-/// What an engine is asked to do, by the [`Slot`] that owns it: nobody else can make one.
+/// What an engine is asked to do, by the [`TransferSlot`] that owns it: nobody else can make one.
 #[non_exhaustive]
 pub struct Request<'r, T> {
     /// The memory, and how much of it.
@@ -50,6 +53,9 @@ pub struct Request<'r, T> {
 
     /// The other end, in whatever terms the engine has.
     pub target: T,
+
+    /// That the device runs: it takes this to show the address, by [`DmaAddr::to_bits`].
+    pub running: &'r Running<'r>,
 }
 
 /// How far a transfer is.
@@ -94,7 +100,7 @@ pub enum Progress {
 /// ```
 /// # use kernel::{device::{Bound, Device}, io::{Io, Mmio, Region}, prelude::*};
 /// use kernel::dma::{
-///     oneshot::{Engine, Progress, Request},
+///     transfer::{Engine, Progress, Request},
 ///     DataDirection, Untrusted,
 /// };
 ///
@@ -136,7 +142,7 @@ pub enum Progress {
 ///         }
 ///
 ///         // SAFETY: The device is done with it when `poll` says so.
-///         let address = u32::try_from(unsafe { request.memory.to_bits() })?;
+///         let address = u32::try_from(unsafe { request.memory.to_bits(request.running) })?;
 ///
 ///         self.len = request.memory.len();
 ///         self.registers.write32(address, 0);
@@ -246,7 +252,7 @@ struct Job<'a, B: Buffer> {
     held: Held<'a, B>,
     /// The part of the buffer that the device was pointed at.
     range: Range<usize>,
-    /// When it was started, in terms of [`Binding::epoch`].
+    /// When it was started.
     epoch: u64,
     state: State,
 }
@@ -266,28 +272,28 @@ enum State {
 /// An engine and the buffer that it works on.
 ///
 /// Dropping it looks once whether the transfer is over; if not, it quarantines the buffer (see
-/// [`Streaming`]). It belongs into the device's [`Enclosure`](super::Enclosure), which stops the
+/// [`Streaming`]). It belongs into the device's [`Session`](super::Session), which stops the
 /// device before.
 ///
 /// # Invariants
 ///
-/// - The engine is one of the device of `dma`, whose binding is `binding`, or it was never started.
+/// - The engine is one of the device of `dma`, or it was never started.
 /// - It has a transfer in flight only if `job` is in `State::InFlight`.
 ///
 /// # Examples
 ///
 /// ```
-/// # use kernel::{prelude::*, time::Delta};
+/// # use kernel::{prelude::*, sync::WaitQueue, time::Delta};
 /// use kernel::dma::{
-///     oneshot::{Engine, Slot},
-///     Configured, Streaming, StreamingBox, ToDevice, Waiters,
+///     transfer::{Engine, TransferSlot},
+///     Mapper, Streaming, StreamingBox, ToDevice,
 /// };
 ///
 /// /// Sends a message; on a time-out it stays in the slot, where the device may still read it.
 /// fn send<'a, E: Engine>(
-///     slot: &mut Slot<'a, E, KVec<u8>>,
-///     dma: Configured<'a>,
-///     irq: &Waiters,
+///     slot: &mut TransferSlot<'a, E, KVec<u8>>,
+///     dma: Mapper<'a>,
+///     irq: &WaitQueue,
 ///     target: E::Target,
 ///     msg: KVec<u8>,
 /// ) -> Result<KVec<u8>> {
@@ -299,23 +305,22 @@ enum State {
 ///     Ok(sent.unmap())
 /// }
 /// ```
-pub struct Slot<'a, E: Engine, B: Buffer> {
-    dma: Configured<'a>,
-    binding: &'a Binding,
+pub struct TransferSlot<'a, E: Engine, B: Buffer> {
+    dma: Mapper<'a>,
+    control: &'a Control,
     engine: E,
     job: Option<Job<'a, B>>,
 }
 
-impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
+impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
     /// Creates an empty slot for an engine of the device of `dma`.
     ///
     /// Context: any. Walks the resource list of the device.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the engine is one of another device;
-    /// - [`ENODEV`] if the device's resources are being released.
-    pub fn new(dma: Configured<'a>, engine: E) -> Result<Self> {
+    /// [`EINVAL`] if the engine is one of another device.
+    pub fn new(dma: Mapper<'a>, engine: E) -> Result<Self> {
         if !is_same(engine.device(), dma.device()) {
             return Err(EINVAL);
         }
@@ -323,10 +328,15 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
         // INVARIANT: We just checked; no transfer was started.
         Ok(Self {
             dma,
-            binding: dma.binding()?,
+            control: Control::find(dma.device()).ok_or(EINVAL)?,
             engine,
             job: None,
         })
+    }
+
+    #[inline]
+    fn record(&self) -> &'a Record {
+        self.dma.record()
     }
 
     /// Returns the engine.
@@ -344,28 +354,25 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
     ///
     /// # Errors
     ///
-    /// The buffer comes back, owned by the CPU, with
+    /// The buffer comes back, with
     ///
-    /// - [`EBUSY`] if the transfer before is still in flight;
+    /// - [`EBUSY`] if the transfer before is still in flight, or the buffer is: somebody asked for
+    ///   its [address](Streaming::address);
     /// - [`EINVAL`] if `range` is empty or not inside the buffer, or if the buffer is mapped for
     ///   another device;
-    /// - [`ESHUTDOWN`] if the device was stopped;
+    /// - [`ESHUTDOWN`] if the device is stopped, or wasn't started yet;
     /// - what [`Engine::start`] or [`Engine::poll`] said.
+    ///
+    /// The CPU can have it then by [`Streaming::take_back`].
     pub fn start<D: OneWay>(
         &mut self,
         buf: Streaming<'a, B, D>,
         range: Range<usize>,
         target: E::Target,
-    ) -> Result<Transfer<'_, 'a, E, B, D>, MapError<StreamingBox<'a, B, D>>> {
+    ) -> Result<Transfer<'_, 'a, E, B, D>, ErrorWith<Streaming<'a, B, D>>> {
         let epoch = match self.try_start(&buf, range.clone(), target) {
             Ok(epoch) => epoch,
-            Err(error) => {
-                let len = buf.address().len();
-                // SAFETY: By the contract of `Engine`, the device doesn't access the buffer.
-                let value = unsafe { buf.complete(0..len) };
-
-                return Err(MapError { error, value });
-            }
+            Err(error) => return Err(ErrorWith { error, value: buf }),
         };
 
         // INVARIANT: The engine has a transfer in flight.
@@ -392,18 +399,30 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
             return Err(EINVAL);
         }
 
+        // Another protocol may have shown it.
+        if buf.is_shown() {
+            return Err(EBUSY);
+        }
+
         self.free_up()?;
 
         // Nobody stops the device before it is started, and known to be.
-        let _open = self.binding.enter()?;
+        let running = Running::enter(self.record())?;
 
-        self.engine.start(Request {
-            memory: buf.address().slice(range)?,
-            direction: D::DATA_DIRECTION,
-            target,
-        })?;
+        let started = buf.address().slice(range).and_then(|memory| {
+            self.engine.start(Request {
+                memory,
+                direction: D::DATA_DIRECTION,
+                target,
+                running: &running,
+            })
+        });
 
-        Ok(self.binding.epoch())
+        // SAFETY: By the contract of `Engine`, a device that refuses doesn't access the buffer, and
+        // nobody else had the address.
+        started.inspect_err(|_| unsafe { buf.forget_address() })?;
+
+        Ok(self.record().epoch())
     }
 
     /// Takes the buffer of a transfer that is over, for instance after [`Transfer::wait`] timed out
@@ -470,46 +489,38 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
     }
 
     fn wait_polling(&mut self, interval: Delta, timeout: Delta) -> Result {
-        let stops = self.binding.stops();
-
-        self.wait_with(
-            timeout,
-            || stops.wakes(),
-            // Not for longer than there is time, and not on when the device was stopped.
-            |seen, left| stops.sleep(seen, interval.min(left)),
-        )
+        self.control
+            .stops()
+            .poll_until(interval, timeout, || self.look())
+            .unwrap_or(Err(ETIMEDOUT))
     }
 
-    /// Looks whether no transfer is in flight, and pauses until something happened since before it
-    /// looked.
-    fn wait_with<S>(
-        &mut self,
-        timeout: Delta,
-        mut before: impl FnMut() -> S,
-        mut pause: impl FnMut(S, Delta),
-    ) -> Result {
-        let deadline = Deadline::new(timeout);
+    fn wait(&mut self, irq: &WaitQueue, timeout: Delta) -> Result {
+        // The queue of the slot's device, which may be another one than that of `irq`.
+        let stops = self.control.stops();
 
-        loop {
-            // Before looking: a time-out must not hide a transfer that ended during the last pause.
-            let left = deadline.left();
-            let seen = before();
+        irq.wait_until_or(Some(stops), timeout, || self.look())
+            .unwrap_or(Err(ETIMEDOUT))
+    }
 
-            if self.advance()? {
-                return Ok(());
-            }
-
-            if self.binding.is_over() {
-                // The proof may have come since.
-                return if self.advance()? {
-                    Ok(())
-                } else {
-                    Err(ESHUTDOWN)
-                };
-            }
-
-            pause(seen, left.ok_or(ETIMEDOUT)?);
+    /// Looks whether there is nothing to wait for: no transfer is in flight, or nobody can tell.
+    fn look(&mut self) -> Option<Result> {
+        match self.advance() {
+            Ok(true) => return Some(Ok(())),
+            Ok(false) => {}
+            Err(error) => return Some(Err(error)),
         }
+
+        if !self.record().is_settled() {
+            return None;
+        }
+
+        // The proof may have come since.
+        Some(match self.advance() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ESHUTDOWN),
+            Err(error) => Err(error),
+        })
     }
 
     /// Makes room for the next transfer.
@@ -543,15 +554,17 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
             return Ok(true);
         }
 
-        if job.epoch != self.binding.epoch() {
-            // INVARIANT: By the contract of `Binding::epoch()` the transfer is over.
+        let record = self.dma.record();
+
+        if job.epoch != record.epoch() {
+            // INVARIANT: There was a proof since, so the transfer is over.
             job.state = State::Cancelled;
             return Ok(true);
         }
 
         // While the device is stopped, reset or made to forget, it may look as if it were done; and
         // it may be asleep. There will be a proof, or there is no telling.
-        if !self.binding.is_open() {
+        if record.is_closed() {
             return Ok(false);
         }
 
@@ -559,7 +572,7 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
             return Ok(false);
         };
 
-        if !self.binding.is_open() || job.epoch != self.binding.epoch() {
+        if record.running() != job.epoch {
             return Ok(false);
         }
 
@@ -573,28 +586,29 @@ impl<'a, E: Engine, B: Buffer> Slot<'a, E, B> {
     }
 }
 
-impl<E: Engine, B: Buffer> Drop for Slot<'_, E, B> {
+impl<E: Engine, B: Buffer> Drop for TransferSlot<'_, E, B> {
     fn drop(&mut self) {
         // If the device isn't done, dropping the job quarantines the buffer.
         let _ = self.free_up();
     }
 }
 
-/// A transfer that was started: a view of the [`Slot`] that it is in.
+/// A transfer that was started: a view of the [`TransferSlot`] that it is in.
 ///
 /// Dropping or forgetting it leaves the transfer to the slot.
 ///
 /// # Examples
 ///
 /// ```
-/// # use kernel::{dma::{oneshot::{Engine, Slot}, FromDevice, Streaming}, prelude::*, time::Delta};
+/// # use kernel::{dma::{transfer::{Engine, TransferSlot}, FromDevice, Streaming}};
+/// # use kernel::{prelude::*, time::Delta};
 /// /// Waits for a short time; what is not over then can be had later.
 /// fn receive<'a, E: Engine>(
-///     slot: &mut Slot<'a, E, KVec<u8>>,
+///     slot: &mut TransferSlot<'a, E, KVec<u8>>,
 ///     buf: Streaming<'a, KVec<u8>, FromDevice>,
 ///     source: E::Target,
 /// ) -> Result<Option<KVec<u8>>> {
-///     let len = buf.address().len();
+///     let len = buf.len();
 ///     let transfer = slot.start(buf, 0..len, source)?;
 ///
 ///     match transfer.wait_polling(Delta::from_micros(100), Delta::from_millis(1)) {
@@ -606,7 +620,7 @@ impl<E: Engine, B: Buffer> Drop for Slot<'_, E, B> {
 /// ```
 #[must_use = "the transfer goes on without it; wait for it, or ask the slot later"]
 pub struct Transfer<'s, 'a, E: Engine, B: Buffer, D: OneWay> {
-    slot: &'s mut Slot<'a, E, B>,
+    slot: &'s mut TransferSlot<'a, E, B>,
     _direction: PhantomData<D>,
 }
 
@@ -618,21 +632,14 @@ impl<'a, E: Engine, B: Buffer, D: OneWay> Transfer<'_, 'a, E, B, D> {
     ///
     /// # Errors
     ///
-    /// The buffer stays in the slot ([`Slot::take`]) on each of
+    /// The buffer stays in the slot ([`TransferSlot::take`]) on each of
     ///
     /// - [`ETIMEDOUT`]: the device may still access it;
     /// - [`EIO`]: the device is done, but reports to have moved more than it was asked to;
     /// - [`ESHUTDOWN`]: the device was stopped;
     /// - what [`Engine::poll`] said.
-    pub fn wait(self, irq: &Waiters, timeout: Delta) -> Result<StreamingBox<'a, B, D>> {
-        // Those of the slot's device, which may be another one than that of `irq`.
-        let stops = self.slot.binding.stops();
-
-        self.slot.wait_with(
-            timeout,
-            || irq.wakes_or(stops),
-            |seen, left| irq.wait_or(stops, seen, left),
-        )?;
+    pub fn wait(self, irq: &WaitQueue, timeout: Delta) -> Result<StreamingBox<'a, B, D>> {
+        self.slot.wait(irq, timeout)?;
         self.finish()
     }
 

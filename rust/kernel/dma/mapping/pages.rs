@@ -81,7 +81,7 @@ impl Pages {
 
     /// Returns the number of bytes, without looking at them.
     #[inline]
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::dma) fn size(&self) -> usize {
         PAGE_SIZE << self.order
     }
 }

@@ -18,74 +18,43 @@
 //!                    StreamingBox::map()
 //! ```
 //!
-//! There is no safe way from `Streaming` back to `StreamingBox`: only code that saw the device
-//! finish may go it, and that is the protocols of this crate ([`oneshot`](super::oneshot)). The
-//! buffer is owned throughout, so forgetting any of these values leaks memory and never frees it.
+//! There is no safe way from a `Streaming` whose address was asked for back to `StreamingBox`: only
+//! code that saw the device finish may go it, and that is the protocols of this crate, such as
+//! [`transfer`](super::super::transfer). The buffer is owned throughout, so forgetting any of these
+//! values leaks memory and never frees it.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
     address,
-    quarantine::{
-        lose,
-        Keep, //
+    barrier::loads_before_stores,
+    orphan::{
+        put_away,
+        Orphan, //
     },
     Buffer,
-    Configured,
     CpuWrites,
     Direction,
     DmaAddr,
     DmaAddress,
-    MapAttrs, //
+    MapAttrs,
+    Mapper, //
 };
 use crate::{
     bindings,
+    error::ErrorWith,
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 use core::{
-    fmt,
     marker::PhantomData,
     mem::ManuallyDrop,
     ops::Range, //
 };
-
-/// A refusal that gives back what was offered.
-///
-/// Converts into [`Error`] where the value is not wanted, which drops it.
-///
-/// # Examples
-///
-/// ```
-/// # use kernel::{dma::{Configured, FromDevice, MapError, Streaming}, prelude::*};
-/// /// Returns the buffer if there was no room for the mapping.
-/// fn receive<'a>(
-///     dma: Configured<'a>,
-///     buf: KVec<u8>,
-/// ) -> Result<Streaming<'a, KVec<u8>, FromDevice>, KVec<u8>> {
-///     Streaming::map(dma, buf).map_err(|refused| refused.value)
-/// }
-/// ```
-pub struct MapError<T> {
-    /// Why.
-    pub error: Error,
-
-    /// What was offered, unchanged.
-    pub value: T,
-}
-
-impl<T> fmt::Debug for MapError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MapError").field(&self.error).finish()
-    }
-}
-
-impl<T> From<MapError<T>> for Error {
-    #[inline]
-    fn from(refused: MapError<T>) -> Self {
-        refused.error
-    }
-}
 
 /// A buffer and the address at which the device sees it: what both owners have in common.
 ///
@@ -95,7 +64,7 @@ impl<T> From<MapError<T>> for Error {
 ///
 /// All of `buf` is mapped for `dma`'s device at `addr`, in the direction `D`.
 struct Mapping<'a, B: Buffer, D: Direction> {
-    dma: Configured<'a>,
+    dma: Mapper<'a>,
     addr: DmaAddress,
     buf: ManuallyDrop<B>,
     _direction: PhantomData<D>,
@@ -107,14 +76,57 @@ struct Mapping<'a, B: Buffer, D: Direction> {
 ///
 /// As [`Streaming::map`].
 #[inline]
-pub(super) fn map<B: Buffer, D: Direction>(
-    dma: Configured<'_>,
+pub(in crate::dma) fn map<B: Buffer, D: Direction>(
+    dma: Mapper<'_>,
     buf: &B,
     attrs: MapAttrs,
 ) -> Result<DmaAddress> {
-    check::<B, D>(dma, buf)?;
+    if buf.len() > dma.record().plain_len {
+        return map_limited::<B, D>(dma, buf, attrs);
+    }
 
-    // SAFETY: `Configured` proves a bound device whose masks are set. By the contract of
+    check::<B, D>(dma, buf)?;
+    map_checked::<B, D>(dma, buf, attrs)
+}
+
+/// As [`map`], where the length alone doesn't tell that the device can take the buffer.
+#[cold]
+fn map_limited<B: Buffer, D: Direction>(
+    dma: Mapper<'_>,
+    buf: &B,
+    attrs: MapAttrs,
+) -> Result<DmaAddress> {
+    if buf.len() > ALWAYS_MAPPABLE && buf.len() > dma.max_mapping_size() {
+        return Err(EOVERFLOW);
+    }
+
+    check::<B, D>(dma, buf)?;
+    dma.record().constraints().admit_len(buf.len())?;
+
+    let addr = map_checked::<B, D>(dma, buf, attrs)?;
+
+    dma.record()
+        .constraints()
+        .admit(addr, buf.len())
+        // SAFETY: It was just mapped, and no device was shown the address.
+        .inspect_err(|_| unsafe { unmap::<D>(dma, addr, buf.len(), attrs) })?;
+    Ok(addr)
+}
+
+/// Maps a buffer that was checked.
+#[inline]
+fn map_checked<B: Buffer, D: Direction>(
+    dma: Mapper<'_>,
+    buf: &B,
+    attrs: MapAttrs,
+) -> Result<DmaAddress> {
+    // SAFETY: The device and the bytes are valid. This only looks at them, and complains.
+    #[cfg(CONFIG_DMA_API_DEBUG)]
+    unsafe {
+        bindings::debug_dma_map_single(dma.as_raw(), buf.as_ptr().cast(), buf.len())
+    };
+
+    // SAFETY: `Mapper` proves a bound device whose masks are set. By the contract of
     // `Buffer` the bytes are in the linear map, contiguous, initialised and ours alone.
     // Failure is checked below.
     let addr = unsafe {
@@ -144,7 +156,7 @@ fn no_room() -> Error {
 /// No backend has a lower limit, so it is only asked for its own if there is more to map. The
 /// lowest is that of bounce buffers: `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an
 /// alignment of up to a page.
-const ALWAYS_MAPPABLE: usize = 128 << 10;
+pub(super) const ALWAYS_MAPPABLE: usize = 128 << 10;
 
 const _: () = assert!(
     PAGE_SIZE <= ALWAYS_MAPPABLE,
@@ -153,15 +165,11 @@ const _: () = assert!(
 
 /// Refuses what the C side would warn about or get wrong.
 #[inline]
-fn check<B: Buffer, D: Direction>(dma: Configured<'_>, buf: &B) -> Result {
+fn check<B: Buffer, D: Direction>(dma: Mapper<'_>, buf: &B) -> Result {
     let len = buf.len();
 
     if len == 0 {
         return Err(EINVAL);
-    }
-
-    if len > ALWAYS_MAPPABLE && len > dma.max_mapping_size() {
-        return Err(EOVERFLOW);
     }
 
     if D::DEVICE_WRITES && !dma.is_coherent() {
@@ -171,12 +179,22 @@ fn check<B: Buffer, D: Direction>(dma: Configured<'_>, buf: &B) -> Result {
         let lines = len.wrapping_add(mask) & !mask;
 
         // Invalidating a line throws away what else lives in it.
-        if buf.as_ptr().addr() & mask != 0 || lines > buf.allocation() {
+        if (buf.as_ptr().addr() & mask != 0 || lines > buf.allocation()) && !bounces::<D>(dma, len)
+        {
             return Err(EINVAL);
         }
     }
 
     Ok(())
+}
+
+/// Returns whether the kernel bounces a buffer of that length for a device that isn't cache
+/// coherent, since what `kmalloc()` returns for it may share a cache line with something else.
+#[cold]
+#[inline(never)]
+fn bounces<D: Direction>(dma: Mapper<'_>, len: usize) -> bool {
+    // SAFETY: `dma` leads to a valid `struct device`.
+    unsafe { bindings::dma_bounces_unaligned(dma.as_raw(), len, D::DATA_DIRECTION.into()) }
 }
 
 /// Undoes a mapping.
@@ -185,8 +203,8 @@ fn check<B: Buffer, D: Direction>(dma: Configured<'_>, buf: &B) -> Result {
 ///
 /// `len` bytes must be mapped at `addr`, in the direction `D`; the device must be done with them.
 #[inline]
-pub(super) unsafe fn unmap<D: Direction>(
-    dma: Configured<'_>,
+pub(in crate::dma) unsafe fn unmap<D: Direction>(
+    dma: Mapper<'_>,
     addr: DmaAddress,
     len: usize,
     attrs: MapAttrs,
@@ -209,7 +227,11 @@ pub(super) unsafe fn unmap<D: Direction>(
 ///
 /// `len` bytes must be mapped at `addr`, in the direction `D`; the device must be done with them.
 #[inline]
-pub(super) unsafe fn sync_for_cpu<D: Direction>(dma: Configured<'_>, addr: DmaAddress, len: usize) {
+pub(in crate::dma) unsafe fn sync_for_cpu<D: Direction>(
+    dma: Mapper<'_>,
+    addr: DmaAddress,
+    len: usize,
+) {
     if D::DEVICE_WRITES && len > 0 {
         // SAFETY: By the safety requirements.
         unsafe {
@@ -222,7 +244,7 @@ pub(super) unsafe fn sync_for_cpu<D: Direction>(dma: Configured<'_>, addr: DmaAd
 ///
 /// Where the C calls are inlined and the device needs no sync, nothing else would.
 #[inline]
-pub(super) fn hand_over(buf: *mut u8) {
+pub(in crate::dma) fn hand_over(buf: *mut u8) {
     // SAFETY: The assembly is empty. It takes the address of the buffer, so that accesses to
     // the bytes can't move across.
     unsafe {
@@ -232,7 +254,7 @@ pub(super) fn hand_over(buf: *mut u8) {
 
 impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
     #[inline]
-    fn new(dma: Configured<'a>, buf: B, attrs: MapAttrs) -> Result<Self, MapError<B>> {
+    fn new(dma: Mapper<'a>, buf: B, attrs: MapAttrs) -> Result<Self, ErrorWith<B>> {
         match map::<B, D>(dma, &buf, attrs) {
             // INVARIANT: The mapping succeeded, for all of `buf`.
             Ok(addr) => Ok(Self {
@@ -241,7 +263,7 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
                 buf: ManuallyDrop::new(buf),
                 _direction: PhantomData,
             }),
-            Err(error) => Err(MapError { error, value: buf }),
+            Err(error) => Err(ErrorWith { error, value: buf }),
         }
     }
 
@@ -318,8 +340,8 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
 /// # Examples
 ///
 /// ```
-/// # use kernel::{dma::{Configured, Streaming, StreamingBox, ToDevice}, prelude::*};
-/// fn command<'a>(dma: Configured<'a>) -> Result<Streaming<'a, KBox<[u8; 64]>, ToDevice>> {
+/// # use kernel::{dma::{Mapper, Streaming, StreamingBox, ToDevice}, prelude::*};
+/// fn command<'a>(dma: Mapper<'a>) -> Result<Streaming<'a, KBox<[u8; 64]>, ToDevice>> {
 ///     let mut cmd = StreamingBox::map(dma, KBox::new([0; 64], GFP_KERNEL)?)?;
 ///
 ///     cmd.bytes_mut()[..4].copy_from_slice(b"read");
@@ -348,7 +370,7 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
     ///
     /// As [`Streaming::map`].
     #[inline]
-    pub fn map(dma: Configured<'a>, buf: B) -> Result<Self, MapError<B>> {
+    pub fn map(dma: Mapper<'a>, buf: B) -> Result<Self, ErrorWith<B>> {
         let mapping = Mapping::new(dma, buf, MapAttrs::NONE.skip_cpu_sync())?;
         let len = mapping.buf.len();
 
@@ -381,6 +403,11 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
     pub fn submit(self) -> Streaming<'a, B, D> {
         let (mut mapping, defined, fresh) = self.into_parts();
 
+        if D::DEVICE_WRITES {
+            // The device may write from here on, but after what the CPU has read.
+            loads_before_stores();
+        }
+
         if fresh {
             let len = mapping.buf.len();
             mapping.sync_for_device(0..len);
@@ -390,9 +417,10 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
             hand_over(mapping.buf.as_mut_ptr());
         }
 
-        // INVARIANT: The CPU's accesses are over and synced.
+        // INVARIANT: The CPU's accesses are over and synced; the address wasn't asked for.
         Streaming {
             mapping: ManuallyDrop::new(mapping),
+            is_shown: Atomic::new(false),
         }
     }
 
@@ -460,34 +488,36 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 /// It has an address, and no bytes. Only a protocol that saw the device finish turns it back into a
 /// [`StreamingBox`].
 ///
-/// Freeing the buffer while the device may still access it would be corruption. So if this is
-/// dropped, the buffer is freed only if the device was [proven](super::Enclosure) to have stopped
-/// since; else it is quarantined: it stays mapped and allocated until there is such a proof, the
-/// log names the device, and [`quarantined`](super::quarantined) counts it.
+/// Dropping it unmaps and frees the buffer at once if the device can't have been told about it:
+/// nobody asked for the [address](Self::address), or the device never ran. Otherwise freeing the
+/// buffer while the device may still access it would be corruption. So it is freed only if the
+/// device was [proven](super::super::Session) to have stopped since; else it is quarantined: it
+/// stays mapped and allocated until there is such a proof, and the log names the device.
 ///
 /// Context of dropping it: any in which a `B` may be dropped.
 ///
 /// # Invariants
 ///
-/// The CPU doesn't access the buffer.
+/// The CPU doesn't access the buffer. Unless `is_shown`, nobody knows the address.
 ///
 /// # Examples
 ///
 /// ```
-/// # use kernel::{dma::{Configured, FromDevice, Streaming}, prelude::*};
+/// # use kernel::{dma::{Mapper, FromDevice, Streaming}, prelude::*};
 /// fn receive_buffer<'a>(
-///     dma: Configured<'a>,
+///     dma: Mapper<'a>,
 /// ) -> Result<Streaming<'a, KVec<u8>, FromDevice>> {
 ///     let buf = KVec::from_elem(0, 2048, GFP_KERNEL)?;
 ///     let rx = Streaming::map(dma, buf)?;
 ///
-///     assert_eq!(rx.address().len(), 2048);
+///     assert_eq!(rx.len(), 2048);
 ///     Ok(rx)
 /// }
 /// ```
-#[must_use = "dropping it quarantines the buffer: the device may still access it"]
+#[must_use = "dropping it quarantines the buffer if the device may still access it"]
 pub struct Streaming<'a, B: Buffer, D: Direction> {
     mapping: ManuallyDrop<Mapping<'a, B, D>>,
+    is_shown: Atomic<bool>,
 }
 
 impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
@@ -501,10 +531,10 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     ///
     /// - [`EINVAL`] if it is empty, or if the device writes it, isn't cache coherent, and the
     ///   buffer doesn't begin and end on cache lines of its own;
-    /// - [`EOVERFLOW`] if it is longer than [`Configured::max_mapping_size`];
+    /// - [`EOVERFLOW`] if it is longer than [`Mapper::max_mapping_size`];
     /// - [`ENOMEM`] if there is no room for the mapping or the bounce buffer.
     #[inline]
-    pub fn map(dma: Configured<'a>, buf: B) -> Result<Self, MapError<B>> {
+    pub fn map(dma: Mapper<'a>, buf: B) -> Result<Self, ErrorWith<B>> {
         Self::map_with_attrs(dma, buf, MapAttrs::NONE)
     }
 
@@ -516,33 +546,88 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     ///
     /// As [`map`](Self::map).
     #[inline]
-    pub fn map_with_attrs(
-        dma: Configured<'a>,
-        buf: B,
-        attrs: MapAttrs,
-    ) -> Result<Self, MapError<B>> {
+    pub fn map_with_attrs(dma: Mapper<'a>, buf: B, attrs: MapAttrs) -> Result<Self, ErrorWith<B>> {
         let mut mapping = Mapping::new(dma, buf, attrs)?;
 
         hand_over(mapping.buf.as_mut_ptr());
 
-        // INVARIANT: The mapping call gave the buffer to the device.
+        // INVARIANT: The mapping call gave the buffer to the device, which doesn't know it yet.
         Ok(Self {
             mapping: ManuallyDrop::new(mapping),
+            is_shown: Atomic::new(false),
         })
     }
 
     /// Returns what it was mapped with.
     #[inline]
-    pub(super) fn dma(&self) -> Configured<'a> {
+    pub(in crate::dma) fn dma(&self) -> Mapper<'a> {
         self.mapping.dma
     }
 
+    /// Returns the length in bytes of the buffer.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "what is mapped is never empty")]
+    pub fn len(&self) -> usize {
+        self.mapping.buf.len()
+    }
+
     /// Returns where the device finds the buffer.
+    ///
+    /// From here on the device is taken to know it: only a protocol that saw it finish, or a stop,
+    /// gives the buffer back.
     #[inline]
     pub fn address(&self) -> DmaAddr<'_> {
+        // INVARIANT: Somebody knows it.
+        self.is_shown.store(true, Relaxed);
+
         // SAFETY: By the type invariants of `Mapping` the whole buffer is mapped, until `self`
         // goes.
         unsafe { DmaAddr::new(self.mapping.addr, self.mapping.buf.len()) }
+    }
+
+    /// Returns whether somebody asked for the address.
+    #[inline]
+    pub(in crate::dma) fn is_shown(&self) -> bool {
+        self.is_shown.load(Relaxed)
+    }
+
+    /// Forgets that somebody asked for the address.
+    ///
+    /// # Safety
+    ///
+    /// The device must not have been told the address, or must not use it, and nobody may keep it.
+    #[inline]
+    pub(in crate::dma) unsafe fn forget_address(&self) {
+        // INVARIANT: By the safety requirements.
+        self.is_shown.store(false, Relaxed);
+    }
+
+    /// Takes the buffer back from a device that wasn't told about it.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// It comes back if somebody asked for the [address](Self::address): the device may be at work
+    /// on it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{Buffer, Direction, Streaming}, prelude::*};
+    /// fn cancel<B: Buffer, D: Direction>(buf: Streaming<'_, B, D>) -> Result<B> {
+    ///     buf.take_back().map(|buf| buf.unmap()).map_err(|_in_flight| EBUSY)
+    /// }
+    /// ```
+    pub fn take_back(self) -> Result<StreamingBox<'a, B, D>, Self> {
+        if self.is_shown() {
+            return Err(self);
+        }
+
+        let len = self.len();
+
+        // SAFETY: By the type invariants the device doesn't know the address.
+        Ok(unsafe { self.complete(0..len) })
     }
 
     /// Takes the buffer back from a device that has accessed it in `range` at most.
@@ -552,7 +637,7 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     /// The device must have been seen to be done with the buffer, or must never have been told the
     /// address; `range` must lie inside the buffer.
     #[inline]
-    pub(super) unsafe fn complete(self, range: Range<usize>) -> StreamingBox<'a, B, D> {
+    pub(in crate::dma) unsafe fn complete(self, range: Range<usize>) -> StreamingBox<'a, B, D> {
         let mut this = ManuallyDrop::new(self);
 
         // SAFETY: `this` is not dropped and not used afterwards.
@@ -582,26 +667,29 @@ impl<B: Buffer, D: Direction> Drop for Streaming<'_, B, D> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: `self` is not used afterwards.
-        put_away(unsafe { ManuallyDrop::take(&mut self.mapping) });
+        let mapping = unsafe { ManuallyDrop::take(&mut self.mapping) };
+
+        release_or_keep(mapping, self.is_shown());
     }
 }
 
-/// Frees a mapping that nobody uses any more if the device was proven not to access it, or else
-/// keeps it until then.
+/// Frees a mapping that nobody uses any more, or keeps it if the device may access it.
 #[cold]
-fn put_away<B: Buffer, D: Direction>(mapping: Mapping<'_, B, D>) {
+fn release_or_keep<B: Buffer, D: Direction>(mapping: Mapping<'_, B, D>, is_shown: bool) {
+    if !is_shown {
+        // SAFETY: Nobody knows the address, so no device accesses the buffer.
+        drop(unsafe { mapping.unmap() });
+        return;
+    }
+
     let dma = mapping.dma;
 
-    match dma.binding() {
-        Ok(binding) => binding.put_away(dma.device(), mapping),
-        // It is too late: the device is being unbound.
-        Err(_) => lose(dma.device(), mapping),
-    }
+    put_away(dma.device(), dma.record(), None, mapping);
 }
 
 // SAFETY: Unmapping may be done in any context, and so may freeing a buffer, or else it can't be
 // dropped there.
-unsafe impl<B: Buffer, D: Direction> Keep for Mapping<'_, B, D> {
+unsafe impl<B: Buffer, D: Direction> Orphan for Mapping<'_, B, D> {
     const ACCIDENT: bool = true;
 
     fn bytes(&self) -> usize {

@@ -2,7 +2,10 @@
 
 //! Bus addresses that can't outlive what keeps them valid.
 
-use super::DmaAddress;
+use super::{
+    running::Running,
+    DmaAddress, //
+};
 use crate::prelude::*;
 use core::{
     marker::PhantomData,
@@ -14,7 +17,7 @@ use core::{
 /// The end of a mapping needs no address: where bus addresses have 32 bits, and the mapping is the
 /// last one below 4 GiB, there is none, and this returns 0. So don't compute it with a check.
 #[inline]
-pub(super) const fn within(addr: DmaAddress, offset: usize) -> DmaAddress {
+pub(in crate::dma) const fn within(addr: DmaAddress, offset: usize) -> DmaAddress {
     // CAST: An offset into a mapping fits into a bus address; that of its end wraps.
     addr.wrapping_add(offset as DmaAddress)
 }
@@ -23,7 +26,9 @@ pub(super) const fn within(addr: DmaAddress, offset: usize) -> DmaAddress {
 ///
 /// There is no way from an integer to a `DmaAddr`, and turning one into bits is `unsafe`: that is
 /// the moment at which a device learns an address, and the caller says why the device will be done
-/// with it in time. Protocols such as [`oneshot`](super::oneshot) do it once for all drivers.
+/// with it in time. It takes a device that [runs](Running): one that is stopped, or not started
+/// yet, learns nothing. Protocols such as [`transfer`](super::super::transfer) do it once for all
+/// drivers.
 ///
 /// # Invariants
 ///
@@ -53,7 +58,7 @@ impl<'a> DmaAddr<'a> {
     ///
     /// `len` bytes from `addr` on must be mapped for the device for as long as `'a`.
     #[inline]
-    pub(super) unsafe fn new(addr: DmaAddress, len: usize) -> Self {
+    pub(in crate::dma) unsafe fn new(addr: DmaAddress, len: usize) -> Self {
         // INVARIANT: By the safety requirements.
         Self {
             addr,
@@ -98,14 +103,24 @@ impl<'a> DmaAddr<'a> {
         })
     }
 
-    /// Returns the number to be written into a register or a descriptor of the device.
+    /// Returns the number to be written into a register or a descriptor of the device, while it
+    /// runs.
     ///
     /// # Safety
     ///
-    /// The caller must see to it that the device accesses the region only while it is mapped and
-    /// owned by the device.
+    /// - `running` must be about the device that the memory is mapped for.
+    /// - The caller must see to it that the device accesses the region only while it is mapped and
+    ///   owned by the device; or until it is stopped.
     #[inline]
-    pub unsafe fn to_bits(self) -> DmaAddress {
+    pub unsafe fn to_bits(self, running: &Running<'_>) -> DmaAddress {
+        let _ = running;
+
+        self.addr
+    }
+
+    /// Returns the number, for a descriptor that the device doesn't look at before it is told.
+    #[inline]
+    pub(in crate::dma) fn bits(self) -> DmaAddress {
         self.addr
     }
 }

@@ -3,8 +3,8 @@
 //! Barriers between the CPU and a device that share memory.
 //!
 //! Who uses [`Streaming`](super::Streaming), a [`ring`](super::ring) or a
-//! [`oneshot::Slot`](super::oneshot::Slot) needs none: they are inside. These are for protocols of
-//! a driver's own, in [`Coherent`](super::Coherent) memory or blocks of a [`Pool`](super::Pool).
+//! [`transfer::Slot`](super::transfer::Slot) needs none: they are inside. These are for protocols
+//! of a driver's own, in [`Coherent`](super::Coherent) memory or blocks of a [`Pool`](super::Pool).
 //!
 //! They are the kernel's. In kernels with a simulated bus they also tell it, so that a missing one
 //! shows there: see `Documentation/rust/dma/testing.rst`.
@@ -56,7 +56,7 @@ pub fn dma_rmb() {
     dma_mb(Read);
 
     #[cfg(CONFIG_RUST_DMA_SIM)]
-    super::sim::barrier::read();
+    crate::dma::sim::barrier::read();
 }
 
 /// Orders stores to memory that a device reads, too: those before come before those after.
@@ -94,5 +94,18 @@ pub fn dma_wmb() {
     dma_mb(Write);
 
     #[cfg(CONFIG_RUST_DMA_SIM)]
-    super::sim::barrier::write();
+    crate::dma::sim::barrier::write();
+}
+
+/// Orders loads before stores: what the CPU has read of a buffer, before what tells the device that
+/// it may write the buffer again.
+#[inline]
+pub(in crate::dma) fn loads_before_stores() {
+    // Stores don't pass earlier loads on x86. On arm64, `dma_rmb()` orders loads before stores,
+    // too.
+    #[cfg(CONFIG_ARM64)]
+    dma_mb(Read);
+
+    #[cfg(not(any(CONFIG_X86, CONFIG_ARM64)))]
+    dma_mb(crate::sync::barrier::Full);
 }

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a device addresses memory.
+//!
+//! A driver says once, before its `probe()` runs, how its device addresses memory. The bus adapter
+//! applies it, so that no mask can change while a mapping lives.
+//!
+//! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
+
+use super::{
+    record::Record,
+    streaming::ALWAYS_MAPPABLE,
+    DmaAddress,
+    DmaMask, //
+};
+use crate::{
+    bindings,
+    device::{
+        Core,
+        Device, //
+    },
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// How a device addresses memory: masks, segment limits and alignment.
+///
+/// They hold for all that is mapped or allocated for the device: what they don't allow is refused,
+/// and the device never sees it. A limit that is not given is none.
+///
+/// Returned by `Driver::dma_constraints()` of the bus ([`pci::Driver::dma_constraints`],
+/// [`platform::Driver::dma_constraints`]), which the bus adapter calls before `probe()`. There is
+/// no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller one fails only where the
+/// platform really can't serve it.
+///
+/// [`pci::Driver::dma_constraints`]: kernel::pci::Driver::dma_constraints
+/// [`platform::Driver::dma_constraints`]: kernel::platform::Driver::dma_constraints
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dma::{DmaMask, Constraints};
+///
+/// const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<64>())
+///     .coherent_mask(DmaMask::new::<32>())
+///     .max_segment_size(64 * 1024);
+///
+/// assert_eq!(CONSTRAINTS.streaming_mask(), DmaMask::new::<64>());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Constraints {
+    mask: DmaMask,
+    coherent_mask: DmaMask,
+    max_segment_size: Option<u32>,
+    segment_boundary: Option<usize>,
+    min_align_mask: Option<u32>,
+    alignment: u32,
+}
+
+impl Constraints {
+    /// The addresses that the device can drive, for streaming mappings and coherent memory alike.
+    #[inline]
+    pub const fn new(mask: DmaMask) -> Self {
+        Self {
+            mask,
+            coherent_mask: mask,
+            max_segment_size: None,
+            segment_boundary: None,
+            min_align_mask: None,
+            alignment: 1,
+        }
+    }
+
+    /// A smaller mask for coherent memory, for devices whose descriptors hold fewer address bits.
+    #[inline]
+    pub const fn coherent_mask(mut self, mask: DmaMask) -> Self {
+        self.coherent_mask = mask;
+        self
+    }
+
+    /// The longest piece of memory, in bytes, that the device can be told about at once.
+    #[inline]
+    pub const fn max_segment_size(mut self, bytes: u32) -> Self {
+        self.max_segment_size = Some(bytes);
+        self
+    }
+
+    /// One less than the power of two that no piece of memory may cross, for instance `0xffff` for
+    /// 64 KiB.
+    #[inline]
+    pub const fn segment_boundary(mut self, mask: usize) -> Self {
+        self.segment_boundary = Some(mask);
+        self
+    }
+
+    /// The low address bits that a bounce buffer must keep, for instance `0xfff` for a device that
+    /// derives an offset in the page from the bus address. Not more than a page.
+    #[inline]
+    pub const fn min_align_mask(mut self, mask: u32) -> Self {
+        self.min_align_mask = Some(mask);
+        self
+    }
+
+    /// The power of two of which each bus address must be a multiple.
+    #[inline]
+    pub const fn alignment(mut self, bytes: u32) -> Self {
+        self.alignment = bytes;
+        self
+    }
+
+    /// Returns the mask for streaming mappings.
+    #[inline]
+    pub const fn streaming_mask(&self) -> DmaMask {
+        self.mask
+    }
+
+    /// Returns up to which length mappings meet the constraints, whatever their address is.
+    pub(super) fn plain_len(&self) -> usize {
+        if self.segment_boundary.is_some() || self.alignment > 1 {
+            return 0;
+        }
+
+        // CAST: Widening.
+        self.max_segment_size
+            .map_or(ALWAYS_MAPPABLE, |max| ALWAYS_MAPPABLE.min(max as usize))
+    }
+
+    /// Checks the length of a piece of memory that is not plain.
+    ///
+    /// # Errors
+    ///
+    /// - [`EOVERFLOW`] if it is longer than a segment may be;
+    /// - [`EINVAL`] if it crosses the boundary, wherever it lies.
+    pub(super) fn admit_len(&self, len: usize) -> Result {
+        // CAST: Widening.
+        if self.max_segment_size.is_some_and(|max| len > max as usize) {
+            return Err(EOVERFLOW);
+        }
+
+        if self
+            .segment_boundary
+            .is_some_and(|mask| len.saturating_sub(1) > mask)
+        {
+            return Err(EINVAL);
+        }
+
+        Ok(())
+    }
+
+    /// Checks where a piece of memory lies that is not plain.
+    ///
+    /// # Errors
+    ///
+    /// As [`admit_len`](Self::admit_len), and [`EINVAL`] if it isn't aligned.
+    pub(in crate::dma) fn admit(&self, addr: DmaAddress, len: usize) -> Result {
+        self.admit_len(len)?;
+
+        #[allow(clippy::useless_conversion, reason = "bus addresses may have 32 bits")]
+        let addr = u64::from(addr);
+        // CAST: Widening.
+        let last = addr.wrapping_add(len.saturating_sub(1) as u64);
+
+        // CAST: Widening.
+        if self
+            .segment_boundary
+            .is_some_and(|mask| addr & !(mask as u64) != last & !(mask as u64))
+        {
+            return Err(EINVAL);
+        }
+
+        if addr & u64::from(self.alignment - 1) != 0 {
+            return Err(EINVAL);
+        }
+
+        Ok(())
+    }
+
+    /// Checks a table that the device finds by its address, such as a ring: no single piece of
+    /// memory that it is told about.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if it crosses the boundary, or isn't aligned.
+    pub(in crate::dma) fn admit_table(&self, addr: DmaAddress, len: usize) -> Result {
+        Self {
+            max_segment_size: None,
+            ..*self
+        }
+        .admit(addr, len)
+    }
+
+    /// Returns whether a device may be used under these constraints, if its hardware takes what
+    /// `hardware` says, and no more.
+    pub(in crate::dma) fn are_within(&self, hardware: &Self) -> bool {
+        fn at_most<T: PartialOrd>(ours: Option<T>, theirs: Option<T>) -> bool {
+            match (ours, theirs) {
+                (_, None) => true,
+                (Some(ours), Some(theirs)) => ours <= theirs,
+                (None, Some(_)) => false,
+            }
+        }
+
+        self.mask.value() <= hardware.mask.value()
+            && self.coherent_mask.value() <= hardware.coherent_mask.value()
+            && at_most(self.max_segment_size, hardware.max_segment_size)
+            && at_most(self.segment_boundary, hardware.segment_boundary)
+            && self.alignment >= hardware.alignment
+    }
+
+    /// Applies the constraints to a device that is about to be probed.
+    ///
+    /// Called by the bus adapters, before `probe()`. They hold until unbind.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] for a mask of zero bits, for a boundary or an alignment that isn't a power of
+    ///   two or one less, and for segment limits on a bus that has none (`dev->dma_parms` is not
+    ///   set).
+    /// - [`EIO`] if the platform can't serve the mask.
+    /// - [`EBUSY`] if the device has other constraints since it was bound.
+    /// - [`ENOSPC`] if the device, under earlier drivers, has leaked too much memory.
+    /// - [`ENOMEM`].
+    pub(in crate::dma) fn apply(self, dev: &Device<Core<'_>>) -> Result {
+        if let Some(record) = Record::find(dev) {
+            return if *record.constraints() == self {
+                Ok(())
+            } else {
+                Err(EBUSY)
+            };
+        }
+
+        #[cfg(CONFIG_RUST_DMA_DEBUG)]
+        super::leaks::check(dev)?;
+
+        self.check(dev)
+            .and_then(|()| self.write(dev))
+            .and_then(|()| Record::add(dev, self))
+            .inspect_err(|e| {
+                dev_err!(
+                    dev,
+                    "DMA constraints refused ({e:?}): mask {:#x}, coherent mask {:#x}\n",
+                    self.mask.value(),
+                    self.coherent_mask.value()
+                );
+            })
+    }
+
+    fn check(&self, dev: &Device<Core<'_>>) -> Result {
+        if self.mask.value() == 0 || self.coherent_mask.value() == 0 {
+            return Err(EINVAL);
+        }
+
+        // Backends take the boundary for a power of two, and keep the aligned bits in a page.
+        if self
+            .segment_boundary
+            .is_some_and(|m| m & m.wrapping_add(1) != 0)
+        {
+            return Err(EINVAL);
+        }
+
+        // CAST: Widening.
+        if self
+            .min_align_mask
+            .is_some_and(|m| m & m.wrapping_add(1) != 0 || m as usize >= PAGE_SIZE)
+        {
+            return Err(EINVAL);
+        }
+
+        if !self.alignment.is_power_of_two() || self.max_segment_size == Some(0) {
+            return Err(EINVAL);
+        }
+
+        let limits = self.max_segment_size.is_some()
+            || self.segment_boundary.is_some()
+            || self.min_align_mask.is_some();
+
+        // SAFETY: `dev` is a valid `struct device`; `dma_parms` is set by the bus before a driver
+        // can bind and never changes afterwards.
+        if limits && unsafe { (*dev.as_raw()).dma_parms.is_null() } {
+            return Err(EINVAL);
+        }
+
+        Ok(())
+    }
+
+    fn write(&self, dev: &Device<Core<'_>>) -> Result {
+        let raw = dev.as_raw();
+
+        // SAFETY: `raw` is a valid `struct device`. The bus adapter calls this before `probe()`,
+        // hence no driver code that could map or allocate has run since the device was bound, and
+        // what earlier drivers mapped was unmapped before they were unbound.
+        unsafe {
+            to_result(bindings::dma_set_mask(raw, self.mask.value()))?;
+            to_result(bindings::dma_set_coherent_mask(
+                raw,
+                self.coherent_mask.value(),
+            ))?;
+        }
+
+        if let Some(bytes) = self.max_segment_size {
+            // SAFETY: As above; `check()` saw that `dma_parms` is set.
+            unsafe { bindings::dma_set_max_seg_size(raw, bytes) };
+        }
+
+        if let Some(mask) = self.segment_boundary {
+            // SAFETY: As above; `check()` saw that `dma_parms` is set.
+            unsafe { bindings::dma_set_seg_boundary(raw, mask) };
+        }
+
+        if let Some(mask) = self.min_align_mask {
+            // SAFETY: As above; `check()` saw that `dma_parms` is set.
+            unsafe { bindings::dma_set_min_align_mask(raw, mask) };
+        }
+
+        Ok(())
+    }
+}

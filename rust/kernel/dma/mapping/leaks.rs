@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that is never freed, since nobody can prove that a device doesn't access it.
+//!
+//! Each leak is logged and counted. With `CONFIG_RUST_DMA_DEBUG` it also taints the kernel, and is
+//! held against the device: one for which [`MAX_LEAKED_PAGES`] were leaked is not bound again.
+
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+use super::mapper::is_same;
+use super::orphan::{
+    pages,
+    List, //
+};
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+use crate::{
+    bindings, fmt,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Full, //
+        },
+    },
+};
+use crate::{
+    device::Device,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
+};
+
+/// How much a device may leak and still be bound: 4 MiB, with pages of 4 KiB.
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+pub(in crate::dma) const MAX_LEAKED_PAGES: usize = 1024;
+
+static LEAKED: Atomic<u64> = Atomic::new(0);
+
+/// Leaks orphans that the device may still access, and says so. Context: any.
+#[cold]
+pub(in crate::dma) fn leak(dev: &Device, orphans: List) {
+    let (count, pages) = orphans.size();
+
+    report(dev, count, pages);
+
+    #[cfg(CONFIG_RUST_DMA_DEBUG)]
+    hold_against(dev, pages, orphans);
+}
+
+/// Counts one orphan of that many bytes, for which there was no memory to remember it. Context:
+/// any.
+#[cold]
+pub(super) fn leak_bytes(dev: &Device, bytes: usize) {
+    report(dev, 1, pages(bytes));
+
+    #[cfg(CONFIG_RUST_DMA_DEBUG)]
+    hold_against(dev, pages(bytes), List::default());
+}
+
+fn report(dev: &Device, count: u64, pages: usize) {
+    LEAKED.fetch_add(count, Relaxed);
+    dev_err!(
+        dev,
+        "leaked {pages} pages in {count} pieces: the device may still access them\n"
+    );
+}
+
+/// Returns how many buffers, rings and blocks were leaked since boot: they were dropped while a
+/// device might access them, and no stop has proven that it was done with them.
+///
+/// Zero in a system whose drivers are right and whose devices stop.
+///
+/// # Examples
+///
+/// ```
+/// let before = kernel::dma::leaked();
+///
+/// // ... what is tested ...
+/// assert_eq!(kernel::dma::leaked(), before);
+/// ```
+pub fn leaked() -> u64 {
+    LEAKED.load(Relaxed)
+}
+
+/// What a device has leaked, at one time.
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+struct Leak {
+    dev: ARef<Device>,
+    pages: usize,
+    /// For debuggers, and for kmemleak, which doesn't report what it can reach.
+    _orphans: List,
+    next: *const Leak,
+}
+
+/// All that was leaked since boot: a list to whose front elements are added, and which none leaves.
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+static LEAKS: Atomic<usize> = Atomic::new(0);
+
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+static LEAKED_PAGES: Atomic<usize> = Atomic::new(0);
+
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+fn hold_against(dev: &Device, pages: usize, orphans: List) {
+    LEAKED_PAGES.fetch_add(pages, Relaxed);
+
+    // SAFETY: No requirements.
+    unsafe { bindings::add_taint(bindings::TAINT_WARN, bindings::lockdep_ok_LOCKDEP_STILL_OK) };
+
+    // Without memory it isn't held against the device.
+    let Ok(mut new) = KBox::new(
+        Leak {
+            dev: dev.into(),
+            pages,
+            _orphans: orphans,
+            next: core::ptr::null(),
+        },
+        GFP_ATOMIC,
+    ) else {
+        return;
+    };
+
+    let mut first = LEAKS.load(Acquire);
+
+    loop {
+        new.next = core::ptr::with_exposed_provenance(first);
+
+        match LEAKS.cmpxchg(first, (&raw const *new).expose_provenance(), Full) {
+            Ok(_) => break,
+            Err(other) => first = other,
+        }
+    }
+
+    // It belongs to the list now.
+    let _ = KBox::into_raw(new);
+}
+
+/// Refuses a device that has leaked too much.
+///
+/// # Errors
+///
+/// [`ENOSPC`].
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+pub(super) fn check(dev: &Device) -> Result {
+    let mut next = core::ptr::with_exposed_provenance::<Leak>(LEAKS.load(Acquire));
+    let mut pages = 0;
+
+    // SAFETY: Null, or an element of the list, which stays for good.
+    while let Some(leak) = unsafe { next.as_ref() } {
+        if is_same(&leak.dev, dev) {
+            pages += leak.pages;
+        }
+
+        next = leak.next;
+    }
+
+    if pages < MAX_LEAKED_PAGES {
+        return Ok(());
+    }
+
+    dev_err!(
+        dev,
+        "not bound: {pages} pages were leaked since the device could not be proven to have \
+         stopped; it takes a reboot, or a new device\n"
+    );
+    Err(ENOSPC)
+}
+
+/// Writes the counters for a person to read.
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+pub(in crate::dma) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "leaked {}", LEAKED.load(Relaxed))?;
+    writeln!(f, "leaked_pages {}", LEAKED_PAGES.load(Relaxed))
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The permission to map.
+//!
+//! Every map and every allocation takes the proof that the device's
+//! [`Constraints`](super::Constraints) were applied: so nothing can be mapped for a device whose
+//! mask was never set.
+//!
+//! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
+
+use super::{
+    record::Record,
+    running::Running, //
+};
+use crate::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    prelude::*, //
+};
+
+/// A bound device whose [`Constraints`](super::Constraints) were applied: the permission to map.
+///
+/// Two pointers wide; passed by value. It is valid until unbind, as the lifetime says.
+///
+/// # Invariants
+///
+/// `record` is that of `dev`. Its constraints were applied to the device since it was bound, and
+/// stay as they are until unbind.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{device::{Core, Device}, prelude::*};
+/// use kernel::dma;
+///
+/// fn probe(dev: &Device<Core<'_>>) -> Result {
+///     let dma = dma::Mapper::get(dev)?;
+///
+///     dev_info!(dev, "largest mapping: {} bytes\n", dma.max_mapping_size());
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Copy)]
+pub struct Mapper<'a> {
+    dev: &'a Device<Bound>,
+    record: &'a Record,
+}
+
+impl<'a> Mapper<'a> {
+    /// Returns the permission to map for `dev`, if its driver has constraints.
+    ///
+    /// Context: any. Walks the resource list of the device; call it in `probe()` and keep the
+    /// result.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the driver has no `dma_constraints()`, or doesn't ask its bus to call it.
+    pub fn get(dev: &'a Device<Bound>) -> Result<Self> {
+        let Some(record) = Record::find(dev) else {
+            dev_err!(
+                dev,
+                "the driver maps for DMA, but its DMA and dma_constraints() set nothing up\n"
+            );
+            return Err(EINVAL);
+        };
+
+        // INVARIANT: `Constraints::apply()` has made the record since the device was bound.
+        // Changing masks afterwards takes `unsafe` (`dma::Device::dma_set_mask()`), whose contract
+        // excludes it for such a device.
+        Ok(Self { dev, record })
+    }
+
+    /// Returns the device.
+    #[inline]
+    pub fn device(self) -> &'a Device<Bound> {
+        self.dev
+    }
+
+    /// Returns what is known of the device.
+    #[inline]
+    pub(in crate::dma) fn record(self) -> &'a Record {
+        self.record
+    }
+
+    /// Keeps the device running for the moment in which it is shown an address, by a protocol of
+    /// the driver's own.
+    ///
+    /// Context: any. The caller must not sleep until it drops the result.
+    ///
+    /// # Errors
+    ///
+    /// [`ESHUTDOWN`] if the device is stopped, or wasn't started yet.
+    #[inline]
+    pub fn running(self) -> Result<Running<'a>> {
+        Running::enter(self.record)
+    }
+
+    #[inline]
+    pub(in crate::dma) fn as_raw(self) -> *mut bindings::device {
+        self.dev.as_raw()
+    }
+
+    /// Returns the bits that a bus address may have, as set up (C: `dma_get_mask()`).
+    #[inline]
+    pub fn mask(self) -> u64 {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_get_mask(self.as_raw()) }
+    }
+
+    /// Returns the largest size in bytes of one mapping (C: `dma_max_mapping_size()`).
+    #[inline]
+    pub fn max_mapping_size(self) -> usize {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_max_mapping_size(self.as_raw()) }
+    }
+
+    /// Returns the size in bytes up to which mapping is cheapest (C: `dma_opt_mapping_size()`).
+    #[inline]
+    pub fn opt_mapping_size(self) -> usize {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_opt_mapping_size(self.as_raw()) }
+    }
+
+    /// Returns whether there is memory that the device can't address, so that some mappings bounce
+    /// (C: `dma_addressing_limited()`).
+    #[inline]
+    pub fn addressing_limited(self) -> bool {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_addressing_limited(self.as_raw()) }
+    }
+
+    /// Returns whether ownership changes of this device's mappings cost a sync just now
+    /// (C: `dma_dev_need_sync()`).
+    ///
+    /// Never keep the answer: the first bounced mapping changes it.
+    #[inline]
+    pub fn need_sync(self) -> bool {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_dev_need_sync(self.as_raw()) }
+    }
+
+    /// Returns whether the hardware keeps the CPU's caches and the device's view alike.
+    ///
+    /// Only for choosing and reporting: drivers need not know, the ownership types do the syncs.
+    #[inline]
+    pub fn is_coherent(self) -> bool {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dev_is_dma_coherent(self.as_raw()) }
+    }
+}
+
+/// Returns whether both are the same device, so that what is proven of one holds for the other.
+#[inline]
+pub(in crate::dma) fn is_same(one: &Device, other: &Device) -> bool {
+    core::ptr::eq(one.as_raw(), other.as_raw())
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is dropped while a device may access it.
+//!
+//! A mapped buffer that is dropped while the device may access it must be neither unmapped nor
+//! freed. If the device can't have been shown the buffer, or was proven to be done, it is freed at
+//! once. Else it goes to the [`Keeper`] of the device, which frees it when there is a proof. A
+//! device without a keeper leaks it.
+
+use super::{
+    leaks::{
+        leak,
+        leak_bytes, //
+    },
+    record::Record, //
+};
+use crate::{
+    bindings,
+    device::Device,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use core::{
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
+    ptr::NonNull, //
+};
+
+/// Something that a device may access, and that nobody uses any more.
+///
+/// # Safety
+///
+/// `release` must be safe to call in any context in which the value may be dropped, and in process
+/// context, by any thread.
+pub(in crate::dma) unsafe trait Orphan: Send {
+    /// Whether nobody should have dropped it: that is logged and counted.
+    const ACCIDENT: bool;
+
+    /// About how much memory it is.
+    fn bytes(&self) -> usize;
+
+    /// Frees it.
+    ///
+    /// # Safety
+    ///
+    /// The device must have been proven not to access it any more, and still be bound.
+    unsafe fn release(self);
+}
+
+/// Who keeps orphans of a device until there is a proof that it doesn't access them.
+pub(in crate::dma) trait Keeper: Send + Sync {
+    /// Keeps an orphan, if `is_needed`, which it asks such that a proof comes either before, or
+    /// finds the orphan. Else gives it back.
+    ///
+    /// Context: any.
+    fn keep(&self, orphan: Kept, is_needed: &dyn Fn() -> bool) -> Result<(), Kept>;
+}
+
+/// The header of an orphan on the heap, whatever its type is.
+struct Header {
+    next: Option<Kept>,
+    bytes: usize,
+    accident: bool,
+    release: unsafe fn(NonNull<Header>),
+    /// Whose code `release` is. Null for the kernel's.
+    module: *mut bindings::module,
+}
+
+#[repr(C)]
+struct Cell<O> {
+    header: Header,
+    orphan: O,
+}
+
+/// # Safety
+///
+/// - `header` must be that of a `KBox<Cell<O>>`, which nobody else uses.
+/// - The requirements of [`Orphan::release`] must hold.
+unsafe fn release<O: Orphan>(header: NonNull<Header>) {
+    // SAFETY: By the first requirement; the header comes first in a `Cell`.
+    let cell = unsafe { KBox::<Cell<O>>::from_raw(header.as_ptr().cast()) };
+
+    // SAFETY: By the second requirement.
+    unsafe { KBox::into_inner(cell).orphan.release() };
+}
+
+/// An orphan of any type, on the heap. Dropping it leaks it.
+///
+/// It pins the module whose code frees it.
+///
+/// # Invariants
+///
+/// It is the header of a `KBox<Cell<O>>`, of which this is the only owner.
+pub(in crate::dma) struct Kept(NonNull<Header>);
+
+// SAFETY: An orphan is `Send`.
+unsafe impl Send for Kept {}
+
+impl Kept {
+    /// # Errors
+    ///
+    /// The orphan comes back if there is no memory, or its module can't be pinned, since it is
+    /// being unloaded.
+    fn new<O: Orphan>(orphan: O) -> Result<Self, O> {
+        let Ok(memory) = KBox::<MaybeUninit<Cell<O>>>::new_uninit(GFP_ATOMIC) else {
+            return Err(orphan);
+        };
+        let Ok(module) = pin_module(release::<O>) else {
+            return Err(orphan);
+        };
+        let cell = KBox::into_raw(memory.write(MaybeUninit::new(Cell {
+            header: Header {
+                next: None,
+                bytes: orphan.bytes(),
+                accident: O::ACCIDENT,
+                release: release::<O>,
+                module,
+            },
+            orphan,
+        })));
+
+        // INVARIANT: Just made.
+        // SAFETY: A box isn't null.
+        Ok(Self(unsafe { NonNull::new_unchecked(cell.cast()) }))
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: By the type invariants.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(in crate::dma) fn bytes(&self) -> usize {
+        self.header().bytes
+    }
+
+    pub(in crate::dma) fn is_accident(&self) -> bool {
+        self.header().accident
+    }
+
+    fn pages(&self) -> usize {
+        pages(self.bytes())
+    }
+
+    /// Frees the orphan.
+    ///
+    /// Context: that of dropping the orphan.
+    ///
+    /// # Safety
+    ///
+    /// As [`Orphan::release`].
+    pub(in crate::dma) unsafe fn release(self) {
+        let Header {
+            release, module, ..
+        } = *self.header();
+
+        // SAFETY: By the type invariants, and the safety requirements.
+        unsafe { release(self.0) };
+
+        // SAFETY: Null, or the module that was pinned by `new()`; none of its code runs here any
+        // more.
+        unsafe { bindings::dma_unpin_code(module) };
+    }
+}
+
+/// Keeps the module of a function from being unloaded. Returns null for a function of the kernel.
+///
+/// # Errors
+///
+/// [`ENODEV`] if the module is being unloaded.
+// Not inlined into modules, which can't call the C function.
+#[inline(never)]
+fn pin_module(function: unsafe fn(NonNull<Header>)) -> Result<*mut bindings::module> {
+    let mut module = core::ptr::null_mut();
+
+    // CAST: The address of the function's code.
+    // SAFETY: `module` is valid for writing.
+    if unsafe { bindings::dma_pin_code(function as usize, &mut module) } {
+        Ok(module)
+    } else {
+        Err(ENODEV)
+    }
+}
+
+/// Returns how many pages that is, about.
+pub(super) fn pages(bytes: usize) -> usize {
+    bytes.div_ceil(PAGE_SIZE).max(1)
+}
+
+/// A list of orphans. Dropping it leaks them.
+#[derive(Default)]
+pub(in crate::dma) struct List(Option<Kept>);
+
+impl List {
+    pub(in crate::dma) fn push(&mut self, mut orphan: Kept) {
+        let next = self.0.take();
+
+        // SAFETY: By the type invariants of `Kept`, nobody else has the header.
+        unsafe { orphan.0.as_mut() }.next = next;
+        self.0 = Some(orphan);
+    }
+
+    fn pop(&mut self) -> Option<Kept> {
+        let mut first = self.0.take()?;
+
+        // SAFETY: By the type invariants of `Kept`, nobody else has the header.
+        self.0 = unsafe { first.0.as_mut() }.next.take();
+        Some(first)
+    }
+
+    /// Returns how many there are, and about how many pages that is.
+    pub(in crate::dma) fn size(&self) -> (u64, usize) {
+        let (mut count, mut pages) = (0, 0);
+        let mut next = self.0.as_ref();
+
+        while let Some(orphan) = next {
+            count += 1;
+            pages += orphan.pages();
+            next = orphan.header().next.as_ref();
+        }
+
+        (count, pages)
+    }
+
+    /// Frees all of them. Returns how many had been dropped by accident.
+    ///
+    /// Context: that of dropping the orphans.
+    ///
+    /// # Safety
+    ///
+    /// As [`Orphan::release`], for each.
+    pub(in crate::dma) unsafe fn release(mut self) -> u64 {
+        let mut accidents = 0;
+
+        while let Some(orphan) = self.pop() {
+            accidents += u64::from(orphan.is_accident());
+            // SAFETY: By the safety requirements.
+            unsafe { orphan.release() };
+        }
+
+        accidents
+    }
+}
+
+/// Takes what nobody uses any more, and was shown to the device in that epoch, or in the current
+/// one if nobody knows when.
+///
+/// Frees it at once if the device doesn't access it. Context: that of dropping it.
+#[cold]
+pub(in crate::dma) fn put_away<O: Orphan>(
+    dev: &Device,
+    record: &Record,
+    shown: Option<u64>,
+    orphan: O,
+) {
+    let is_needed = || record.may_access() && shown.is_none_or(|epoch| epoch == record.epoch());
+
+    if !is_needed() {
+        // SAFETY: By the type invariants of `Record`: whatever the device was shown in an earlier
+        // epoch, it doesn't access. The caller borrows the bound device.
+        unsafe { orphan.release() };
+        return;
+    }
+
+    let bytes = orphan.bytes();
+
+    let refused = match (record.keeper(), Kept::new(orphan)) {
+        (Some(keeper), Ok(orphan)) => keeper.keep(orphan, &is_needed),
+        (None, Ok(orphan)) => {
+            let mut list = List::default();
+
+            list.push(orphan);
+            leak(dev, list);
+            return;
+        }
+        (_, Err(orphan)) => {
+            let _leaked = ManuallyDrop::new(orphan);
+
+            leak_bytes(dev, bytes);
+            return;
+        }
+    };
+
+    if let Err(orphan) = refused {
+        // SAFETY: There is a proof since: as above.
+        unsafe { orphan.release() };
+    }
+}

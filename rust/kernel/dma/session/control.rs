@@ -1,0 +1,583 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a bound device is started and stopped, whoever asks for it.
+
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+use super::debug;
+use super::{
+    super::mapping::{
+        orphan::{
+            Keeper,
+            Kept, //
+        },
+        record::Record, //
+    },
+    bus::Bus,
+    quarantine::{
+        Proven,
+        Quarantine, //
+    },
+    quiesce::{
+        Disarmed,
+        Hardware, //
+    },
+    state::{
+        Action,
+        Event,
+        State, //
+    },
+    suspend::Refusal,
+    StopOutcome, //
+};
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+use crate::debugfs;
+use crate::{
+    device::{
+        Bound,
+        Device, //
+    },
+    devres::Kind,
+    new_mutex,
+    new_spinlock_irq,
+    new_wait_queue,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Mutex,
+        SpinLockIrq,
+        WaitQueue, //
+    }, //
+};
+use core::ptr::NonNull;
+
+/// The state of a device, and what keeps it from being started.
+struct Machine {
+    known: State,
+    hardware: Option<Hardware>,
+    /// Whether the driver can't go on after an event: no start any more.
+    is_retired: bool,
+    /// How many events, like a suspend, keep the device from being started.
+    holds: u32,
+    /// Whether it is to be started when the last of them is over.
+    is_wanted: bool,
+    /// Whether a bus error is under way.
+    #[cfg(CONFIG_PCI)]
+    has_error: bool,
+    starts: u64,
+    /// By [`StopOutcome`].
+    stops: [u64; 3],
+}
+
+/// How it is found among the resources of a device.
+static CONTROL: Kind = Kind::new();
+
+/// What is kept of a bound device besides its [`Record`]: how it is started and stopped, who waits
+/// for that, and what waits for a proof.
+///
+/// The bus adds it before `probe()`, right after the record, so that it outlives all else that
+/// borrows the bound device.
+#[pin_data]
+pub(in crate::dma) struct Control {
+    // Goes first, as it looks at the rest.
+    #[cfg(CONFIG_RUST_DMA_DEBUG)]
+    #[pin]
+    file: debugfs::File<debug::View>,
+    #[pin]
+    refusal: Refusal,
+    dev: ARef<Device>,
+    record: NonNull<Record>,
+    bus: Option<KBox<dyn Bus>>,
+    /// Whether the driver can go on after a stop.
+    resumes: Atomic<bool>,
+    /// Held while the device is started or stopped.
+    #[pin]
+    machine: Mutex<Machine>,
+    #[pin]
+    quarantine: SpinLockIrq<Quarantine>,
+    /// Where threads wait for the device to be started or stopped, or for that besides others.
+    #[pin]
+    stops: WaitQueue,
+}
+
+// SAFETY: The record can be used by any thread, and so can the rest.
+unsafe impl Send for Control {}
+
+// SAFETY: As above.
+unsafe impl Sync for Control {}
+
+impl Keeper for Control {
+    fn keep(&self, orphan: Kept, is_needed: &dyn Fn() -> bool) -> Result<(), Kept> {
+        Quarantine::keep(&self.quarantine, orphan, is_needed)
+    }
+}
+
+impl Control {
+    /// Adds it to a device that is about to be probed, and that has a record.
+    ///
+    /// Context: may sleep.
+    pub(super) fn add(dev: &Device<Bound>, resumes: bool, bus: Option<KBox<dyn Bus>>) -> Result {
+        let record = Record::find(dev).ok_or(EINVAL)?;
+        let this = KBox::pin_init(Self::init(dev, record, resumes, bus)?, GFP_KERNEL)?;
+        let keeper: NonNull<dyn Keeper> = NonNull::from(&*this);
+
+        // SAFETY: It borrows nothing.
+        unsafe { CONTROL.add(dev, this) }?;
+
+        // SAFETY: It belongs to the device, whose second resource it is: it is released last but
+        // one, after all else that borrows the bound device.
+        unsafe { record.set_keeper(keeper) };
+
+        Ok(())
+    }
+
+    fn init(
+        dev: &Device<Bound>,
+        record: &Record,
+        resumes: bool,
+        bus: Option<KBox<dyn Bus>>,
+    ) -> Result<impl PinInit<Self, Error>> {
+        let record = NonNull::from(record);
+        let owned: ARef<Device> = dev.into();
+        let machine = Machine {
+            known: State::Closed,
+            hardware: None,
+            is_retired: false,
+            holds: 0,
+            is_wanted: false,
+            #[cfg(CONFIG_PCI)]
+            has_error: false,
+            starts: 0,
+            stops: [0; 3],
+        };
+        #[cfg(CONFIG_RUST_DMA_DEBUG)]
+        let (dir, name) = (debug::root(), debug::unique_name(dev)?);
+
+        Ok(try_pin_init!(&this in Self {
+            record,
+            bus,
+            resumes: Atomic::new(resumes),
+            machine <- new_mutex!(machine, "dma::Control::machine"),
+            quarantine <- new_spinlock_irq!(Quarantine::new(owned.clone()), "dma::Quarantine"),
+            stops <- new_wait_queue!("dma::Control::stops"),
+            dev: owned,
+            // SAFETY: `this` is initialised but for these two, and both go before the rest.
+            refusal <- unsafe { Refusal::new(this) },
+            #[cfg(CONFIG_RUST_DMA_DEBUG)]
+            // SAFETY: As above.
+            file <- unsafe { debug::View::init(this, &dir, &name) },
+        }? Error))
+    }
+
+    /// Returns it, if the device's driver has constraints.
+    ///
+    /// Context: any. Walks the resource list of the device.
+    pub(in crate::dma) fn find(dev: &Device<Bound>) -> Option<&Self> {
+        // SAFETY: `add()` has added a `Pin<KBox<Self>>`, which is released after all else that
+        // borrows the bound device.
+        unsafe { CONTROL.find::<Pin<KBox<Self>>>(dev) }.map(Pin::get_ref)
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.dev
+    }
+
+    fn record(&self) -> &Record {
+        // SAFETY: The record is the oldest resource of the device: it outlives this one.
+        unsafe { self.record.as_ref() }
+    }
+
+    /// Returns what is woken when the device was started, or stopped, or couldn't be.
+    pub(in crate::dma) fn stops(&self) -> &WaitQueue {
+        &self.stops
+    }
+
+    /// Returns whether the driver can go on after a stop.
+    pub(super) fn resumes(&self) -> bool {
+        self.resumes.load(Relaxed)
+    }
+
+    /// Says whether the driver can go on after a stop.
+    #[cfg(CONFIG_RUST_DMA_FIXTURE)]
+    pub(in crate::dma) fn set_resumes(&self, resumes: bool) {
+        self.resumes.store(resumes, Relaxed);
+    }
+
+    #[cfg(CONFIG_RUST_DMA_DEBUG)]
+    pub(super) fn state(&self) -> State {
+        self.machine.lock().known
+    }
+
+    /// Returns how often it was started, and stopped, by [`StopOutcome`].
+    #[cfg(CONFIG_RUST_DMA_DEBUG)]
+    pub(super) fn turns(&self) -> (u64, [u64; 3]) {
+        let machine = self.machine.lock();
+
+        (machine.starts, machine.stops)
+    }
+
+    /// Returns how many buffers were dropped in flight, and how many of them were freed since.
+    #[cfg(any(CONFIG_RUST_DMA_DEBUG, CONFIG_RUST_DMA_KUNIT_TEST))]
+    pub(in crate::dma) fn counts(&self) -> (u64, u64) {
+        self.quarantine.lock().counts()
+    }
+
+    /// Keeps the device from memory, as far as its bus can.
+    pub(super) fn close_bus(&self) -> StopOutcome {
+        self.bus
+            .as_ref()
+            .map_or(StopOutcome::Unproven, |bus| bus.close())
+    }
+
+    /// Says how the hardware is stopped, once for each binding.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if there is one.
+    pub(super) fn install(&self, hardware: Hardware) -> Result {
+        let mut machine = self.machine.lock();
+
+        if machine.hardware.is_some() || machine.known != State::Closed {
+            dev_err!(&self.dev, "a device has one session\n");
+            return Err(EBUSY);
+        }
+
+        machine.hardware = Some(hardware);
+        Ok(())
+    }
+
+    /// Disarms the device and lets it access memory. If `again`, stops it before.
+    pub(super) fn start(&self, again: bool) -> Result {
+        let mut machine = self.machine.lock();
+        let mut proven = Proven::default();
+
+        if again {
+            (_, proven) = self.stop_locked(&mut machine);
+        }
+
+        let is_over = machine.is_retired || matches!(machine.known, State::Ended | State::Lost);
+
+        let started = if machine.holds > 0 && !is_over {
+            machine.is_wanted |= again && self.resumes();
+            Err(EBUSY)
+        } else {
+            self.start_locked(&mut machine, Event::Start)
+        };
+
+        // What is freed now may lead here.
+        drop(machine);
+        proven.reclaim(&self.quarantine);
+        started.map(|proven| proven.reclaim(&self.quarantine))
+    }
+
+    fn start_locked(&self, machine: &mut Machine, event: Event) -> Result<Proven> {
+        match machine.known.on(event) {
+            Action::Stay => return Ok(Proven::default()),
+            Action::Absent => return Err(ENODEV),
+            _ if machine.is_retired => return Err(ESHUTDOWN),
+            Action::Start => {}
+            Action::Refuse | Action::Quiesce | Action::End => return Err(ESHUTDOWN),
+        }
+
+        let hardware = machine.hardware.as_mut().ok_or(ENODEV)?;
+
+        let disarmed = self.disarm(hardware).inspect_err(|e| {
+            dev_err!(
+                &self.dev,
+                "the device can't be disarmed ({e:?}): not started\n"
+            )
+        })?;
+
+        // SAFETY: A device that was disarmed accesses nothing. It is closed: it was since it was
+        // stopped, or was never opened.
+        let proven = unsafe { Quarantine::prove(&self.quarantine, self.record()) };
+
+        // Before it is shown anything: otherwise its first accesses could fail.
+        if let Some(bus) = &self.bus {
+            bus.open(disarmed);
+        }
+
+        // SAFETY: It was just proven to access nothing, and holds no address.
+        unsafe { self.record().open() };
+
+        machine.known = State::Running;
+        machine.starts += 1;
+        self.stops.wake_all();
+        Ok(proven)
+    }
+
+    /// Disarms the device, with its bus keeping it from memory.
+    fn disarm(&self, hardware: &mut Hardware) -> Result<Disarmed> {
+        // The PCI core switches bus mastering on by itself where it restores what it saved.
+        self.close_bus();
+        hardware.disarm()
+    }
+
+    /// Stops the device, if it isn't proven to have stopped, and wakes who waits for it.
+    pub(super) fn stop(&self) -> StopOutcome {
+        let mut machine = self.machine.lock();
+
+        // An event that is under way doesn't start it either.
+        machine.is_wanted = false;
+
+        let (outcome, proven) = self.stop_locked(&mut machine);
+
+        drop(machine);
+        proven.reclaim(&self.quarantine);
+        outcome
+    }
+
+    fn stop_locked(&self, machine: &mut Machine) -> (StopOutcome, Proven) {
+        if machine.known.on(Event::Stop) != Action::Quiesce {
+            let known = match machine.known {
+                State::Gone => StopOutcome::Gone,
+                State::Lost => StopOutcome::Unproven,
+                _ => StopOutcome::Stopped,
+            };
+
+            return (known, Proven::default());
+        }
+
+        self.record().close();
+
+        let outcome = machine
+            .hardware
+            .as_mut()
+            .map_or(StopOutcome::Unproven, |hardware| self.quiesce(hardware));
+
+        machine.known = match outcome {
+            StopOutcome::Stopped => State::Stopped,
+            StopOutcome::Gone => State::Gone,
+            StopOutcome::Unproven => State::Unproven,
+        };
+        (outcome, self.conclude(machine, outcome))
+    }
+
+    /// Quiesces the device: the engine first, since some devices don't take it well when they are
+    /// cut off.
+    fn quiesce(&self, hardware: &mut Hardware) -> StopOutcome {
+        let engine = hardware.quiesce();
+        let bus = self.close_bus();
+
+        match (engine, bus) {
+            (StopOutcome::Gone, _) | (_, StopOutcome::Gone) => StopOutcome::Gone,
+            (StopOutcome::Stopped, _) => StopOutcome::Stopped,
+            (StopOutcome::Unproven, bus) if hardware.heeds_bus() => bus,
+            (StopOutcome::Unproven, _) => StopOutcome::Unproven,
+        }
+    }
+
+    /// Records what came of a stop, and wakes who waits for it. The device is closed.
+    fn conclude(&self, machine: &mut Machine, outcome: StopOutcome) -> Proven {
+        // CAST: A variant of three.
+        machine.stops[outcome as usize] += 1;
+
+        let proven = match outcome {
+            // SAFETY: By the contracts of `Quiesce` and `Bus`, the device accesses nothing that it
+            // was shown before. It is closed.
+            StopOutcome::Stopped | StopOutcome::Gone => unsafe {
+                Quarantine::prove(&self.quarantine, self.record())
+            },
+            StopOutcome::Unproven => {
+                self.record().settle();
+                dev_err!(
+                    &self.dev,
+                    "the device could not be proven to have stopped: \
+                     what it may access is not freed\n"
+                );
+                Proven::default()
+            }
+        };
+
+        self.stops.wake_all();
+        proven
+    }
+
+    /// Stops the device for good, and disarms it: whoever has it next may let it access memory as
+    /// it is, so that it has stopped isn't enough.
+    pub(super) fn end(&self) {
+        let mut machine = self.machine.lock();
+
+        if machine.known.on(Event::End) != Action::End {
+            return;
+        }
+
+        let is_open = matches!(machine.known, State::Running | State::Unproven);
+
+        if is_open {
+            self.record().close();
+        }
+
+        let Some(hardware) = machine.hardware.as_mut() else {
+            // It was never shown anything; unless a test opened it, of which nothing is known then.
+            self.record().settle();
+            machine.known = if is_open { State::Lost } else { State::Ended };
+            return;
+        };
+
+        let outcome = match self.quiesce(hardware) {
+            StopOutcome::Gone => StopOutcome::Gone,
+            _ => match self.disarm(hardware) {
+                Ok(_) => StopOutcome::Stopped,
+                Err(e) => {
+                    dev_err!(
+                        &self.dev,
+                        "the device can't be disarmed ({e:?}): \
+                         not to be used by another driver\n"
+                    );
+                    StopOutcome::Unproven
+                }
+            },
+        };
+
+        machine.known = match outcome {
+            StopOutcome::Stopped | StopOutcome::Gone => State::Ended,
+            StopOutcome::Unproven => State::Lost,
+        };
+
+        let proven = if is_open {
+            self.conclude(&mut machine, outcome)
+        } else {
+            // What was proven before stays so.
+            self.stops.wake_all();
+            Proven::default()
+        };
+
+        drop(machine);
+        proven.reclaim(&self.quarantine);
+    }
+
+    /// The driver's part is over: drops what says how the hardware is stopped. Returns whether the
+    /// device is at rest, as far as it was ever started.
+    pub(super) fn retire(&self) -> bool {
+        let mut machine = self.machine.lock();
+        let hardware = machine.hardware.take();
+        let is_at_rest = machine.starts == 0 || machine.known == State::Ended;
+
+        drop(machine);
+        drop(hardware);
+        is_at_rest
+    }
+
+    /// Keeps the device from being started, until [`release_hold`](Self::release_hold), and stops
+    /// it.
+    pub(super) fn hold(&self) -> Result {
+        let mut machine = self.machine.lock();
+
+        if machine.holds == 0 {
+            machine.is_wanted = machine.known == State::Running;
+        }
+
+        machine.holds += 1;
+
+        let (outcome, proven) = self.stop_locked(&mut machine);
+
+        drop(machine);
+        proven.reclaim(&self.quarantine);
+
+        match outcome {
+            StopOutcome::Unproven => Err(EBUSY),
+            StopOutcome::Stopped | StopOutcome::Gone => Ok(()),
+        }
+    }
+
+    /// An event is over. If it was the last one, and the device ran before, starts it if the driver
+    /// can go on, or ends its use. Returns whether it was started.
+    pub(super) fn release_hold(&self) -> Result<bool> {
+        let mut machine = self.machine.lock();
+
+        machine.holds = machine.holds.saturating_sub(1);
+
+        if machine.holds > 0
+            || matches!(machine.known, State::Ended | State::Lost)
+            || !core::mem::take(&mut machine.is_wanted)
+        {
+            return Ok(false);
+        }
+
+        if !self.resumes() {
+            machine.is_retired = true;
+            return Ok(false);
+        }
+
+        let started = self.start_locked(&mut machine, Event::Resume);
+
+        drop(machine);
+        started.map(|proven| proven.reclaim(&self.quarantine))?;
+        Ok(true)
+    }
+
+    /// A bus error is reported: holds the device until [`error_ends`](Self::error_ends).
+    #[cfg(CONFIG_PCI)]
+    pub(super) fn error_begins(&self) {
+        // It may be reported more than once.
+        if !core::mem::replace(&mut self.machine.lock().has_error, true) {
+            // Where the bus is frozen there may be no proof. Disarming is one, after the reset.
+            let _ = self.hold();
+        }
+    }
+
+    /// It is over. It may have been reported before the driver was bound, which says nothing here.
+    #[cfg(CONFIG_PCI)]
+    pub(super) fn error_ends(&self) -> Result<bool> {
+        if !core::mem::take(&mut self.machine.lock().has_error) {
+            return Ok(false);
+        }
+
+        self.release_hold()
+    }
+
+    /// Before the system goes to sleep: keeps the device from being started, unless it is at work.
+    /// Returns whether it isn't.
+    #[cfg(CONFIG_PM_SLEEP)]
+    pub(super) fn hold_if_stopped(&self) -> bool {
+        let mut machine = self.machine.lock();
+
+        if matches!(machine.known, State::Running | State::Unproven) {
+            return false;
+        }
+
+        machine.is_wanted = machine.holds > 0 && machine.is_wanted;
+        machine.holds += 1;
+        true
+    }
+}
+
+#[cfg(CONFIG_RUST_DMA_FIXTURE)]
+impl Control {
+    /// Opens the device of a test that has no session, unless it is open.
+    pub(in crate::dma) fn open_for_test(&self) {
+        let mut machine = self.machine.lock();
+
+        if machine.hardware.is_some() {
+            return;
+        }
+
+        if !matches!(machine.known, State::Closed | State::Stopped) {
+            return;
+        }
+
+        // SAFETY: It was never open, or is proven to access nothing of what it was shown since.
+        unsafe { self.record().open() };
+
+        machine.known = State::Running;
+    }
+
+    /// Says that the device of a test, which has no session, accesses nothing of what it was shown.
+    ///
+    /// # Safety
+    ///
+    /// It must be so.
+    pub(in crate::dma) unsafe fn prove_for_test(&self) {
+        self.record().close();
+
+        // SAFETY: By the safety requirement; it was just closed.
+        let proven = unsafe { Quarantine::prove(&self.quarantine, self.record()) };
+
+        self.machine.lock().known = State::Stopped;
+        proven.reclaim(&self.quarantine);
+    }
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that a device may still access, though nobody uses it any more.
+//!
+//! What is dropped while the device may access it is kept here, in any context and without
+//! sleeping, until a stop proves that the device is done with it. What was never proven when the
+//! device is unbound is leaked.
+
+use super::super::mapping::{
+    leaks::leak,
+    orphan::{
+        Kept,
+        List, //
+    },
+    record::Record, //
+};
+use crate::{
+    device::Device,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        SpinLockIrq, //
+    }, //
+};
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+use crate::{
+    fmt,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+
+/// What is kept for one binding of a device.
+///
+/// Dropping it leaks what is left.
+pub(super) struct Quarantine {
+    dev: ARef<Device>,
+    list: List,
+    quarantined: u64,
+    reclaimed: u64,
+}
+
+impl Quarantine {
+    pub(super) fn new(dev: ARef<Device>) -> Self {
+        Self {
+            dev,
+            list: List::default(),
+            quarantined: 0,
+            reclaimed: 0,
+        }
+    }
+
+    /// Keeps an orphan if `is_needed`; else it comes back.
+    ///
+    /// Context: any.
+    pub(super) fn keep(
+        this: &SpinLockIrq<Self>,
+        orphan: Kept,
+        is_needed: &dyn Fn() -> bool,
+    ) -> Result<(), Kept> {
+        let (bytes, is_accident) = (orphan.bytes(), orphan.is_accident());
+        let mut quarantine = this.lock();
+
+        // Under the lock: `prove()` comes before, or finds the orphan in the list.
+        if !is_needed() {
+            return Err(orphan);
+        }
+
+        let is_first = is_accident && quarantine.quarantined == 0;
+
+        if is_accident {
+            quarantine.quarantined += 1;
+
+            #[cfg(CONFIG_RUST_DMA_DEBUG)]
+            QUARANTINED.fetch_add(1, Relaxed);
+        }
+
+        quarantine.list.push(orphan);
+
+        if is_first {
+            let dev = quarantine.dev.clone();
+
+            drop(quarantine);
+            dev_err!(
+                dev,
+                "{bytes} bytes were dropped while the device might access them; \
+                 kept until it is proven not to (and any others, silently)\n"
+            );
+        }
+
+        Ok(())
+    }
+
+    /// Records that the device accesses nothing of what it was shown. Returns what was kept only
+    /// for want of that proof.
+    ///
+    /// Context: any.
+    ///
+    /// # Safety
+    ///
+    /// As [`Record::prove`].
+    pub(super) unsafe fn prove(this: &SpinLockIrq<Self>, record: &Record) -> Proven {
+        let mut quarantine = this.lock();
+
+        // SAFETY: By the safety requirements.
+        unsafe { record.prove() };
+
+        // INVARIANT: As was just proven.
+        Proven(core::mem::take(&mut quarantine.list))
+    }
+
+    /// Returns how many accidents there were, and how many of them were made good.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.quarantined, self.reclaimed)
+    }
+}
+
+impl Drop for Quarantine {
+    fn drop(&mut self) {
+        let list = core::mem::take(&mut self.list);
+
+        if list.size().0 > 0 {
+            leak(&self.dev, list);
+        }
+    }
+}
+
+/// Orphans that the device was proven not to access any more. Dropping them leaks them.
+///
+/// # Invariants
+///
+/// That is so.
+#[derive(Default)]
+#[must_use]
+pub(in crate::dma) struct Proven(List);
+
+impl Proven {
+    /// Frees them.
+    ///
+    /// Context: may sleep.
+    pub(super) fn reclaim(self, quarantine: &SpinLockIrq<Quarantine>) {
+        // SAFETY: By the type invariants. The quarantine is there, so the device is still bound.
+        let count = unsafe { self.0.release() };
+
+        quarantine.lock().reclaimed += count;
+
+        #[cfg(CONFIG_RUST_DMA_DEBUG)]
+        RECLAIMED.fetch_add(count, Relaxed);
+    }
+}
+
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+static QUARANTINED: Atomic<u64> = Atomic::new(0);
+
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+static RECLAIMED: Atomic<u64> = Atomic::new(0);
+
+/// Returns the number of buffers that were dropped while a device might access them, since boot.
+///
+/// Zero in a system whose drivers are right. With `CONFIG_RUST_DMA_DEBUG`, for tests.
+///
+/// # Examples
+///
+/// ```
+/// let before = kernel::dma::quarantined();
+///
+/// // ... what is tested ...
+/// assert_eq!(kernel::dma::quarantined(), before);
+/// ```
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+pub fn quarantined() -> u64 {
+    QUARANTINED.load(Relaxed)
+}
+
+/// Writes the counters for a person to read.
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+pub(super) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "quarantined {}", QUARANTINED.load(Relaxed))?;
+    writeln!(f, "reclaimed {}", RECLAIMED.load(Relaxed))
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! In which state a device is, and what is done when something happens to it.
+//!
+//! [`action`] is the whole table. What is to be done is carried out by
+//! [`Control`](super::control::Control), under a lock; the result says which state comes next.
+
+use crate::prelude::*;
+
+/// What is known of a device that a driver is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The driver has not started it yet. It was shown nothing, and its bus keeps it from memory.
+    Closed,
+    /// It may access what it is shown.
+    Running,
+    /// It was proven to have stopped. It may hold addresses, and go on if its bus let it.
+    Stopped,
+    /// It has left the bus.
+    Gone,
+    /// It could not be proven to have stopped.
+    Unproven,
+    /// It is at rest for good: it was disarmed, or has left the bus.
+    Ended,
+    /// Its driver is done with it, but it may still be at work, or hold addresses.
+    Lost,
+}
+
+/// What happens to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The driver starts it.
+    Start,
+    /// A suspend or a reset is over, before which it ran. A device that was gone may be back.
+    Resume,
+    /// The driver stops it, or a suspend or a reset begins.
+    Stop,
+    /// It is unbound, shut down, or broken for good.
+    End,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Nothing.
+    Stay,
+    /// Disarm the device, and let it access memory. Next: `Running`, or as before if it fails.
+    Start,
+    /// Quiesce the device. Next: `Stopped`, `Gone` or `Unproven`.
+    Quiesce,
+    /// Quiesce and disarm the device. Next: `Ended` or `Lost`.
+    End,
+    /// Refuse, since the device is not there.
+    Absent,
+    /// Refuse, since nothing starts the device any more.
+    Refuse,
+}
+
+impl State {
+    #[cfg(any(CONFIG_RUST_DMA_DEBUG, CONFIG_RUST_DMA_KUNIT_TEST))]
+    pub(super) const ALL: [Self; 7] = [
+        Self::Closed,
+        Self::Running,
+        Self::Stopped,
+        Self::Gone,
+        Self::Unproven,
+        Self::Ended,
+        Self::Lost,
+    ];
+
+    /// Returns what is to be done when something happens to a device in this state.
+    #[rustfmt::skip]
+    pub(super) const fn on(self, event: Event) -> Action {
+        use Event::{End, Resume, Start, Stop};
+        use State::{Closed, Ended, Gone, Lost, Running, Stopped, Unproven};
+
+        // [the table]
+        match (self, event) {
+            // State                          Event               Action
+            (Closed | Stopped | Unproven,     Start | Resume) => Action::Start,
+            (Running,                         Start | Resume) => Action::Stay,
+            (Gone,                            Start         ) => Action::Absent,
+            (Gone,                            Resume        ) => Action::Start,
+            (Ended | Lost,                    Start | Resume) => Action::Refuse,
+
+            (Running | Unproven,              Stop          ) => Action::Quiesce,
+            (Closed | Stopped | Gone,         Stop          ) => Action::Stay,
+            (Ended | Lost,                    Stop          ) => Action::Stay,
+
+            (Ended | Lost,                    End           ) => Action::Stay,
+            (_,                               End           ) => Action::End,
+        }
+        // [end of the table]
+    }
+}
+
+#[cfg(CONFIG_RUST_DMA_KUNIT_TEST)]
+#[macros::kunit_tests(rust_dma_session_states)]
+mod tests {
+    use super::{
+        Action::{
+            Absent,
+            Quiesce,
+            Refuse,
+            Stay, //
+        },
+        *, //
+    };
+    use crate::dma::fixture::ensure;
+
+    /// Each edge: the actions on `Start`, `Resume`, `Stop` and `End`.
+    #[test]
+    fn each_edge() -> Result {
+        let rows = [
+            (
+                State::Closed,
+                [Action::Start, Action::Start, Stay, Action::End],
+            ),
+            (State::Running, [Stay, Stay, Quiesce, Action::End]),
+            (
+                State::Stopped,
+                [Action::Start, Action::Start, Stay, Action::End],
+            ),
+            (State::Gone, [Absent, Action::Start, Stay, Action::End]),
+            (
+                State::Unproven,
+                [Action::Start, Action::Start, Quiesce, Action::End],
+            ),
+            (State::Ended, [Refuse, Refuse, Stay, Stay]),
+            (State::Lost, [Refuse, Refuse, Stay, Stay]),
+        ];
+
+        ensure!(rows.map(|(state, _)| state) == State::ALL);
+
+        for (state, actions) in rows {
+            let events = [Event::Start, Event::Resume, Event::Stop, Event::End];
+
+            ensure!(events.map(|event| state.on(event)) == actions);
+        }
+
+        Ok(())
+    }
+}

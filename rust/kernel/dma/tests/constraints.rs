@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of the DMA set-up.
+
+use super::{
+    ensure,
+    fixture, //
+};
+use crate::{
+    device,
+    dma::{
+        Constraints,
+        DmaMask,
+        Mapper,
+        Pool,
+        Streaming,
+        ToDevice, //
+    },
+    prelude::*, //
+};
+
+#[kunit_tests(rust_dma_constraints)]
+mod cases {
+    use super::*;
+
+    /// What was asked for is what the device has, and says.
+    #[test]
+    fn set_up_is_applied() -> Result {
+        let constraints = Constraints::new(DmaMask::new::<36>())
+            .coherent_mask(DmaMask::new::<32>())
+            .max_segment_size(8192)
+            .segment_boundary(0xffff)
+            .min_align_mask(0xfff);
+
+        fixture::on_each_bus_set_up(Some(constraints), |pdev| {
+            let dev: &device::Device<device::Bound> = pdev.as_ref();
+            let dma = Mapper::get(dev)?;
+
+            ensure!(dma.mask() == (1 << 36) - 1);
+            ensure!(dma.max_mapping_size() > 0);
+            ensure!(dma.opt_mapping_size() > 0);
+
+            // SAFETY: `dev` is valid and bound; nothing changes these fields meanwhile.
+            let (coherent_mask, parms) = unsafe {
+                (
+                    (*dev.as_raw()).coherent_dma_mask,
+                    *(*dev.as_raw()).dma_parms,
+                )
+            };
+
+            ensure!(coherent_mask == (1 << 32) - 1);
+            ensure!(parms.max_segment_size == 8192);
+            ensure!(parms.segment_boundary_mask == 0xffff);
+            ensure!(parms.min_align_mask == 0xfff);
+            Ok(())
+        })
+    }
+
+    /// A driver that says nothing can't map.
+    #[test]
+    fn no_set_up_no_mapping() -> Result {
+        fixture::on_each_bus_set_up(None, |pdev| {
+            let dev: &device::Device<device::Bound> = pdev.as_ref();
+
+            ensure!(matches!(Mapper::get(dev), Err(e) if e == EINVAL));
+            Ok(())
+        })
+    }
+
+    /// A mask that the platform can't serve fails the probe: the body never runs.
+    #[test]
+    fn refused_mask_fails_the_probe() -> Result {
+        let mut ran = false;
+        let constraints = Constraints::new(DmaMask::new::<12>());
+        let outcome = fixture::on_each_bus_set_up(Some(constraints), |_| {
+            ran = true;
+            Ok(())
+        });
+
+        ensure!(!ran && outcome.is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn empty_mask_fails_the_probe() -> Result {
+        let constraints = Constraints::new(DmaMask::new::<0>());
+        let outcome = fixture::on_each_bus_set_up(Some(constraints), |_| Ok(()));
+
+        ensure!(outcome.is_err());
+        Ok(())
+    }
+
+    /// Limits that backends would stumble over.
+    #[test]
+    fn refused_limits() -> Result {
+        let constraints = Constraints::new(DmaMask::new::<64>());
+
+        for constraints in [
+            constraints.segment_boundary(0x2fff),
+            constraints.min_align_mask(0x5),
+            constraints.min_align_mask(0x3_ffff),
+        ] {
+            let outcome = fixture::on_each_bus_set_up(Some(constraints), |_| Ok(()));
+
+            ensure!(outcome == Err(ENODEV));
+        }
+
+        Ok(())
+    }
+
+    /// The same set-up again is fine, another one is not.
+    #[test]
+    fn second_set_up() -> Result {
+        let constraints = Constraints::new(DmaMask::new::<64>());
+
+        fixture::on_each_bus_set_up(Some(constraints), |pdev| {
+            constraints.apply(pdev.as_ref())?;
+            ensure!(Constraints::new(DmaMask::new::<32>()).apply(pdev.as_ref()) == Err(EBUSY));
+
+            let dma = Mapper::get(pdev.as_ref())?;
+            ensure!(dma.mask() == u64::MAX);
+            Ok(())
+        })
+    }
+
+    /// Limits of segments hold for whatever is mapped or allocated, and what was offered comes
+    /// back.
+    #[test]
+    fn limits_hold() -> Result {
+        let none = Constraints::new(DmaMask::new::<64>());
+
+        for (constraints, len, outcome) in [
+            (none.max_segment_size(4096), 4096, Ok(())),
+            (none.max_segment_size(4096), 4097, Err(EOVERFLOW)),
+            // It crosses the boundary, wherever it lies.
+            (none.segment_boundary(0xfff), 4097, Err(EINVAL)),
+            (none.segment_boundary(usize::MAX), 4097, Ok(())),
+            (none.alignment(1 << 31), 64, Err(EINVAL)),
+            (none.alignment(8), 64, Ok(())),
+        ] {
+            fixture::on_each_bus_set_up(Some(constraints), |pdev| {
+                let dma = Mapper::get(pdev.as_ref())?;
+                let map = || {
+                    Streaming::<_, ToDevice>::map(dma, KVec::from_elem(0_u8, len, GFP_KERNEL)?)
+                        .or_else(|refused| {
+                            ensure!(refused.value.len() == len);
+                            Err(refused.error)
+                        })
+                };
+                // Where addresses begin at a multiple of that, the first one is aligned.
+                let first = map();
+                let second = map();
+
+                ensure!(second.map(drop) == outcome);
+                ensure!(first.map(drop) == outcome || constraints == none.alignment(1 << 31));
+                Ok(())
+            })
+            .inspect_err(|_| pr_err!("{constraints:?}, {len} bytes\n"))?;
+        }
+
+        // Blocks of a pool, as well.
+        fixture::on_each_bus_set_up(Some(none.max_segment_size(16)), |pdev| {
+            ensure!(matches!(
+                Pool::<[u8; 32]>::new(pdev.as_ref(), c"long")?.alloc(GFP_KERNEL),
+                Err(e) if e == EOVERFLOW
+            ));
+            ensure!(Pool::<[u8; 16]>::new(pdev.as_ref(), c"short")?
+                .alloc(GFP_KERNEL)
+                .is_ok());
+            Ok(())
+        })
+    }
+
+    /// Whether a device may be used under constraints, by what its hardware takes.
+    #[test]
+    fn within_the_hardware() -> Result {
+        let wide = Constraints::new(DmaMask::new::<64>());
+        let narrow = Constraints::new(DmaMask::new::<28>());
+
+        for (ours, hardware, fits) in [
+            (wide, wide, true),
+            (narrow, wide, true),
+            (wide, narrow, false),
+            (narrow, narrow, true),
+            (wide.coherent_mask(DmaMask::new::<28>()), narrow, false),
+            (narrow, wide.coherent_mask(DmaMask::new::<24>()), false),
+            (wide.max_segment_size(10), wide, true),
+            (wide.max_segment_size(10), wide.max_segment_size(10), true),
+            (wide.max_segment_size(11), wide.max_segment_size(10), false),
+            (wide, wide.max_segment_size(10), false),
+            (wide, wide.segment_boundary(0xffff), false),
+            (
+                wide.segment_boundary(0xfff),
+                wide.segment_boundary(0xffff),
+                true,
+            ),
+            (
+                wide.segment_boundary(0xfffff),
+                wide.segment_boundary(0xffff),
+                false,
+            ),
+            (wide, wide.alignment(16), false),
+            (wide.alignment(16), wide.alignment(16), true),
+            (wide.alignment(32), wide.alignment(16), true),
+        ] {
+            ensure!(ours.are_within(&hardware) == fits);
+        }
+
+        Ok(())
+    }
+
+    /// What the C side says about a device reaches the driver.
+    #[cfg(CONFIG_RUST_DMA_SIM)]
+    #[test]
+    fn answers() -> Result {
+        use crate::dma::sim::{
+            self,
+            Model,
+            Script, //
+        };
+
+        for model in Model::ALL {
+            for (mask, limited) in [
+                (DmaMask::new::<24>(), true),
+                (DmaMask::new::<32>(), false),
+                (DmaMask::new::<64>(), false),
+            ] {
+                sim::run(
+                    Script::new(model).constraints(Constraints::new(mask)),
+                    |pdev, _| {
+                        let dma = Mapper::get(pdev.as_ref())?;
+
+                        ensure!(dma.mask() == mask.value());
+                        ensure!(dma.addressing_limited() == limited);
+                        ensure!(dma.need_sync());
+                        // On x86 no device is anything else.
+                        ensure!(
+                            dma.is_coherent() == (model != Model::NonCoherent || cfg!(CONFIG_X86))
+                        );
+                        Ok(())
+                    },
+                )?;
+            }
+        }
+
+        Ok(())
+    }
+}
