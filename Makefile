@@ -52,7 +52,7 @@ selftest: ## test the judgement of the runner itself, without a guest
 	@tools/testing/dma-rs/selftest.py
 
 .PHONY: litmus
-litmus: ## check the orders that rings rely on against the kernel's memory model
+litmus: ## check the orders that rings and stops rely on against the kernel's memory model
 	@tools/testing/dma-rs/litmus.py --ksrc='$(KSRC)'
 
 .PHONY: shell

@@ -1126,7 +1126,7 @@ mod cases {
                         Err(ErrorWith { error, value }) => {
                             ensure!(error == ESHUTDOWN);
                             ensure!(matches!(value, (Some(_), Some(_))));
-                            // Not all of them while it is made to forget.
+                            // Not all of them while it is disarmed.
                             fsleep(TICK);
                         }
                     }

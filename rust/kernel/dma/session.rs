@@ -4,15 +4,15 @@
 //!
 //! Memory that a device knows may be freed when the device was seen to be done with it, or when it
 //! was proven to have stopped. The proof is made here: [`Quiesce`] says how the hardware is stopped
-//! and how it is made to forget what it was told, and the one [`Session`] of a bound device has
-//! both done at the right time.
+//! and how it is *disarmed*, that is, made to forget what it was told, and the one [`Session`] of a
+//! bound device has both done at the right time.
 //!
 //! - A stop is a pause. Bus mastering off, for instance, holds a transfer up that goes on, to its
-//!   old address, when bus mastering comes back. So the device is made to forget all addresses
-//!   before it may access memory: at first, since firmware or an earlier driver may have left it at
-//!   work, and after each stop.
+//!   old address, when bus mastering comes back. So the device is disarmed before it may access
+//!   memory: at first, since firmware or an earlier driver may have left it at work, and after each
+//!   stop.
 //! - The bus stops the device when it is unbound, when its probe fails, and on shutdown, as long
-//!   as the driver core still holds the device's DMA and power, and has it forget then, too: who
+//!   as the driver core still holds the device's DMA and power, and disarms it then, too: who
 //!   knows who drives it next. There is nothing for the driver to do in `unbind()`, and nothing to
 //!   forget. What the proof covers is freed after it, whoever drops it, and whenever.
 //! - After a stop there are no interrupts by messages, which are writes to memory, too. So whoever

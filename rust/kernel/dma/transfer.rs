@@ -562,8 +562,8 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
             return Ok(true);
         }
 
-        // While the device is stopped, reset or made to forget, it may look as if it were done; and
-        // it may be asleep. There will be a proof, or there is no telling.
+        // While the device is stopped, reset or disarmed, it may look as if it were done; and it
+        // may be asleep. There will be a proof, or there is no telling.
         if record.is_closed() {
             return Ok(false);
         }

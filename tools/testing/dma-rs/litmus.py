@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Checks litmus/*.litmus: what the order argued in rust/kernel/dma/ring.rs forbids must be forbidden by the
-kernel's memory model, and be allowed where a barrier is left out.
+"""Checks litmus/*.litmus: what the orders that are argued in rust/kernel/dma/ forbid must be forbidden by
+the kernel's memory model, and be allowed where a barrier is left out.
 
 With herd7 in PATH that asks it, with the model in the tree. Else it asks a small model checker of our
 own, which knows as much of the model as these tests need (see litmus/README.rst), after it has shown

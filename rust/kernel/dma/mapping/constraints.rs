@@ -205,6 +205,7 @@ impl Constraints {
             && self.coherent_mask.value() <= hardware.coherent_mask.value()
             && at_most(self.max_segment_size, hardware.max_segment_size)
             && at_most(self.segment_boundary, hardware.segment_boundary)
+            && self.min_align_mask.unwrap_or(0) >= hardware.min_align_mask.unwrap_or(0)
             && self.alignment >= hardware.alignment
     }
 

@@ -28,8 +28,8 @@ use core::ptr::NonNull;
 
 /// The record of a bound device: its constraints, and whether it may access memory just now.
 ///
-/// The bus adds it before `probe()`, when it applies the driver's [`Constraints`]. It is the oldest
-/// resource of the device, hence the last one that is released: whatever borrows the bound device
+/// The bus adds it before `probe()`, when it applies the driver's [`Constraints`]. It is older than
+/// all resources that a driver adds, hence released after them: whatever borrows the bound device
 /// can use it.
 ///
 /// Time is divided into *epochs*. A new one begins whenever the device was proven to access nothing
@@ -100,7 +100,7 @@ impl Record {
     ///
     /// Context: any. Walks the resource list of the device.
     pub(in crate::dma) fn find(dev: &Device<Bound>) -> Option<&Self> {
-        // SAFETY: `add()` has added a `KBox<Self>`. It is the oldest resource of the device, hence
+        // SAFETY: `add()` has added a `KBox<Self>`. It is older than all that a driver adds, hence
         // released after all that borrows the bound device.
         unsafe { RECORD.find::<KBox<Self>>(dev) }
     }
@@ -133,7 +133,9 @@ impl Record {
 
     /// Returns whether the device doesn't run, and it is known what came of stopping it.
     pub(in crate::dma) fn is_settled(&self) -> bool {
-        !self.settling.load(Acquire) && self.running() == 0
+        // In this order: `close()` sets `settling` before it clears `running`, so who sees that the
+        // device doesn't run sees that it is being stopped, too.
+        self.running() == 0 && !self.settling.load(Acquire)
     }
 
     /// Returns whether the device may be shown nothing, since it was never started, or is stopped.
@@ -193,10 +195,10 @@ impl Record {
     }
 
     pub(super) fn keeper(&self) -> Option<&dyn Keeper> {
-        // SAFETY: By the safety requirement of `set_keeper()` it is valid as long as `self` is
-        // borrowed.
-        self.keeper
-            .as_ref()
-            .map(|keeper| unsafe { keeper.as_ref() })
+        self.keeper.as_ref().map(|keeper| {
+            // SAFETY: By the safety requirement of `set_keeper()` it is valid as long as `self` is
+            // borrowed.
+            unsafe { keeper.as_ref() }
+        })
     }
 }

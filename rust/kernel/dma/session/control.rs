@@ -78,8 +78,8 @@ static CONTROL: Kind = Kind::new();
 /// What is kept of a bound device besides its [`Record`]: how it is started and stopped, who waits
 /// for that, and what waits for a proof.
 ///
-/// The bus adds it before `probe()`, right after the record, so that it outlives all else that
-/// borrows the bound device.
+/// The bus adds it before `probe()`, right after the record: it is released right before that, and
+/// after all that a driver adds.
 #[pin_data]
 pub(in crate::dma) struct Control {
     // Goes first, as it looks at the rest.
@@ -127,8 +127,8 @@ impl Control {
         // SAFETY: It borrows nothing.
         unsafe { CONTROL.add(dev, this) }?;
 
-        // SAFETY: It belongs to the device, whose second resource it is: it is released last but
-        // one, after all else that borrows the bound device.
+        // SAFETY: It is older than all that a driver adds, hence released after all else that
+        // borrows the bound device.
         unsafe { record.set_keeper(keeper) };
 
         Ok(())
@@ -186,7 +186,7 @@ impl Control {
     }
 
     fn record(&self) -> &Record {
-        // SAFETY: The record is the oldest resource of the device: it outlives this one.
+        // SAFETY: The record is the older resource of the device: it outlives this one.
         unsafe { self.record.as_ref() }
     }
 
@@ -415,6 +415,7 @@ impl Control {
             // It was never shown anything; unless a test opened it, of which nothing is known then.
             self.record().settle();
             machine.known = if is_open { State::Lost } else { State::Ended };
+            self.stops.wake_all();
             return;
         };
 

@@ -109,7 +109,7 @@ impl<'a, R: Send + 'a> Session<'a, R> {
         })
     }
 
-    /// Makes the device forget all addresses, and lets it access memory: a PCI device gets bus
+    /// [Disarms](Quiesce::disarm) the device, and lets it access memory: a PCI device gets bus
     /// mastering.
     ///
     /// What was in flight before is over then, and waiters find that. Does nothing if the device

@@ -504,11 +504,11 @@ unsafe impl<D: OneWay, const OWN: bool> Queue for Port<D, OWN> {
     }
 
     fn start(&mut self, ring: RingMemory<'_>) -> Result {
-        self.0.tail.store(0, Relaxed);
         // SAFETY: The ring stays as long as the device may access it.
-        self.0
-            .base
-            .store(unsafe { ring.memory.to_bits(ring.running) }, Release);
+        let base = unsafe { ring.memory.to_bits(ring.running) };
+
+        self.0.tail.store(0, Relaxed);
+        self.0.base.store(base, Release);
         Ok(())
     }
 
@@ -591,14 +591,13 @@ impl<'r> Engine<'r> {
                 continue;
             };
 
-            // SAFETY: It is the device's, which nobody else writes to. Plain accesses: what races
-            // with them is reported, if anybody looks.
+            // Plain accesses: what races with them is reported, if anybody looks.
             let (address, len, tag) =
+                // SAFETY: It is the device's, which nobody else writes to.
                 unsafe { ((*command).address, (*command).len, (*command).tag) };
             // SAFETY: As above.
-            let ends = u32::from_le(unsafe { (&raw const (*command).status).read_volatile() })
-                & Command::END
-                != 0;
+            let status = unsafe { (&raw const (*command).status).read_volatile() };
+            let ends = u32::from_le(status) & Command::END != 0;
 
             // CAST: Widening.
             ensure!(tag == name.tag() && len as usize == name.len() && ends == name.ends());
@@ -1084,9 +1083,9 @@ struct Racy {
     ack: Atomic<u32>,
 }
 
+#[cfg(CONFIG_KCSAN)]
 // SAFETY: What races is one word, which machines with KCSAN access as a whole, and of which no
 // value is wrong.
-#[cfg(CONFIG_KCSAN)]
 unsafe impl Sync for Racy {}
 
 #[cfg(CONFIG_KCSAN)]

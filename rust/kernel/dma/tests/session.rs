@@ -79,10 +79,10 @@ const LONG: Delta = Delta::from_secs(10);
 struct Puppet {
     /// What comes of a stop: an [`StopOutcome`].
     outcome: Atomic<u32>,
-    /// Whether it forgets.
-    forgets: Atomic<u32>,
+    /// Whether it can be disarmed.
+    disarms: Atomic<u32>,
     stops: Atomic<u32>,
-    forgot: Atomic<u32>,
+    disarmed: Atomic<u32>,
     /// How many owners of it there are that are to be dropped.
     owners: Atomic<u32>,
     /// How many transfers were started.
@@ -96,9 +96,9 @@ impl Puppet {
         Ok(Arc::new(
             Self {
                 outcome: Atomic::new(StopOutcome::Stopped as u32),
-                forgets: Atomic::new(1),
+                disarms: Atomic::new(1),
                 stops: Atomic::new(0),
-                forgot: Atomic::new(0),
+                disarmed: Atomic::new(0),
                 owners: Atomic::new(0),
                 started: Atomic::new(0),
                 ends: Atomic::new(0),
@@ -144,11 +144,11 @@ unsafe impl Quiesce for Strings<'_> {
     }
 
     fn disarm(&mut self) -> Result {
-        if self.0.forgets.load(Relaxed) == 0 {
+        if self.0.disarms.load(Relaxed) == 0 {
             return Err(ETIMEDOUT);
         }
 
-        self.0.forgot.fetch_add(1, Relaxed);
+        self.0.disarmed.fetch_add(1, Relaxed);
         Ok(())
     }
 
@@ -266,13 +266,13 @@ fn shown(dma: Mapper<'_>) -> Result<Streaming<'_, KVec<u8>, ToDevice>> {
 mod cases {
     use super::*;
 
-    /// The device is made to forget before each start, and stopped once for each.
+    /// The device is disarmed before each start, and stopped once for each.
     #[test]
     fn start_and_stop() -> Result {
         on_each_bus(|pdev| {
             let puppet = Puppet::new()?;
             let (_, session) = new_session(pdev.as_ref(), &puppet)?;
-            let counts = || (puppet.forgot.load(Relaxed), puppet.stops.load(Relaxed));
+            let counts = || (puppet.disarmed.load(Relaxed), puppet.stops.load(Relaxed));
 
             ensure!(counts() == (0, 0));
             session.start()?;
@@ -410,7 +410,7 @@ mod cases {
             let puppet = Puppet::new()?;
             let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
 
-            puppet.forgets.store(0, Relaxed);
+            puppet.disarms.store(0, Relaxed);
             ensure!(session.start() == Err(ETIMEDOUT));
 
             let mut slot = session.transfers.lock();
@@ -419,7 +419,7 @@ mod cases {
             ensure!(puppet.started.load(Relaxed) == 0);
             drop(slot);
 
-            puppet.forgets.store(1, Relaxed);
+            puppet.disarms.store(1, Relaxed);
             session.start()?;
             puppet.ends.store(1, Relaxed);
 
@@ -609,7 +609,7 @@ mod cases {
                 let (_, session) = new_session(pdev.as_ref(), &puppet)?;
 
                 session.start()?;
-                puppet.forgets.store(0, Relaxed);
+                puppet.disarms.store(0, Relaxed);
                 Ok(())
             },
             |_| Ok(()),
@@ -624,9 +624,9 @@ mod cases {
             |pdev| {
                 let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
 
-                puppet.forgets.store(1, Relaxed);
+                puppet.disarms.store(1, Relaxed);
                 session.start()?;
-                puppet.forgets.store(0, Relaxed);
+                puppet.disarms.store(0, Relaxed);
                 put_away(dma.device(), dma.record(), None, Huge);
                 Ok(())
             },
@@ -902,7 +902,7 @@ mod cases {
             ensure!(session.start() == Err(EBUSY));
             ensure!(session.restart() == Err(EBUSY));
             ensure!(events::resume(dev) == Ok(false));
-            ensure!(puppet.stops.load(Relaxed) == 0 && puppet.forgot.load(Relaxed) == 0);
+            ensure!(puppet.stops.load(Relaxed) == 0 && puppet.disarmed.load(Relaxed) == 0);
 
             session.start()?;
             events::pause(dev)?;
@@ -917,12 +917,12 @@ mod cases {
             // This driver can't go on, so that was that.
             ensure!(events::resume(dev) == Ok(false));
             ensure!(session.start() == Err(ESHUTDOWN));
-            ensure!(puppet.forgot.load(Relaxed) == 1 && puppet.stops.load(Relaxed) == 1);
+            ensure!(puppet.disarmed.load(Relaxed) == 1 && puppet.stops.load(Relaxed) == 1);
 
-            // At the end it is made to forget all the same, once.
+            // At the end it is disarmed all the same, once.
             events::finish(dev);
             events::finish(dev);
-            ensure!(puppet.forgot.load(Relaxed) == 2 && puppet.stops.load(Relaxed) == 2);
+            ensure!(puppet.disarmed.load(Relaxed) == 2 && puppet.stops.load(Relaxed) == 2);
             Ok(())
         })
     }
@@ -935,7 +935,7 @@ mod cases {
                 let dev: &Device<Core<'_>> = pdev.as_ref();
                 let puppet = Puppet::new()?;
                 let (_, session) = new_session(dev, &puppet)?;
-                let counts = || (puppet.forgot.load(Relaxed), puppet.stops.load(Relaxed));
+                let counts = || (puppet.disarmed.load(Relaxed), puppet.stops.load(Relaxed));
 
                 session.start()?;
                 events::pause(dev)?;
@@ -971,9 +971,9 @@ mod cases {
                 // It doesn't forget: no start.
                 puppet.on_stop(StopOutcome::Stopped);
                 events::pause(dev)?;
-                puppet.forgets.store(0, Relaxed);
+                puppet.disarms.store(0, Relaxed);
                 ensure!(events::resume(dev) == Err(ETIMEDOUT));
-                puppet.forgets.store(1, Relaxed);
+                puppet.disarms.store(1, Relaxed);
 
                 session.start()?;
                 events::finish(dev);
@@ -1217,7 +1217,7 @@ mod on_sim {
                 ensure!(session.stop() == StopOutcome::Unproven);
 
                 sim.advance(100);
-                // It never says that it has stopped, but it forgets, which is as good.
+                // It never says that it has stopped, but it is disarmed, which is as good.
                 session.start()?;
 
                 let back = session.lock().take::<FromDevice>()?.ok_or(EINVAL)?;
