@@ -291,8 +291,40 @@ mod cases {
         }
     }
 
-    /// A device that isn't coherent may not write into lines that hold something else: neither the
-    /// first nor the last. Each is fine for a device that only reads.
+    /// Returns whether the kernel bounces for the device what shares a line by its length.
+    fn may_bounce(dma: Mapper<'_>) -> bool {
+        let direction = FromDevice::DATA_DIRECTION.into();
+
+        // SAFETY: `dma` leads to a valid `struct device`.
+        unsafe { bindings::dma_bounces_unaligned(dma.device().as_raw(), 1, direction) }
+    }
+
+    /// Maps a buffer that shares a line with something else, for a device that writes it: that is
+    /// refused, or somewhere else.
+    fn map_shared<B: Buffer, D: Direction>(dma: Mapper<'_>, buf: B, bounces: bool) -> Result {
+        // SAFETY: A buffer lies in the linear mapping.
+        let phys = unsafe { bindings::virt_to_phys(buf.as_ptr().cast_mut().cast()) };
+
+        match Streaming::<B, D>::map(dma, buf) {
+            Ok(buf) => {
+                ensure!(dma.is_coherent() || bounces);
+                #[allow(clippy::useless_conversion, reason = "either may have 32 bits")]
+                let bounced = u64::from(buf.address().bits()) != u64::from(phys);
+                ensure!(dma.is_coherent() || bounced);
+                drop(take_back(buf));
+            }
+            Err(e) => {
+                ensure!(e.error == EINVAL);
+                ensure!(!dma.is_coherent() && !bounces);
+            }
+        }
+
+        Ok(())
+    }
+
+    /// A device that isn't coherent may not write into lines that hold something else, neither the
+    /// first nor the last: the kernel bounces such a buffer, if its length tells it to. Each is
+    /// fine for a device that only reads.
     #[test]
     fn shared_lines_at_the_ends() -> Result {
         // SAFETY: No requirements.
@@ -311,25 +343,37 @@ mod cases {
                 })
             };
 
-            for (start, len, allocation, shared) in [
-                (0, line, line, false),
-                (line, half, line, false),
-                (0, half, half, true),
-                (half, line, 2 * line, true),
-                (0, line + half, line + half, true),
+            for (start, len, allocation) in [
+                (0, line, line),
+                (line, half, line),
+                (0, half, half),
+                (half, line, 2 * line),
+                (0, line + half, line + half),
             ] {
-                let refuse = shared && line > 1 && !dma.is_coherent();
-
                 let read = StreamingBox::<_, ToDevice>::map(dma, window(start, len, allocation)?);
                 ensure!(read.is_ok());
+            }
 
-                let written =
-                    StreamingBox::<_, FromDevice>::map(dma, window(start, len, allocation)?);
-                ensure!(written.is_err() == refuse);
-
-                let both =
+            for (start, len, allocation) in [(0, line, line), (line, half, line)] {
+                let buf = StreamingBox::<_, FromDevice>::map(dma, window(start, len, allocation)?);
+                ensure!(buf.is_ok());
+                let buf =
                     StreamingBox::<_, Bidirectional>::map(dma, window(start, len, allocation)?);
-                ensure!(both.is_err() == refuse);
+                ensure!(buf.is_ok());
+            }
+
+            if line == 1 {
+                return Ok(());
+            }
+
+            // A length of whole lines doesn't tell the kernel that the first is shared.
+            for (start, len, allocation, bounces) in [
+                (0, half, half, may_bounce(dma)),
+                (half, line, 2 * line, false),
+                (0, line + half, line + half, may_bounce(dma)),
+            ] {
+                map_shared::<_, FromDevice>(dma, window(start, len, allocation)?, bounces)?;
+                map_shared::<_, Bidirectional>(dma, window(start, len, allocation)?, bounces)?;
             }
 
             Ok(())
@@ -339,19 +383,37 @@ mod cases {
     /// The same, as it happens with `kmalloc()`.
     #[test]
     fn shared_cache_lines() -> Result {
+        // SAFETY: No requirements.
+        let line = unsafe { bindings::dma_get_cache_alignment() };
+
         on_each_bus(|pdev| {
             let dma = crate::dma::fixture::open(pdev.as_ref())?;
             let small = KBox::new([0_u8; 5], GFP_KERNEL)?;
             let read = Streaming::<_, ToDevice>::map(dma, small)?;
-
             let small = take_back(read).unmap();
-            let written = StreamingBox::<_, FromDevice>::map(dma, small);
 
-            // SAFETY: No requirements.
-            let line = unsafe { bindings::dma_get_cache_alignment() };
-            ensure!(written.is_ok() == (dma.is_coherent() || line == 1));
-            Ok(())
+            if line == 1 {
+                return Ok(());
+            }
+            map_shared::<_, FromDevice>(dma, small, may_bounce(dma))
         })
+    }
+
+    /// Where the kernel bounces by length, small buffers are mapped for each device.
+    #[test]
+    #[cfg(CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC)]
+    fn small_buffers_bounce() -> Result {
+        on_platform_device(
+            Some(Constraints::new(DmaMask::new::<64>())),
+            |_| {},
+            &mut |pdev| {
+                let dma = crate::dma::fixture::open(pdev.as_ref())?;
+                let small = KBox::new([0_u8; 5], GFP_KERNEL)?;
+
+                map_shared::<_, FromDevice>(dma, small, true)
+            },
+            |_| Ok(()),
+        )
     }
 
     /// Values may be forgotten: that leaks, and nothing else.
