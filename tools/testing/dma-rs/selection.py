@@ -51,7 +51,7 @@ class Selection:
 
     def controls(self, variant):
         """What is to go wrong in a variant."""
-        return () if self.slow else self.of(controls.SUITE, variant.controls)
+        return () if self.slow and not variant.slow else self.of(controls.SUITE, variant.controls)
 
     def has_tests(self, variant, named=False):
         """Whether a variant may have any, which the user has named or not. A kernel of its own takes

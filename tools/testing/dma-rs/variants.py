@@ -154,6 +154,7 @@ CONTROLS = (
     "use-freed", "use-beyond", "write-freed", "use-scatterlist", "read-wild", "read-null",
 )
 IOMMU_CONTROLS = ("read-unmapped", "write-unmapped", "lock-order")
+RT_CONTROLS = ("map-unchecked", "sleep-atomic", "lock-order")
 
 # KCSAN looks at one access of some hundred, and holds up who makes it for some microseconds, in which
 # another CPU may make its own.
@@ -171,6 +172,8 @@ VARIANTS = {
                          adds=RACY_SUITES, dma_debug=False),
         "rt": Variant("a kernel whose spinlocks sleep (PREEMPT_RT)", WIDE, edu=WIDE_EDU, suites=DMA_SUITES,
                       slow=True, flavour="rt", lacks=SIM_SUITES),
+        "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
+                               slow=True, flavour="rt", controls=RT_CONTROLS),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),
