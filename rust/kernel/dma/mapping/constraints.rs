@@ -29,13 +29,13 @@ use crate::{
 /// They hold for all that is mapped or allocated for the device: what they don't allow is refused,
 /// and the device never sees it. A limit that is not given is none.
 ///
-/// Returned by `Driver::dma_constraints()` of the bus ([`pci::Driver::dma_constraints`],
-/// [`platform::Driver::dma_constraints`]), which the bus adapter calls before `probe()`. There is
+/// Returned by `DmaDriver::dma_constraints()` of the bus ([`pci::DmaDriver::dma_constraints`],
+/// [`platform::DmaDriver::dma_constraints`]), which the bus calls before `probe()`. There is
 /// no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller one fails only where the
 /// platform really can't serve it.
 ///
-/// [`pci::Driver::dma_constraints`]: kernel::pci::Driver::dma_constraints
-/// [`platform::Driver::dma_constraints`]: kernel::platform::Driver::dma_constraints
+/// [`pci::DmaDriver::dma_constraints`]: kernel::pci::DmaDriver::dma_constraints
+/// [`platform::DmaDriver::dma_constraints`]: kernel::platform::DmaDriver::dma_constraints
 ///
 /// # Examples
 ///

@@ -57,12 +57,12 @@ impl<'a> Mapper<'a> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the driver has no `dma_constraints()`, or doesn't ask its bus to call it.
+    /// [`EINVAL`] if the driver is no `DmaDriver` of its bus.
     pub fn get(dev: &'a Device<Bound>) -> Result<Self> {
         let Some(record) = Record::find(dev) else {
             dev_err!(
                 dev,
-                "the driver maps for DMA, but its DMA and dma_constraints() set nothing up\n"
+                "the driver maps for DMA, but is no DmaDriver: nothing was set up\n"
             );
             return Err(EINVAL);
         };

@@ -220,7 +220,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the driver has no `dma_constraints()`;
+    /// - [`EINVAL`] if the driver is no `DmaDriver` of its bus;
     /// - [`ENOMEM`].
     #[inline]
     pub fn new(dev: &Device<Core<'a>>, name: &CStr) -> Result<&'a Self> {

@@ -80,8 +80,8 @@ impl<'a, R: Send + 'a> Session<'a, R> {
     /// # Errors
     ///
     /// - [`EBUSY`] if the device has, or had since it was bound, a session;
-    /// - [`EINVAL`] if the driver has no `dma_constraints()`, if these allow more than the hardware
-    ///   takes ([`Quiesce::limits`]), or if `quiesce` is about another device;
+    /// - [`EINVAL`] if the driver is no `DmaDriver`, if its constraints allow more than the
+    ///   hardware takes ([`Quiesce::limits`]), or if `quiesce` is about another device;
     /// - [`ENOMEM`], and what the initialiser says.
     pub fn new<Q: Quiesce + 'a, E>(
         dev: &Device<Core<'a>>,
