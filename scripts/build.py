@@ -48,7 +48,10 @@ SMALL_FRAGMENTS = ("common", "{arch}", "dma_rs", "mutants")
 FRAGMENTS_OF = {
     "": TEST_FRAGMENTS,
     "clippy": (*TEST_FRAGMENTS, "clippy"),
+    "kcsan": (*SMALL_FRAGMENTS, "kcsan"),
+    "rt": (*SMALL_FRAGMENTS, "rt"),
     "mutants": SMALL_FRAGMENTS,
+    "mutants-kcsan": (*SMALL_FRAGMENTS, "kcsan"),
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),
     "bench-parallel": ("common", "{arch}", "bench", "bench_parallel"),

@@ -2,7 +2,8 @@
 """Which tests are to run, of those that a variant has.
 
 Without a name: all that aren't slow. Tests of the guest's user space are all slow, of KUnit's those
-that say so, and in a slow variant all are. By name: all that bear it, slow or not."""
+that say so, and in a slow variant all are. By name: all that bear it, slow or not. A slow variant
+that is named itself has all its tests."""
 
 import dataclasses
 import fnmatch
@@ -45,15 +46,17 @@ class Selection:
 
     def guest_tests(self, variant):
         """A variant's tests of the guest's user space, by the names of their scripts."""
-        return self.of(GUEST_SUITE, variant.guest_tests) if self.slow or self.glob else ()
+        wanted = self.slow or self.glob or variant.slow
+        return self.of(GUEST_SUITE, variant.guest_tests) if wanted else ()
 
     def controls(self, variant):
         """What is to go wrong in a variant."""
-        return () if self.slow else self.of(controls.SUITE, variant.controls)
+        return () if self.slow and not variant.slow else self.of(controls.SUITE, variant.controls)
 
-    def has_tests(self, variant):
-        """Whether a variant may have any."""
-        if variant.slow and not self.slow and not self.glob:
+    def has_tests(self, variant, named=False):
+        """Whether a variant may have any, which the user has named or not. A kernel of its own takes
+        long to build: not for the name of a suite alone."""
+        if not named and not self.slow and (variant.flavour or variant.slow and not self.glob):
             return False
         if variant.controls:
             return bool(self.controls(variant))
@@ -66,7 +69,7 @@ class Selection:
         words = [f"kunit.filter_glob={self.glob or variant.suites}"]
         if self.slow and not variant.slow:
             words.append("kunit.filter=speed<=slow")
-        elif not self.slow and not self.glob:
+        elif not self.slow and not self.glob and not variant.slow:
             words.append("kunit.filter=speed>slow")
         return " ".join(words)
 

@@ -60,6 +60,9 @@ class Oracle(unittest.TestCase):
                      "kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
                      "BUG: KCSAN: data-race in _RNvNtCs_6kernel3dma4kick / _RNvNtCs_6kernel3dma4reap",
                      "BUG: KCSAN: data-race in rcu_core / dma_map_phys",
+                     "BUG: KCSAN: data-race in rcu_core / _RNvXs_NtNtCs_6kernel4sync3arc4drop",
+                     "BUG: KCSAN: data-race in rcu_core / rust_helper_atomic_read",
+                     "BUG: KCSAN: assert: race in dma_rs_racing_store / dma_rs_racing_store",
                      ERROR):
             with self.subTest(line):
                 self.assertTrue(oracle.offends(line))
@@ -71,6 +74,7 @@ class Oracle(unittest.TestCase):
                      "DMAR: IOMMU enabled",
                      "kmemleak: 0 new suspected memory leaks",
                      "BUG: KCSAN: data-race in rcu_core / tick_nohz_idle_enter",
+                     "BUG: KCSAN: data-race in mas_RNode / trust_store",
                      "ok 1 stalled_device"):
             with self.subTest(line):
                 self.assertFalse(oracle.offends(line))
@@ -184,18 +188,20 @@ class Controls(unittest.TestCase):
                          ["dma-debug counted 2 errors, 1 were expected"])
 
     def test_complete(self):
-        """Each control is in a variant of each architecture, and has its words."""
+        """Each control is in one variant of each architecture's kernel, and has its words. Kernels of
+        their own have some of them again."""
         for arch, known in variants.VARIANTS.items():
             with self.subTest(arch):
-                used = [name for variant in known.values() for name in variant.controls]
+                used = [name for variant in known.values() if not variant.flavour for name in variant.controls]
                 self.assertEqual(sorted(used), sorted(controls.SAYS))
+                self.assertLessEqual({name for variant in known.values() for name in variant.controls}, set(used))
 
 
 class Choice(unittest.TestCase):
     """Which tests run, and where."""
 
     def test_controls(self):
-        """SUITE= narrows the controls too; none is slow."""
+        """SUITE= narrows the controls too; none is slow, but for a slow variant's."""
         variant = variants.Variant("", controls=("unmap-size", "warn"))
         for selection, names in (
                 (Selection(), ("unmap-size", "warn")), (Selection("controls"), ("unmap-size", "warn")),
@@ -203,6 +209,8 @@ class Choice(unittest.TestCase):
                 (Selection(slow=True), ())):
             with self.subTest(selection):
                 self.assertEqual(selection.controls(variant), names)
+        slow = variants.Variant("", slow=True, controls=("warn",))
+        self.assertEqual(Selection(slow=True).controls(slow), ("warn",))
 
     def test_guest_tests(self):
         """They are slow; SUITE= names them all the same."""
@@ -249,6 +257,18 @@ class Choice(unittest.TestCase):
                 if words:
                     self.assertEqual(selection.kernel_arguments(variant), words)
                     self.assertEqual(selection.missing(variant, {"rust_kvec"}) == [], bool(selection.glob))
+
+    def test_named(self):
+        """A slow variant that is named has all its tests. A kernel of its own isn't built for a suite's name."""
+        slow, own = (variants.Variant("", slow=True, flavour=flavour, guest_tests=("sweep",)) for flavour in ("", "kcsan"))
+        for selection, variant, named, has in (
+                (Selection(), slow, True, True), (Selection(), own, True, True), (Selection(), own, False, False),
+                (Selection("rust_kvec"), slow, False, True), (Selection("rust_kvec"), own, False, False),
+                (Selection("rust_kvec"), own, True, True), (Selection(slow=True), own, False, True)):
+            with self.subTest((selection, variant, named)):
+                self.assertEqual(selection.has_tests(variant, named), has)
+        self.assertEqual(Selection().kernel_arguments(own), "kunit.filter_glob=*")
+        self.assertEqual(Selection().guest_tests(own), ("sweep",))
 
     def test_missing(self):
         """A suite that did not run, unless it was left out."""

@@ -3,8 +3,9 @@
 
 One kernel image an architecture, but for variants that name another flavour of it; else a variant
 differs from the others by QEMU's and the kernel's arguments only. The longest comes first. All have
-1 GiB of memory. edu has 28 address bits unless told otherwise, and with those it reaches all memory only behind an IOMMU: without one, what it
-reaches is a matter of luck, and swiotlb doesn't look at the mask when it takes a slot of a pool."""
+1 GiB of memory. edu has 28 address bits unless told otherwise, and with those it reaches all memory
+only behind an IOMMU: without one, what it reaches is a matter of luck, and swiotlb doesn't look at the
+mask when it takes a slot of a pool."""
 
 import dataclasses
 
@@ -131,6 +132,16 @@ SLOW_SUITES = (
 DMA_SUITES = "*dma*"
 DEVICE_SUITES = "dma_rs_*"
 
+# Those of them that need the simulated bus.
+SIM_SUITES = (
+    "rust_dma_layout_sample", "rust_dma_pool_sim", "rust_dma_ring", "rust_dma_ring_sample",
+    "rust_dma_session_sim", "rust_dma_sim", "rust_dma_sim_sample", "rust_dma_streaming_sim",
+    "rust_dma_transfer_sim",
+)
+
+# Those in which code in C and in Rust races on purpose, where the kernel has KCSAN.
+RACY_SUITES = ("dma_rs_race", "rust_dma_race")
+
 # What must make an oracle speak. The leak detector is asked before others leave leaks. lockdep ends
 # with its first report, and goes off when memory was found corrupt or the kernel has stumbled; KASAN
 # would end with its first one too, but for kasan_multi_shot.
@@ -143,6 +154,11 @@ CONTROLS = (
     "use-freed", "use-beyond", "write-freed", "use-scatterlist", "read-wild", "read-null",
 )
 IOMMU_CONTROLS = ("read-unmapped", "write-unmapped", "lock-order")
+RT_CONTROLS = ("map-unchecked", "sleep-atomic", "lock-order")
+
+# KCSAN looks at one access of some hundred, and holds up who makes it for some microseconds, in which
+# another CPU may make its own.
+KCSAN = "kcsan.skip_watch=300 kcsan.udelay_task=40"
 
 # slab_debug=F goes with kmemleak=on: the allocator's lists of free objects hold pointers to those
 # that it has just given away, which hides leaks. With any check of its own it has no such lists.
@@ -151,6 +167,13 @@ VARIANTS = {
         "kmemleak": Variant("as plain; probes fail at each allocation; the leak detector scans at the end",
                             f"kmemleak=on slab_debug=F {WIDE}", edu=WIDE_EDU,
                             guest_tests=("sweep", "nic_sweep", "unplug", "nic_unplug"), slow=True),
+        "kcsan": Variant("a kernel that looks for data races (KCSAN), and two that it must find",
+                         f"{KCSAN} {WIDE}", edu=WIDE_EDU, suites=DMA_SUITES, slow=True, flavour="kcsan",
+                         adds=RACY_SUITES, dma_debug=False),
+        "rt": Variant("a kernel whose spinlocks sleep (PREEMPT_RT)", WIDE, edu=WIDE_EDU, suites=DMA_SUITES,
+                      slow=True, flavour="rt", lacks=SIM_SUITES),
+        "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
+                               slow=True, flavour="rt", controls=RT_CONTROLS),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),
