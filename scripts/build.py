@@ -193,8 +193,11 @@ def compile_kernel(build, targets, what, commands=None):
 
 
 def make_image(build, what):
-    """Makes the kernel's image from whatever the tree holds."""
-    compile_kernel(build, [ARCHES[build.arch].target], what)
+    """Makes the kernel's image, and its modules if it can have any, from whatever the tree holds."""
+    targets = [ARCHES[build.arch].target]
+    if requested((build.folder / ".config").read_text()).get("CONFIG_MODULES") == "y":
+        targets.append("modules")
+    compile_kernel(build, targets, what)
     write(build.stamp("total"), str(objects(build.folder)).encode())
 
 
@@ -212,6 +215,11 @@ def copy_image(build):
     image = OUT / f"kernel-{build.name}"
     write(image, (build.folder / ARCHES[build.arch].image).read_bytes())
     return image
+
+
+def modules(build):
+    """The modules of ours that a build has made."""
+    return sorted(build.folder.glob("drivers/dma-rs/**/*.ko"))
 
 
 def build_image(build):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the guest's initramfs: a static busybox, our init, the tests, and our own programs."""
+"""Builds the guest's initramfs: a static busybox, our init, the tests, our own programs, and modules."""
 
 import pathlib
 import shutil
@@ -59,9 +59,10 @@ def build(opened):
         *((f"bin/{name}", 0o100755, program(opened, name).read_bytes(), (0, 0)) for name in PROGRAMS),
         ("bin/sh", 0o120777, b"busybox", (0, 0)),
         *((path.name, 0o100755, path.read_bytes(), (0, 0)) for path in sorted(FILES.iterdir())),
+        *((path.name, 0o100644, path.read_bytes(), (0, 0)) for path in kernel.modules(opened)),
         ("TRAILER!!!", 0, b"", (0, 0)),
     ]
     data = b"".join(entry(number, *member) for number, member in enumerate(members, 1))
-    image = OUT / f"initramfs-{opened.arch}.cpio"
+    image = OUT / f"initramfs-{opened.name}.cpio"
     write(image, data)
     return image

@@ -171,7 +171,7 @@ VARIANTS = {
                          f"{KCSAN} {WIDE}", edu=WIDE_EDU, suites=DMA_SUITES, slow=True, flavour="kcsan",
                          adds=RACY_SUITES, dma_debug=False),
         "rt": Variant("a kernel whose spinlocks sleep (PREEMPT_RT)", WIDE, edu=WIDE_EDU, suites=DMA_SUITES,
-                      slow=True, flavour="rt", lacks=SIM_SUITES),
+                      slow=True, flavour="rt", lacks=SIM_SUITES, guest_tests=("modules",)),
         "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
                                slow=True, flavour="rt", controls=RT_CONTROLS),
         "controls": Variant("the kernel misbehaves: each oracle must say so",

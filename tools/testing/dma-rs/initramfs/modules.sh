@@ -1,0 +1,40 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Loads a module that leaves memory behind with a device, which another driver has. It must stay until
+# the device was stopped, and that memory was freed.
+
+test=modules
+. /transfers.sh
+
+module=dma_rs_borrower
+
+# used: whether something keeps the module from being unloaded.
+used() {
+	[ "$(cat /sys/module/$module/refcnt)" != 0 ]
+}
+
+unload() {
+	rmmod $module 2> /dev/null
+}
+
+for path in $driver/????:??:??.?; do
+	device=${path##*/}
+	break
+done
+[ -e "$driver/$device" ] || result "failed: no device is bound"
+works "$device" || result "failed: the device does not work to begin with"
+
+before=$(leaked)
+insmod /$module.ko || result "failed: cannot be loaded"
+used || result "failed: nothing keeps the module, though memory is left behind"
+! unload || result "failed: the module was unloaded before the memory was freed"
+
+echo "$device" > $driver/unbind || result "failed: cannot be unbound"
+! used || result "failed: the device was stopped, but something keeps the module"
+unload || result "failed: cannot be unloaded afterwards"
+
+echo "$device" > $driver/bind || result "failed: cannot be bound again"
+works "$device" || result "failed: the device does not work afterwards"
+[ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
+
+result "passed"
