@@ -2,13 +2,12 @@
 
 //! Barriers between the CPU and a device that share memory.
 //!
-//! Who uses [`Streaming`](super::Streaming), a [`ring`](super::ring) or a
-//! [`TransferSlot`](super::transfer::TransferSlot) needs none: they are inside. These are for
-//! protocols of a driver's own, in [`Coherent`](super::Coherent) memory or blocks of a
-//! [`Pool`](super::Pool).
+//! A driver needs them for a protocol of its own, in [`Coherent`](super::Coherent) memory or blocks
+//! of a [`Pool`](super::Pool). [`Streaming`](super::Streaming), a [`ring`](super::ring) and a
+//! [`TransferSlot`](super::transfer::TransferSlot) have the barriers that they need inside.
 //!
-//! They are the kernel's. In kernels with a simulated bus they also tell it, so that a missing one
-//! shows there: see `Documentation/rust/dma/testing.rst`.
+//! In a kernel with a simulated bus each of them also tells the bus, so that a test notices a
+//! missing one: see `Documentation/rust/dma/testing.rst`.
 //!
 //! C header: [`include/asm-generic/barrier.h`](srctree/include/asm-generic/barrier.h)
 
@@ -18,12 +17,13 @@ use crate::sync::barrier::{
     Write, //
 };
 
-/// Orders loads from memory that a device writes, too: those before come before those after.
+/// Makes the CPU load what a device wrote only after it has loaded that the device is done.
 ///
-/// Belongs between the load that says that a device is done, and all loads of what it has written.
-/// Without it the CPU may have loaded these before the device wrote them.
+/// It orders all earlier loads from coherent memory before all later ones. Call it between the load
+/// of the word that says that the device is done, and the loads of what the device has written.
+/// Without it the CPU may load old data and then the new word.
 ///
-/// It orders accesses to coherent memory. Buffers that are mapped must be synced besides.
+/// It doesn't replace the sync of a mapped buffer.
 ///
 /// C: `dma_rmb()`. Context: any.
 ///
@@ -33,7 +33,7 @@ use crate::sync::barrier::{
 /// # use kernel::{dma::Coherent, io::io_read, prelude::*};
 /// use kernel::dma::{dma_rmb, Untrusted};
 ///
-/// /// As the device writes it: first the answer, then the number of the question.
+/// /// The device writes the answer first, and then the number of the question.
 /// #[derive(FromBytes, IntoBytes)]
 /// #[repr(C)]
 /// struct Mailbox {
@@ -60,10 +60,11 @@ pub fn dma_rmb() {
     crate::dma::sim::barrier::read();
 }
 
-/// Orders stores to memory that a device reads, too: those before come before those after.
+/// Makes a device see what the CPU wrote before it sees that it is to look there.
 ///
-/// Belongs between all stores that a device is to see, and the store that tells it to look, if that
-/// goes to memory, too. Registers that are written with `Io::write32()` need no barrier before.
+/// It orders all earlier stores to coherent memory before all later ones. Call it between the
+/// stores of what the device is to read, and the store of the word in memory that tells it to look.
+/// If a register tells it, no barrier is needed: `Io::write32()` comes after all earlier stores.
 ///
 /// C: `dma_wmb()`. Context: any.
 ///
@@ -73,7 +74,7 @@ pub fn dma_rmb() {
 /// # use kernel::{dma::Coherent, io::io_write, prelude::*};
 /// use kernel::dma::dma_wmb;
 ///
-/// /// As the device reads it, which looks at the number again and again.
+/// /// The device polls the number, and then reads the question.
 /// #[derive(FromBytes, IntoBytes)]
 /// #[repr(C)]
 /// struct Mailbox {
@@ -98,8 +99,9 @@ pub fn dma_wmb() {
     crate::dma::sim::barrier::write();
 }
 
-/// Orders loads before stores: what the CPU has read of a buffer, before what tells the device that
-/// it may write the buffer again.
+/// Makes the CPU finish reading a buffer before it tells the device that it may write the buffer.
+///
+/// It orders all earlier loads before all later stores.
 #[inline]
 pub(in crate::dma) fn loads_before_stores() {
     // Stores don't pass earlier loads on x86. On arm64, `dma_rmb()` orders loads before stores,
