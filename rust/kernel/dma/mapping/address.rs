@@ -29,8 +29,8 @@ pub(in crate::dma) const fn within(addr: DmaAddress, offset: usize) -> DmaAddres
 /// that it can't be used after an unmap. C: `dma_addr_t`, with a length.
 ///
 /// There is no way from an integer to a `DmaAddr`. The way to an integer is
-/// [`to_bits`](Self::to_bits), which is `unsafe`: from then on the device may access the region, and
-/// the caller vouches that this ends before the memory is freed. It takes a device that
+/// [`to_bits`](Self::to_bits), which is `unsafe`: from then on the device may access the region,
+/// and the caller vouches that this ends before the memory is freed. It takes a device that
 /// [runs](Running), since one that is stopped, or not started yet, is shown nothing. A driver calls
 /// it in its [`Engine`](super::super::transfer::Engine) or [`Queue`](super::super::ring::Queue).
 ///

@@ -82,8 +82,8 @@ fn allocated(bytes: usize) -> usize {
 // 2. Both depend on the type only.
 // 3. The methods make raw pointers. The box is made of one, so moving it asserts nothing about the
 //    contents.
-// 4. The contents are one kmalloc() allocation: linear, contiguous, and the box's alone. `FromBytes`
-//    makes any bytes a valid value; `IntoBytes` leaves none uninitialised.
+// 4. The contents are one kmalloc() allocation: linear, contiguous, and the box's alone. By
+//    `FromBytes` any bytes are a valid value; by `IntoBytes` none is uninitialised.
 // 5. `kmalloc()` gives nobody else the rest of what it has set aside.
 unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KBox<T> {
     #[inline]

@@ -2,10 +2,6 @@
 
 //! The permission to map.
 //!
-//! Every map and every allocation takes the proof that the device's
-//! [`Constraints`](super::Constraints) were applied: so nothing can be mapped for a device whose
-//! mask was never set.
-//!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
@@ -21,9 +17,12 @@ use crate::{
     prelude::*, //
 };
 
-/// A bound device whose [`Constraints`](super::Constraints) were applied: the permission to map.
+/// The permission to map for a device: it is bound, and its [`Constraints`](super::Constraints)
+/// were applied.
 ///
-/// Two pointers wide; passed by value. It is valid until unbind, as the lifetime says.
+/// Every call that maps takes a `Mapper`, as C's take a `struct device *`. So nothing can be mapped
+/// for a device whose mask was never set, or after it was unbound, which is what the lifetime says.
+/// Get one in `probe()`, and copy it: it is two pointers.
 ///
 /// # Invariants
 ///
@@ -52,8 +51,8 @@ pub struct Mapper<'a> {
 impl<'a> Mapper<'a> {
     /// Returns the permission to map for `dev`, if its driver has constraints.
     ///
-    /// Context: any. Walks the resource list of the device; call it in `probe()` and keep the
-    /// result.
+    /// This walks the resource list of the device, so call it once, in `probe()`, and keep the
+    /// result. Context: any.
     ///
     /// # Errors
     ///
@@ -79,16 +78,17 @@ impl<'a> Mapper<'a> {
         self.dev
     }
 
-    /// Returns what is known of the device.
+    /// Returns the record of the device.
     #[inline]
     pub(in crate::dma) fn record(self) -> &'a Record {
         self.record
     }
 
-    /// Keeps the device running for the moment in which it is shown an address, by a protocol of
-    /// the driver's own.
+    /// Keeps the device from being stopped until the result is dropped, so that it can be shown an
+    /// address ([`DmaAddr::to_bits`](super::DmaAddr::to_bits)).
     ///
-    /// Context: any. The caller must not sleep until it drops the result.
+    /// For a protocol of the driver's own: transfers and rings call this by themselves. Context:
+    /// any. The caller must not sleep until it drops the result.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl<'a> Mapper<'a> {
         self.dev.as_raw()
     }
 
-    /// Returns the bits that a bus address may have, as set up (C: `dma_get_mask()`).
+    /// Returns the mask of the bits that a bus address may have (C: `dma_get_mask()`).
     #[inline]
     pub fn mask(self) -> u64 {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
@@ -124,27 +124,28 @@ impl<'a> Mapper<'a> {
         unsafe { bindings::dma_opt_mapping_size(self.as_raw()) }
     }
 
-    /// Returns whether there is memory that the device can't address, so that some mappings bounce
-    /// (C: `dma_addressing_limited()`).
+    /// Returns whether the machine has memory that the device can't address, so that buffers there
+    /// are bounced (C: `dma_addressing_limited()`).
     #[inline]
     pub fn addressing_limited(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
         unsafe { bindings::dma_addressing_limited(self.as_raw()) }
     }
 
-    /// Returns whether ownership changes of this device's mappings cost a sync just now
+    /// Returns whether a change of ownership costs a sync for this device at present
     /// (C: `dma_dev_need_sync()`).
     ///
-    /// Never keep the answer: the first bounced mapping changes it.
+    /// Don't keep the answer: it changes with the first mapping that is bounced.
     #[inline]
     pub fn need_sync(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
         unsafe { bindings::dma_dev_need_sync(self.as_raw()) }
     }
 
-    /// Returns whether the hardware keeps the CPU's caches and the device's view alike.
+    /// Returns whether the device sees what is in the CPU's caches (C: `dev_is_dma_coherent()`).
     ///
-    /// Only for choosing and reporting: drivers need not know, the ownership types do the syncs.
+    /// For statistics, and to choose between ways of equal effect. A driver that works needs no
+    /// answer, since the ownership types do the syncs.
     #[inline]
     pub fn is_coherent(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
@@ -152,7 +153,7 @@ impl<'a> Mapper<'a> {
     }
 }
 
-/// Returns whether both are the same device, so that what is proven of one holds for the other.
+/// Returns whether both are the same device, so that a proof about one holds for the other.
 #[inline]
 pub(in crate::dma) fn is_same(one: &Device, other: &Device) -> bool {
     core::ptr::eq(one.as_raw(), other.as_raw())
