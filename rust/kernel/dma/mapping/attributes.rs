@@ -9,16 +9,12 @@ use crate::{
     prelude::*, //
 };
 
-/// Attributes that a driver may give to a streaming mapping, as
-/// [`Streaming::map_with_attrs`](super::Streaming::map_with_attrs) takes them.
+/// Attributes that a driver may give to a streaming mapping.
 ///
-/// C: the `DMA_ATTR_*` flags of `dma_map_single_attrs()`. Those that a driver can't give are:
-///
-/// - `DMA_ATTR_SKIP_CPU_SYNC`, since the ownership types set it where they sync by themselves;
-/// - `DMA_ATTR_WEAK_ORDERING`, since no register would prove any more that the device is done;
-/// - `DMA_ATTR_MMIO`, since no [`Buffer`](super::Buffer) is MMIO.
-///
-/// Allocations have attributes of their own ([`Attrs`](crate::dma::Attrs)).
+/// A type apart from the attributes of allocations ([`Attrs`](crate::dma::Attrs)), since few make
+/// sense for both, and few make sense here: `DMA_ATTR_SKIP_CPU_SYNC` is used by the ownership
+/// types, where it is right; with `DMA_ATTR_WEAK_ORDERING` no register would prove that the device
+/// is done; `DMA_ATTR_MMIO` is for what no [`Buffer`](super::Buffer) is.
 ///
 /// # Examples
 ///
@@ -39,11 +35,11 @@ impl MapAttrs {
     /// No attribute.
     pub const NONE: Self = Self(0);
 
-    /// A failure is expected and not worth a line in the log (C: `DMA_ATTR_NO_WARN`).
+    /// A failure is expected and not worth a line in the log.
     pub const NO_WARN: Self = Self(bindings::DMA_ATTR_NO_WARN);
 
-    /// Adds the attribute by which map and unmap leave the copy or the cache maintenance to a sync
-    /// (C: `DMA_ATTR_SKIP_CPU_SYNC`).
+    /// Adds the attribute with which the CPU-side copy or cache maintenance is left to a later
+    /// sync.
     #[inline]
     pub(in crate::dma) const fn skip_cpu_sync(self) -> Self {
         Self(self.0 | bindings::DMA_ATTR_SKIP_CPU_SYNC)

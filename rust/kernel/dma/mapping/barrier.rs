@@ -2,12 +2,13 @@
 
 //! Barriers between the CPU and a device that share memory.
 //!
-//! A driver needs them for a protocol of its own, in [`Coherent`](super::Coherent) memory or blocks
-//! of a [`Pool`](super::Pool). [`Streaming`](super::Streaming), a [`ring`](super::ring) and a
-//! [`TransferSlot`](super::transfer::TransferSlot) have the barriers that they need inside.
+//! Who uses [`Streaming`](super::Streaming), a [`ring`](super::ring) or a
+//! [`TransferSlot`](super::transfer::TransferSlot) needs none: they are inside. These are for
+//! protocols of a driver's own, in [`Coherent`](super::Coherent) memory or blocks of a
+//! [`Pool`](super::Pool).
 //!
-//! In a kernel with a simulated bus each of them also tells the bus, so that a test notices a
-//! missing one: see `Documentation/rust/dma/testing.rst`.
+//! They are the kernel's. In kernels with a simulated bus they also tell it, so that a missing one
+//! shows there: see `Documentation/rust/dma/testing.rst`.
 //!
 //! C header: [`include/asm-generic/barrier.h`](srctree/include/asm-generic/barrier.h)
 
@@ -17,13 +18,12 @@ use crate::sync::barrier::{
     Write, //
 };
 
-/// Makes the CPU load what a device wrote only after it has loaded that the device is done.
+/// Orders loads from memory that a device writes, too: those before come before those after.
 ///
-/// It orders all earlier loads from coherent memory before all later ones. Call it between the load
-/// of the word that says that the device is done, and the loads of what the device has written.
-/// Without it the CPU may load old data and then the new word.
+/// Belongs between the load that says that a device is done, and all loads of what it has written.
+/// Without it the CPU may have loaded these before the device wrote them.
 ///
-/// It doesn't replace the sync of a mapped buffer.
+/// It orders accesses to coherent memory. Buffers that are mapped must be synced besides.
 ///
 /// C: `dma_rmb()`. Context: any.
 ///
@@ -33,7 +33,7 @@ use crate::sync::barrier::{
 /// # use kernel::{dma::Coherent, io::io_read, prelude::*};
 /// use kernel::dma::{dma_rmb, Untrusted};
 ///
-/// /// The device writes the answer first, and then the number of the question.
+/// /// As the device writes it: first the answer, then the number of the question.
 /// #[derive(FromBytes, IntoBytes)]
 /// #[repr(C)]
 /// struct Mailbox {
@@ -60,11 +60,10 @@ pub fn dma_rmb() {
     crate::dma::sim::barrier::read();
 }
 
-/// Makes a device see what the CPU wrote before it sees that it is to look there.
+/// Orders stores to memory that a device reads, too: those before come before those after.
 ///
-/// It orders all earlier stores to coherent memory before all later ones. Call it between the
-/// stores of what the device is to read, and the store of the word in memory that tells it to look.
-/// If a register tells it, no barrier is needed: `Io::write32()` comes after all earlier stores.
+/// Belongs between all stores that a device is to see, and the store that tells it to look, if that
+/// goes to memory, too. Registers that are written with `Io::write32()` need no barrier before.
 ///
 /// C: `dma_wmb()`. Context: any.
 ///
@@ -74,7 +73,7 @@ pub fn dma_rmb() {
 /// # use kernel::{dma::Coherent, io::io_write, prelude::*};
 /// use kernel::dma::dma_wmb;
 ///
-/// /// The device polls the number, and then reads the question.
+/// /// As the device reads it, which looks at the number again and again.
 /// #[derive(FromBytes, IntoBytes)]
 /// #[repr(C)]
 /// struct Mailbox {
@@ -99,9 +98,8 @@ pub fn dma_wmb() {
     crate::dma::sim::barrier::write();
 }
 
-/// Makes the CPU finish reading a buffer before it tells the device that it may write the buffer.
-///
-/// It orders all earlier loads before all later stores.
+/// Orders loads before stores: what the CPU has read of a buffer, before what tells the device that
+/// it may write the buffer again.
 #[inline]
 pub(in crate::dma) fn loads_before_stores() {
     // Stores don't pass earlier loads on x86. On arm64, `dma_rmb()` orders loads before stores,

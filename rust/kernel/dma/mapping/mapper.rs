@@ -124,28 +124,27 @@ impl<'a> Mapper<'a> {
         unsafe { bindings::dma_opt_mapping_size(self.as_raw()) }
     }
 
-    /// Returns whether the machine has memory that the device can't address, so that buffers there
-    /// are bounced (C: `dma_addressing_limited()`).
+    /// Returns whether there is memory that the device can't address, so that some mappings bounce
+    /// (C: `dma_addressing_limited()`).
     #[inline]
     pub fn addressing_limited(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
         unsafe { bindings::dma_addressing_limited(self.as_raw()) }
     }
 
-    /// Returns whether a change of ownership costs a sync for this device at present
+    /// Returns whether ownership changes of this device's mappings cost a sync just now
     /// (C: `dma_dev_need_sync()`).
     ///
-    /// Don't keep the answer: it changes with the first mapping that is bounced.
+    /// Never keep the answer: the first bounced mapping changes it.
     #[inline]
     pub fn need_sync(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
         unsafe { bindings::dma_dev_need_sync(self.as_raw()) }
     }
 
-    /// Returns whether the device sees what is in the CPU's caches (C: `dev_is_dma_coherent()`).
+    /// Returns whether the hardware keeps the CPU's caches and the device's view alike.
     ///
-    /// For statistics, and to choose between ways of equal effect. A driver that works needs no
-    /// answer, since the ownership types do the syncs.
+    /// Only for choosing and reporting: drivers need not know, the ownership types do the syncs.
     #[inline]
     pub fn is_coherent(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.

@@ -406,7 +406,7 @@ impl<'a, T> PoolBox<'a, T> {
     /// Allows the device to access the block.
     ///
     /// The device sees what the CPU has written before it is told where the block is, if it is told
-    /// by `Io::write32()`, or in memory after a [`dma_wmb`](super::dma_wmb). Context: any.
+    /// by `Io::write32()`, or in memory after a `dma_wmb()`. Context: any.
     #[inline]
     pub fn submit(self) -> PoolEntry<'a, T> {
         let block = ManuallyDrop::new(self).block;

@@ -321,13 +321,13 @@ impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
         self.at::<T, L>().try_read(location)
     }
 
-    /// Writes a register that may lie beyond the end of the region, as [`Io::try_write`].
+    /// Writes a register that the region may be too short for, as [`Io::try_write`].
     ///
     /// Context: any.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if it does.
+    /// [`EINVAL`] if it is.
     #[inline(always)]
     pub fn try_write<T, L>(self, location: L, value: T) -> Result
     where

@@ -18,8 +18,8 @@ use core::marker::PhantomData;
 /// own takes one by [`Mapper::running`](super::Mapper::running), just before it writes an address
 /// to where the device looks.
 ///
-/// It is an RCU read-side section (C: `rcu_read_lock()`), and whoever stops the device waits for
-/// its end. So hold it for a short time, and don't sleep.
+/// This is an RCU read-side section. Whoever stops the device waits for it, so hold it for short,
+/// and don't sleep.
 ///
 /// # Invariants
 ///
@@ -52,8 +52,8 @@ use core::marker::PhantomData;
 ///     Ok(())
 /// }
 /// ```
-// `rcu_read_lock_sched()` would cost less with preemptible RCU. But what is done under the guard,
-// for instance to ring a doorbell, may take locks, and with PREEMPT_RT those sleep.
+// Not by `rcu_read_lock_sched()`, which costs less with preemptible RCU: what is done meanwhile, to
+// ring a doorbell for instance, may take locks, and with PREEMPT_RT those sleep.
 #[must_use = "the device may be stopped when this is dropped"]
 pub struct Running<'a> {
     _guard: rcu::Guard,

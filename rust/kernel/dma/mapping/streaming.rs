@@ -565,7 +565,7 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
         Self::map_with_attrs(dma, buf, MapAttrs::NONE)
     }
 
-    /// As [`map`](Self::map), with attributes (C: `dma_map_single_attrs()`).
+    /// As [`map`](Self::map), with attributes.
     ///
     /// Context: any.
     ///
