@@ -271,7 +271,7 @@ impl Hold for FromDevice {
     }
 }
 
-/// The transfer in a slot.
+/// What a slot keeps of a transfer.
 struct Job<'a, B: Buffer> {
     held: Held<'a, B>,
     /// The part of the buffer that the device was pointed at.

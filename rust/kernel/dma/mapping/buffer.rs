@@ -29,9 +29,9 @@ use crate::{
 /// 2. [`len`](Self::len) returns the same number each time, and
 ///    [`allocation`](Self::allocation) at least that number.
 /// 3. None of these methods reads or writes the contents, which the device may be writing.
-/// 4. The first `len` bytes of the contents are initialised, lie in the kernel's linear map, are
-///    physically contiguous, and belong to the buffer alone. Any values may be written to them, at
-///    any time.
+/// 4. The first `len` bytes of the contents are initialised, lie in the kernel's linear map (not in
+///    its image), are physically contiguous, and belong to the buffer alone. Any values may be
+///    written to them, at any time.
 /// 5. The first `allocation` bytes from that address on belong to this buffer and to nothing else.
 ///
 /// # Examples

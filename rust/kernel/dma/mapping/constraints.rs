@@ -204,8 +204,8 @@ impl Constraints {
         .admit(addr, len)
     }
 
-    /// Returns whether everything that these constraints allow is also allowed by those of the
-    /// `hardware`.
+    /// Returns whether a device may be used under these constraints, if its hardware takes what
+    /// `hardware` says, and no more.
     pub(in crate::dma) fn are_within(&self, hardware: &Self) -> bool {
         fn at_most<T: PartialOrd>(ours: Option<T>, theirs: Option<T>) -> bool {
             match (ours, theirs) {

@@ -21,8 +21,9 @@ use crate::{
 /// were applied.
 ///
 /// Every call that maps takes a `Mapper`, as C's take a `struct device *`. So nothing can be mapped
-/// for a device whose mask was never set, or after it was unbound, which is what the lifetime says.
-/// Get one in `probe()`, and copy it: it is two pointers.
+/// for a device whose mask was never set, or after it was unbound. Get one in `probe()`.
+///
+/// Two pointers wide; passed by value. It is valid until unbind, as the lifetime says.
 ///
 /// # Invariants
 ///

@@ -173,8 +173,9 @@ unsafe impl Orphan for Block<'_> {
 ///                            (the CPU owns it)       (the device may access it)
 /// ```
 ///
-/// A `T` is plain data of 1 byte to a page; others don't compile. Blocks are aligned at least as
-/// `T` is, and never move. The pool keeps its pages until the device is unbound.
+/// Blocks are aligned as `T` is, at least; they are never moved, and pages that the pool has
+/// allocated stay with it. A `T` is plain data of up to a page (for more, there is
+/// [`Coherent`](crate::dma::Coherent)), and not zero-sized; what doesn't fit doesn't compile.
 ///
 /// # Examples
 ///
@@ -347,8 +348,8 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
             )
         };
 
-        // INVARIANT: A block of the pool, which no device was shown. It holds a valid `T`: it is as
-        // long and as aligned as one, and zeroed.
+        // INVARIANT: A block of the pool, which nobody else knows, and a valid `T`: it is as long
+        // and as aligned as one, and zeroed.
         let block = PoolBox {
             block: Block {
                 pool: &self.inner,

@@ -47,9 +47,9 @@ use core::ptr::NonNull;
 ///
 /// # Invariants
 ///
-/// - `running` is the current epoch while the device may be shown addresses, and otherwise 0.
-/// - `opened` is the last epoch in which the device might be shown addresses. While that isn't the
-///   current epoch, the device accesses nothing of what it was ever shown.
+/// - `running` is the epoch while the device may be shown addresses, and else 0.
+/// - `opened` is the last epoch in which it might be. While that isn't the current one, the device
+///   accesses nothing of what it was ever shown.
 pub(in crate::dma) struct Record {
     constraints: Constraints,
     /// Mappings of up to this many bytes meet all constraints, whatever their address.
@@ -62,7 +62,7 @@ pub(in crate::dma) struct Record {
     keeper: SetOnce<NonNull<dyn Keeper>>,
 }
 
-// SAFETY: A `Keeper` is `Send` and `Sync`; the rest are atomics and constants.
+// SAFETY: A `Keeper` can be used by any thread; the rest are atomics, and constants.
 unsafe impl Send for Record {}
 
 // SAFETY: As above.

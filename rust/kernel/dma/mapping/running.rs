@@ -115,7 +115,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Returns the error for a device that doesn't run. A function, to mark the path as cold.
+/// Tells the compiler that this hardly ever happens.
 #[cold]
 fn closed() -> Error {
     ESHUTDOWN

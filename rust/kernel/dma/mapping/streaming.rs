@@ -92,28 +92,27 @@ fn map_limited<B: Buffer, D: Direction>(
     dma.record()
         .constraints()
         .admit(addr, buf.len())
-        // SAFETY: `buf.len()` bytes were just mapped at `addr`, and no device was shown the
-        // address.
+        // SAFETY: It was just mapped, and no device was shown the address.
         .inspect_err(|_| unsafe { unmap::<D>(dma, addr, buf.len(), attrs) })?;
     Ok(addr)
 }
 
-/// Maps a buffer that was checked (C: `dma_map_single()`).
+/// Maps a buffer that was checked.
 #[inline]
 fn map_checked<B: Buffer, D: Direction>(
     dma: Mapper<'_>,
     buf: &B,
     attrs: MapAttrs,
 ) -> Result<DmaAddress> {
-    // SAFETY: The device and the bytes are valid. The function only checks them.
+    // SAFETY: The device and the bytes are valid. This only looks at them, and complains.
     #[cfg(CONFIG_DMA_API_DEBUG)]
     unsafe {
         bindings::debug_dma_map_single(dma.as_raw(), buf.as_ptr().cast(), buf.len())
     };
 
-    // SAFETY: `dma` is a bound device whose masks are set. By the contract of `Buffer` the bytes
-    // are in the linear map, contiguous, initialised, and the buffer's alone. Failure is checked
-    // below.
+    // SAFETY: `Mapper` proves a bound device whose masks are set. By the contract of
+    // `Buffer` the bytes are in the linear map, contiguous, initialised and ours alone.
+    // Failure is checked below.
     let addr = unsafe {
         bindings::dma_map_phys(
             dma.as_raw(),
@@ -222,8 +221,7 @@ pub(in crate::dma) unsafe fn sync_for_cpu<D: Direction>(
     len: usize,
 ) {
     if D::DEVICE_WRITES && len > 0 {
-        // SAFETY: By the safety requirements `len` bytes are mapped at `addr` in this direction,
-        // and the device is done with them.
+        // SAFETY: By the safety requirements.
         unsafe {
             bindings::dma_sync_single_for_cpu(dma.as_raw(), addr, len, D::DATA_DIRECTION.into())
         };
@@ -286,8 +284,8 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
         hand_over(self.buf.as_mut_ptr());
 
         if !range.is_empty() {
-            // SAFETY: By the type invariants the range is mapped in this direction: callers keep it
-            // inside the buffer.
+            // SAFETY: By the type invariants the range, which callers keep inside the buffer, is
+            // mapped with this direction.
             unsafe {
                 bindings::dma_sync_single_for_device(
                     self.dma.as_raw(),

@@ -262,8 +262,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
         })
     }
 
-    /// Gives the segments of all frames with which the device is done to `give`, unmapped and in
-    /// order; returns how many frames.
+    /// Gives the segments of all frames with which the device is done to `give`, in order; returns
+    /// how many frames.
     ///
     /// It costs less than [`reap`](Self::reap), since slots go back to the producer together. They
     /// do so when this returns: `give` must not wait for room in the ring, and threads that do are
@@ -472,7 +472,7 @@ where
         let layout = self.layout;
         let mut at = self.head;
         let mut frames = 0;
-        // The slots before this one are looked at here, without asking the producer.
+        // Up to where slots are looked at here.
         let mut end = if self.partial.count == 0 {
             at.wrapping_add(self.posted())
         } else {
