@@ -332,9 +332,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
     ///
     /// # Errors
     ///
-    /// - [`ENOMEM`];
-    /// - [`EOVERFLOW`] or [`EINVAL`] if the block doesn't meet the device's
-    ///   [`Constraints`](super::Constraints).
+    /// [`ENOMEM`].
     #[inline]
     pub fn alloc(&'a self, flags: Flags) -> Result<PoolBox<'a, T>> {
         let mut addr = 0;
