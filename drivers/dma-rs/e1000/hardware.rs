@@ -609,12 +609,12 @@ impl TxDescriptor {
 }
 
 // SAFETY: By the numbers of the contract; sections are those of the manual.
-// 1. A data descriptor names the buffer and its length, which is not over `MAX_LEN` and so fits into
-//    its 20 bits, and the device reads it. Without a buffer its length is zero, and there is
+// 1. A data descriptor names the buffer and its length, which is not over `MAX_LEN` and so fits
+//    into its 20 bits, and the device reads it. Without a buffer its length is zero, and there is
 //    nothing to read. A context descriptor names no memory.
-// 2. `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it writes
-//    `DD` to the last word of that descriptor (3.3.3), where it is clear as made here. It processes
-//    descriptors in order.
+// 2. `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it
+//    writes `DD` to the last word of that descriptor (3.3.3), where it is clear as made here. It
+//    processes descriptors in order.
 // 3. There are no own bits.
 unsafe impl Descriptor for TxDescriptor {
     type Options = TxOptions;
@@ -712,9 +712,9 @@ impl RxDescriptor {
 }
 
 // SAFETY: By the numbers of the contract; sections are those of the manual.
-// 1. The descriptor names the buffer only if it is as long as `RCTL` says that buffers are: then the
-//    device writes up to that many bytes there. Otherwise it names none (a null address), and the
-//    device skips it.
+// 1. The descriptor names the buffer only if it is as long as `RCTL` says that buffers are: then
+//    the device writes up to that many bytes there. Otherwise it names none (a null address), and
+//    the device skips it.
 // 2. The device sets `DD`, in the last word, when it has written the buffer (3.2.3.1); it is clear
 //    as made here.
 // 3. There are no own bits.

@@ -131,7 +131,7 @@ impl<Q: Queue, P> Layout<Q, P> {
     #[inline]
     fn descriptor(&self, counter: u32) -> NonNull<Q::Descriptor> {
         // CAST: Widening.
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants there are `mask + 1` of them, and the index is masked.
         unsafe { self.descriptors.add(self.index(counter) as usize) }
     }
 
@@ -139,7 +139,7 @@ impl<Q: Queue, P> Layout<Q, P> {
     #[inline]
     pub(super) fn place(&self, counter: u32) -> NonNull<Slot<P>> {
         // CAST: Widening.
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants there are `mask + 1` of them, and the index is masked.
         unsafe { self.slots.add(self.index(counter) as usize) }
     }
 
