@@ -52,7 +52,7 @@ const DEVICE: u32 = 0x0005;
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <BenchDriver as pci::Driver>::IdInfo,
+    <BenchDriver as pci::DmaDriver>::IdInfo,
     [(pci::DeviceId::from_id(pci::Vendor::REDHAT, DEVICE), ())]
 );
 
@@ -69,23 +69,19 @@ struct BenchData {
 
 type BenchLt = ForLt!(Bench<'_>);
 
-impl pci::Driver for BenchDriver {
+impl pci::DmaDriver for BenchDriver {
     type IdInfo = ();
     type Data<'bound> = BenchData;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
-    const DMA: pci::DmaMode = pci::DmaMode::Stops;
 
-    fn dma_constraints(
-        _dev: &pci::Device,
-        _info: Option<&Self::IdInfo>,
-    ) -> Result<Option<Constraints>> {
-        Ok(Some(Constraints::new(DmaMask::new::<64>())))
+    fn dma_constraints(_dev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<Constraints> {
+        Ok(Constraints::new(DmaMask::new::<64>()))
     }
 
     fn probe<'bound>(
-        pdev: &'bound pci::Device<Core<'_>>,
+        pdev: &pci::Device<Core<'bound>>,
         _info: Option<&'bound Self::IdInfo>,
-    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+    ) -> impl PinInit<Self::Data<'bound>, Error> {
         pin_init::pin_init_scope(move || {
             let bench = Bench::bring_up(pdev)?;
             let dir = Dir::new(&CString::try_from_fmt(fmt!("dma_rs_bench"))?);
@@ -151,7 +147,7 @@ fn with_text(reader: &mut UserSliceReader, f: impl FnOnce(&str) -> Result) -> Re
     f(core::str::from_utf8(text).map_err(|_| EINVAL)?.trim())
 }
 
-kernel::module_pci_driver! {
+kernel::module_pci_dma_driver! {
     type: BenchDriver,
     name: "dma_rs_bench",
     authors: ["The dma-rs authors"],

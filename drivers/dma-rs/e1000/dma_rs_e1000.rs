@@ -79,23 +79,20 @@ struct E1000Data {
     files: Files,
 }
 
-impl pci::Driver for E1000Driver {
+impl pci::DmaDriver for E1000Driver {
     type IdInfo = ();
     type Data<'bound> = E1000Data;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
-    const DMA: pci::DmaMode = pci::DmaMode::Resumes;
+    const RESUMES: bool = true;
 
-    fn dma_constraints(
-        _dev: &pci::Device,
-        _info: Option<&Self::IdInfo>,
-    ) -> Result<Option<Constraints>> {
-        Ok(Some(CONSTRAINTS))
+    fn dma_constraints(_dev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<Constraints> {
+        Ok(CONSTRAINTS)
     }
 
     fn probe<'bound>(
-        pdev: &'bound pci::Device<Core<'_>>,
+        pdev: &pci::Device<Core<'bound>>,
         _info: Option<&'bound Self::IdInfo>,
-    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+    ) -> impl PinInit<Self::Data<'bound>, Error> {
         pin_init::pin_init_scope(move || {
             // Whoever writes to `driver_override` may be wrong.
             if pdev.vendor_id() != pci::Vendor::INTEL || !DEVICES.contains(&pdev.device_id()) {
@@ -117,7 +114,7 @@ impl pci::Driver for E1000Driver {
         })
     }
 
-    fn resume<'bound>(_dev: &'bound pci::Device<Core<'_>>, this: Pin<&E1000Data>) -> Result {
+    fn resume<'bound>(_dev: &pci::Device<Core<'bound>>, this: Pin<&E1000Data>) -> Result {
         this.nic.try_access_with(|nic| nic.resume())?
     }
 }
@@ -139,7 +136,7 @@ fn settings() -> Settings {
 
 type NicLt = ForLt!(Nic<'_>);
 
-kernel::module_pci_driver! {
+kernel::module_pci_dma_driver! {
     type: E1000Driver,
     name: "dma_rs_e1000",
     authors: ["The dma-rs authors"],

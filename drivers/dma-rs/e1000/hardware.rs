@@ -390,15 +390,17 @@ pub(crate) fn place(base: u64, len: u32) -> Result<(u32, u32, u32)> {
 /// The transmitter.
 pub(crate) struct TxQueue<'a>(Hardware<'a>);
 
-// SAFETY:
-// - The device takes the ring to be `TDLEN` bytes at `TDBAL` and `TDBAH` (3.4), and works the
-//   descriptors from `TDH` on off in order, up to the one before `TDT`. Both are zero until the
-//   first `doorbell`, and `TCTL.EN` is written last.
-// - When it writes `DD` back, it has fetched all of the frame (see `TxDescriptor`); it looks at
-//   descriptors once, as `TDT` passes them.
-// - All that can fail in `start` does so before the first write.
-// - There is one for a device: only `claim` makes one, and it does so once.
-// - `write_reg()` is ordered after earlier writes to memory, as `writel()` is.
+// SAFETY: By the numbers of the contract; sections are those of the manual.
+// 1. The registers are those of `dev`: `claim()` has mapped its first BAR.
+// 2. The device takes the ring to be `TDLEN` bytes at `TDBAL` and `TDBAH` (3.4), and processes the
+//    descriptors from `TDH` on in order, up to the one before `TDT`. Both are zero until the first
+//    `doorbell`, and `TCTL.EN` is written last.
+// 3. When it writes `DD` back, it has fetched all of the frame (see `TxDescriptor`). It looks at
+//    descriptors once, as `TDT` passes them.
+// 4. There are no own bits.
+// 5. All that can fail in `start` does so before the first write.
+// 6. `write_reg()` is ordered after earlier writes to memory, as `writel()` is.
+// 7. There is one for a device: only `claim` makes one, and it does so once.
 unsafe impl Queue for TxQueue<'_> {
     type Descriptor = TxDescriptor;
     type Direction = ToDevice;
@@ -443,11 +445,15 @@ pub(crate) struct RxQueue<'a> {
     pub(crate) promiscuous: bool,
 }
 
-// SAFETY:
-// - As for `TxQueue`: `RDLEN` bytes at `RDBAL` and `RDBAH` (3.2.6), from `RDH` up to `RDT`, both
-//   zero until the first `doorbell`; `RCTL` is written last.
-// - `RCTL` says that buffers have 2048 bytes, which is what `RxDescriptor` demands.
-// - A descriptor whose `DD` is set was worked off, and so were those before it.
+// SAFETY: By the numbers of the contract; sections are those of the manual.
+// 1. As for `TxQueue`.
+// 2. As for `TxQueue`: `RDLEN` bytes at `RDBAL` and `RDBAH` (3.2.6), from `RDH` up to `RDT`, both
+//    zero until the first `doorbell`; `RCTL` is written last. `RCTL` says that buffers have 2048
+//    bytes, which is what `RxDescriptor` demands.
+// 3. A descriptor whose `DD` is set was processed, and so were those before it. As for `TxQueue`,
+//    the device looks at it once.
+// 4. There are no own bits.
+// 5., 6., 7. As for `TxQueue`.
 unsafe impl Queue for RxQueue<'_> {
     type Descriptor = RxDescriptor;
     type Direction = FromDevice;
@@ -602,13 +608,14 @@ impl TxDescriptor {
     }
 }
 
-// SAFETY:
-// - A data descriptor names the buffer and its length, which is not over `MAX_LEN` and so fits into
-//   its 20 bits, and the device reads it. Without a buffer its length is zero, and there is
-//   nothing to read. A context descriptor names no memory.
-// - `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it writes
-//   `DD` to the last word of that descriptor (3.3.3), which is zero as made here. It works
-//   descriptors off in order.
+// SAFETY: By the numbers of the contract; sections are those of the manual.
+// 1. A data descriptor names the buffer and its length, which is not over `MAX_LEN` and so fits
+//    into its 20 bits, and the device reads it. Without a buffer its length is zero, and there is
+//    nothing to read. A context descriptor names no memory.
+// 2. `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it
+//    writes `DD` to the last word of that descriptor (3.3.3), where it is clear as made here. It
+//    processes descriptors in order.
+// 3. There are no own bits.
 unsafe impl Descriptor for TxDescriptor {
     type Options = TxOptions;
     const STATUS: usize = 12;
@@ -704,12 +711,13 @@ impl RxDescriptor {
     }
 }
 
-// SAFETY:
-// - The descriptor names the buffer only if it is as long as `RCTL` says that buffers are: then the
-//   device writes up to that many bytes there. Otherwise it names none (a null address), and the
-//   device skips it.
-// - The device sets `DD`, in the last word, when it has written the buffer (3.2.3.1); it is clear
-//   as made here.
+// SAFETY: By the numbers of the contract; sections are those of the manual.
+// 1. The descriptor names the buffer only if it is as long as `RCTL` says that buffers are: then
+//    the device writes up to that many bytes there. Otherwise it names none (a null address), and
+//    the device skips it.
+// 2. The device sets `DD`, in the last word, when it has written the buffer (3.2.3.1); it is clear
+//    as made here.
+// 3. There are no own bits.
 unsafe impl Descriptor for RxDescriptor {
     type Options = ();
     const STATUS: usize = 12;

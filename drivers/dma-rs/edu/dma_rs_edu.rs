@@ -47,7 +47,7 @@ const DEVICE: u32 = 0x11e8;
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <EduDriver as pci::Driver>::IdInfo,
+    <EduDriver as pci::DmaDriver>::IdInfo,
     [(
         pci::DeviceId::from_id(pci::Vendor::from_raw(VENDOR), DEVICE),
         ()
@@ -63,24 +63,21 @@ struct EduData {
     files: Files,
 }
 
-impl pci::Driver for EduDriver {
+impl pci::DmaDriver for EduDriver {
     type IdInfo = ();
     type Data<'bound> = EduData;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
     // It is told all it needs with each transfer.
-    const DMA: pci::DmaMode = pci::DmaMode::Resumes;
+    const RESUMES: bool = true;
 
-    fn dma_constraints(
-        _dev: &pci::Device,
-        _info: Option<&Self::IdInfo>,
-    ) -> Result<Option<Constraints>> {
-        constraints().map(Some)
+    fn dma_constraints(_dev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<Constraints> {
+        constraints()
     }
 
     fn probe<'bound>(
-        pdev: &'bound pci::Device<Core<'_>>,
+        pdev: &pci::Device<Core<'bound>>,
         _info: Option<&'bound Self::IdInfo>,
-    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+    ) -> impl PinInit<Self::Data<'bound>, Error> {
         pin_init::pin_init_scope(move || {
             let completion = if module_parameters::polling.value() {
                 Completion::Polling
@@ -107,7 +104,7 @@ fn constraints() -> Result<Constraints> {
 
 type EduLt = ForLt!(Edu<'_>);
 
-kernel::module_pci_driver! {
+kernel::module_pci_dma_driver! {
     type: EduDriver,
     name: "dma_rs_edu",
     authors: ["The dma-rs authors"],

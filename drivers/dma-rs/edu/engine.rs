@@ -260,17 +260,20 @@ pub(crate) struct EduEngine<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Offset(pub(crate) usize);
 
-// SAFETY:
-// - The device accesses the bus address in `DMA_SOURCE` or `DMA_DESTINATION`, which one says the
-//   command, for `DMA_COUNT` bytes, in one step, and clears `run` after that. `start` checks that
-//   no transfer runs, since the device would ignore what it is told while one does, and carry on
-//   with the old addresses. It cuts addresses that are wider than its property `dma_mask`: who
-//   changes that tells the driver (`dma_bits`).
-// - All that can fail in `start` does so before the command is written; an address alone is not
-//   used.
-// - There is one engine for a device: only `claim` makes one, and it does so once.
-// - `poll` says `Done` only after it has read from the device's command register that nothing runs,
-//   and has then read from the identification register that this came from a device.
+// SAFETY: By the numbers of the contract:
+// 1. The registers are those of `dev`: `claim()` has mapped its first BAR.
+// 2. The device accesses the bus address in `DMA_SOURCE` or `DMA_DESTINATION`, depending on the
+//    direction in the command, for `DMA_COUNT` bytes. It cuts addresses that are wider than its
+//    property `dma_mask`: who changes that tells the driver (`dma_bits`).
+// 3. All that can fail in `start` does so before the command is written; an address alone is not
+//    used.
+// 4. The device moves the bytes in one step, and clears `run` after that. `poll` says `Done` only
+//    after it has read from the command register that nothing runs.
+// 5. `poll` reads the identification after that, and fails if there is none.
+// 6. Registers are accessed by methods of `Io` that are ordered.
+// 7. `start` checks that no transfer runs, since the device would ignore what it is told while one
+//    does, and carry on with the old addresses.
+// 8. There is one engine for a device: only `claim` makes one, and it does so once.
 unsafe impl Engine for EduEngine<'_> {
     type Target = Offset;
 

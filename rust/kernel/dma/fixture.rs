@@ -95,9 +95,6 @@ impl<'f> Job<'f> {
         constraints: Option<Constraints>,
         body: &'f mut dyn FnMut(Bus<'_, '_>) -> Result,
     ) -> Result {
-        // SAFETY: A null pointer stands for built-in code.
-        static MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
-
         let mut job = Self {
             constraints,
             body,
@@ -114,13 +111,8 @@ impl<'f> Job<'f> {
 
         JOB.store((&raw mut job).expose_provenance(), Release);
 
-        let registration = KBox::pin_init(
-            driver::Registration::<T>::new(c"dma_test", &MODULE),
-            GFP_KERNEL,
-        );
-
-        // Unbinds. The job must not be found afterwards, whatever came of it.
-        let registered = registration.map(drop);
+        // The job must not be found afterwards, whatever came of it.
+        let registered = bind_and_unbind::<T>();
         JOB.store(0, Release);
         DEVICE.store(0, Release);
 
@@ -177,6 +169,18 @@ impl<'f> Job<'f> {
             Ok(())
         }
     }
+}
+
+/// Registers a driver, which with that is bound to the devices that it matches, and unregisters it.
+fn bind_and_unbind<T: driver::RegistrationOps + 'static>() -> Result {
+    // SAFETY: A null pointer stands for built-in code.
+    static MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
+
+    KBox::pin_init(
+        driver::Registration::<T>::new(c"dma_test", &MODULE),
+        GFP_KERNEL,
+    )
+    .map(drop)
 }
 
 /// Whether probes fail, for [`failing`].
@@ -252,7 +256,8 @@ pub fn on_each_bus(mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result) 
     on_each_bus_set_up(Some(WIDE), &mut body)
 }
 
-/// As [`on_each_bus`], with what `dma_constraints()` is to return.
+/// As [`on_each_bus`], with what `dma_constraints()` is to return. Without it, the driver is no
+/// [`platform::DmaDriver`].
 pub fn on_each_bus_set_up(
     constraints: Option<Constraints>,
     mut body: impl FnMut(&platform::Device<Core<'_>>) -> Result,
@@ -270,6 +275,17 @@ pub fn on_each_bus_set_up(
     Ok(())
 }
 
+/// Binds a driver of the test's own to a platform device that is made for it, and unbinds it.
+///
+/// # Errors
+///
+/// [`ENOMEM`], and [`EBUSY`] if called by a test that already runs on a device. What the probe says
+/// is up to the driver.
+pub fn with_platform_driver<T: platform::DmaDriver + 'static>() -> Result {
+    Job::check_free()?;
+    with_new_device(|_| bind_and_unbind::<platform::DmaAdapter<T>>())
+}
+
 /// Runs `body` on a platform device, to which `before` is done before it is bound, and `after` when
 /// it is unbound.
 pub(super) fn on_platform_device(
@@ -279,7 +295,18 @@ pub(super) fn on_platform_device(
     after: impl FnOnce(*mut bindings::device) -> Result,
 ) -> Result {
     Job::check_free()?;
+    with_new_device(|raw| {
+        before(raw);
 
+        let outcome = probe_platform(raw, constraints, body);
+        let judgement = after(raw);
+
+        outcome.and(judgement)
+    })
+}
+
+/// Runs `f` with a new platform device, which isn't bound.
+fn with_new_device(f: impl FnOnce(*mut bindings::device) -> Result) -> Result {
     let info = bindings::platform_device_info {
         name: c"dma_test".as_char_ptr(),
         id: bindings::PLATFORM_DEVID_NONE,
@@ -294,15 +321,12 @@ pub(super) fn on_platform_device(
     // SAFETY: `device` was just registered, hence is valid.
     let raw = unsafe { &raw mut (*device).dev };
 
-    before(raw);
-
-    let outcome = probe_platform(raw, constraints, body);
-    let judgement = after(raw);
+    let outcome = f(raw);
 
     // SAFETY: `device` was registered above.
     unsafe { bindings::platform_device_unregister(device) };
 
-    outcome.and(judgement)
+    outcome
 }
 
 fn probe_platform(
@@ -310,11 +334,16 @@ fn probe_platform(
     constraints: Option<Constraints>,
     body: &mut dyn FnMut(&platform::Device<Core<'_>>) -> Result,
 ) -> Result {
-    Job::run::<platform::Adapter<TestDriver<true>>>(raw, constraints, &mut |bus| match bus {
+    let body = &mut |bus: Bus<'_, '_>| match bus {
         Bus::Platform(pdev) => body(pdev),
         #[cfg(CONFIG_PCI)]
         Bus::Pci(_) => Err(EINVAL),
-    })
+    };
+
+    match constraints {
+        Some(_) => Job::run::<platform::DmaAdapter<TestDriver>>(raw, constraints, body),
+        None => Job::run::<platform::Adapter<TestDriver>>(raw, constraints, body),
+    }
 }
 
 /// Runs `f` in another thread.
@@ -452,9 +481,7 @@ pub fn with_pci_device(
     constraints: Constraints,
     mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
 ) -> Result {
-    let constraints = Some(constraints);
-
-    on_pci_device::<TestDriver<true>>(vendor, device, constraints, |_| {}, &mut body)
+    on_pci_device(vendor, device, Some(constraints), |_| {}, &mut body)
 }
 
 /// As [`with_pci_device`], with bus mastering left on, as firmware may do it.
@@ -471,12 +498,11 @@ pub fn with_pci_device_left_on(
 ) -> Result {
     // SAFETY: The device is valid. Its driver has stopped it, and it was told nothing since.
     let leave_on = |pdev| unsafe { bindings::pci_set_master(pdev) };
-    let constraints = Some(constraints);
 
-    on_pci_device::<TestDriver<true>>(vendor, device, constraints, leave_on, &mut body)
+    on_pci_device(vendor, device, Some(constraints), leave_on, &mut body)
 }
 
-/// As [`with_pci_device`], with a driver that asks nothing of the bus.
+/// As [`with_pci_device`], with a driver that is no [`pci::DmaDriver`].
 ///
 /// # Errors
 ///
@@ -487,17 +513,52 @@ pub fn with_pci_device_alone(
     device: u16,
     mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
 ) -> Result {
-    on_pci_device::<TestDriver<false>>(vendor, device, Some(WIDE), |_| {}, &mut body)
+    on_pci_device(vendor, device, None, |_| {}, &mut body)
+}
+
+/// Binds a driver of the test's own to the devices that it matches and that have no other driver,
+/// and unbinds it. Takes the first PCI device with these IDs from its driver meanwhile.
+///
+/// # Errors
+///
+/// As [`with_pci_device`]. What the probe says is up to the driver.
+#[cfg(CONFIG_PCI)]
+pub fn with_pci_driver<T: pci::DmaDriver + 'static>(vendor: u16, device: u16) -> Result {
+    with_detached(vendor, device, |_| bind_and_unbind::<pci::DmaAdapter<T>>())
 }
 
 /// Runs `body` on a PCI device, to which `before` is done when its own driver is gone.
 #[cfg(CONFIG_PCI)]
-fn on_pci_device<T: pci::Driver + 'static>(
+fn on_pci_device(
     vendor: u16,
     device: u16,
     constraints: Option<Constraints>,
     before: impl FnOnce(*mut bindings::pci_dev),
     body: &mut dyn FnMut(&pci::Device<Core<'_>>) -> Result,
+) -> Result {
+    with_detached(vendor, device, |pdev| {
+        before(pdev);
+
+        // SAFETY: `pdev` is a valid function.
+        let raw = unsafe { &raw mut (*pdev).dev };
+        let body = &mut |bus: Bus<'_, '_>| match bus {
+            Bus::Pci(pdev) => body(pdev),
+            Bus::Platform(_) => Err(EINVAL),
+        };
+
+        match constraints {
+            Some(_) => Job::run::<pci::DmaAdapter<TestDriver>>(raw, constraints, body),
+            None => Job::run::<pci::Adapter<TestDriver>>(raw, constraints, body),
+        }
+    })
+}
+
+/// Runs `f` with a PCI device that is taken from its driver meanwhile.
+#[cfg(CONFIG_PCI)]
+fn with_detached(
+    vendor: u16,
+    device: u16,
+    f: impl FnOnce(*mut bindings::pci_dev) -> Result,
 ) -> Result {
     Job::check_free()?;
 
@@ -514,13 +575,7 @@ fn on_pci_device<T: pci::Driver + 'static>(
     // SAFETY: `raw` is a registered device.
     unsafe { bindings::device_release_driver(raw) };
 
-    before(pdev);
-
-    let outcome = Job::run::<pci::Adapter<T>>(raw, constraints, &mut |bus| match bus {
-        Bus::Pci(pdev) => body(pdev),
-        Bus::Platform(_) => Err(EINVAL),
-    });
-
+    let outcome = f(pdev);
     let mut command = 0;
 
     // SAFETY: `raw` is a registered device, and we drop the reference that we took, last.
@@ -621,32 +676,44 @@ unsafe fn report_error(pdev: *mut bindings::pci_dev) -> Result {
     Ok(())
 }
 
-/// Binds to the device of the current job, and to no other. `DMA` is whether it asks its bus to set
-/// DMA up, and to stop the device.
-struct TestDriver<const DMA: bool>;
+/// Binds to the device of the current job, and to no other.
+struct TestDriver;
 
-impl<const DMA: bool> platform::Driver for TestDriver<DMA> {
+impl TestDriver {
+    fn constraints(dev: &device::Device) -> Result<Constraints> {
+        Job::with(dev.as_raw(), |job| job.constraints.ok_or(EINVAL))
+    }
+
+    fn probe(dev: &device::Device, bus: Bus<'_, '_>) -> Result {
+        Job::with(dev.as_raw(), |job| job.probe(bus))
+    }
+}
+
+impl platform::Driver for TestDriver {
     type IdInfo = ();
     type Data<'bound> = ();
-    const DMA: platform::DmaMode = if DMA {
-        platform::DmaMode::Stops
-    } else {
-        platform::DmaMode::None
-    };
-
-    fn dma_constraints(dev: &platform::Device, _info: Option<&()>) -> Result<Option<Constraints>> {
-        let dev: &device::Device = dev.as_ref();
-
-        Job::with(dev.as_raw(), |job| Ok(job.constraints))
-    }
 
     fn probe<'bound>(
         pdev: &'bound platform::Device<Core<'_>>,
         _info: Option<&'bound ()>,
     ) -> impl PinInit<(), Error> + 'bound {
-        let dev: &device::Device<Core<'_>> = pdev.as_ref();
+        Self::probe(pdev.as_ref(), Bus::Platform(pdev))
+    }
+}
 
-        Job::with(dev.as_raw(), |job| job.probe(Bus::Platform(pdev)))
+impl platform::DmaDriver for TestDriver {
+    type IdInfo = ();
+    type Data<'bound> = ();
+
+    fn dma_constraints(dev: &platform::Device, _info: Option<&()>) -> Result<Constraints> {
+        Self::constraints(dev.as_ref())
+    }
+
+    fn probe<'bound>(
+        pdev: &platform::Device<Core<'bound>>,
+        _info: Option<&'bound ()>,
+    ) -> impl PinInit<(), Error> {
+        Self::probe(pdev.as_ref(), Bus::Platform(pdev))
     }
 }
 
@@ -656,28 +723,33 @@ static PCI_TABLE: IdArray<pci::DeviceId, (), 1> =
     IdArray::new([(pci::DeviceId::from_class(0, 0), &())]);
 
 #[cfg(CONFIG_PCI)]
-impl<const DMA: bool> pci::Driver for TestDriver<DMA> {
+impl pci::Driver for TestDriver {
     type IdInfo = ();
     type Data<'bound> = ();
-    const DMA: pci::DmaMode = if DMA {
-        pci::DmaMode::Stops
-    } else {
-        pci::DmaMode::None
-    };
     const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
-
-    fn dma_constraints(dev: &pci::Device, _info: Option<&()>) -> Result<Option<Constraints>> {
-        let dev: &device::Device = dev.as_ref();
-
-        Job::with(dev.as_raw(), |job| Ok(job.constraints))
-    }
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound ()>,
     ) -> impl PinInit<(), Error> + 'bound {
-        let dev: &device::Device<Core<'_>> = pdev.as_ref();
+        Self::probe(pdev.as_ref(), Bus::Pci(pdev))
+    }
+}
 
-        Job::with(dev.as_raw(), |job| job.probe(Bus::Pci(pdev)))
+#[cfg(CONFIG_PCI)]
+impl pci::DmaDriver for TestDriver {
+    type IdInfo = ();
+    type Data<'bound> = ();
+    const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
+
+    fn dma_constraints(dev: &pci::Device, _info: Option<&()>) -> Result<Constraints> {
+        Self::constraints(dev.as_ref())
+    }
+
+    fn probe<'bound>(
+        pdev: &pci::Device<Core<'bound>>,
+        _info: Option<&'bound ()>,
+    ) -> impl PinInit<(), Error> {
+        Self::probe(pdev.as_ref(), Bus::Pci(pdev))
     }
 }

@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What may be given to a device, and whose it is now.
+//! Memory that may be given to a device, and who owns it now.
+//!
+//! - [`Constraints`] say what a device can address; [`Mapper`] is the permission to map for it.
+//! - [`Buffer`] is memory that can be mapped, for instance a `KVec<u8>` or [`Pages`].
+//! - [`Streaming`] is a mapped buffer that the device owns, [`StreamingBox`] one that the CPU owns.
+//! - [`Pool`], [`PoolBox`] and [`PoolEntry`] are the same for small blocks of coherent memory.
+//! - [`DmaAddr`] is the bus address of such memory. It takes a [`Running`] to show it to a device.
+//! - [`Untrusted`] is a value that a device wrote; [`Reader`] takes whole messages apart.
+//! - [`DmaRegisters`] keeps the registers that aim DMA from the rest of a driver.
+//!
+//! This floor knows nothing of how a device is started and stopped, or reports completion. See
+//! `Documentation/rust/dma/ownership.rst`.
 
 pub(super) mod address;
 mod attributes;

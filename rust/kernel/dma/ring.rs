@@ -2,85 +2,95 @@
 
 //! Rings of descriptors, as network and storage controllers have them.
 //!
-//! A ring is an array of descriptors in coherent memory, each of which names a buffer. The driver
-//! fills descriptors and tells the device up to where; the device works them off in order, and
-//! writes into each that it is done. [`Queue`] and [`Descriptor`] say how a device does that; all
-//! else, which is the same for all devices and where drivers go wrong, is here:
+//! A ring is an array of descriptors in coherent memory. Each descriptor names a piece of memory, a
+//! *segment*. One or more segments are a *frame*. The driver *posts* frames: it maps their segments
+//! and fills descriptors. Then it *kicks* the device: a write to a register, the *doorbell*, tells
+//! it up to where descriptors are ready. The device processes them in order, and writes to each
+//! that it is done. The driver implements [`Descriptor`] and [`Queue`] for that, once. Everything
+//! else is the same for all devices, and is here:
 //!
 //! ```text
-//!                         +-------------------------------------------+
-//!      Producer           |  free  |  posted, not kicked  |   posted  |  free ...
-//!                         +-------------------------------------------+
-//!      Consumer                                            ^ head       ^ tail
+//!                head              kicked               tail
+//!                 v                  v                    v
+//!    ----+--------+------------------+--------------------+--------+----
+//!        | free   | with the device, | posted, not kicked | free   |
+//!        |        | or done          |                    |        |
+//!    ----+--------+------------------+--------------------+--------+----
+//!                 Consumer takes                          Producer posts
+//!                 from here                               here
 //! ```
 //!
-//! - The ring owns the buffers. What it knows of them lies in a shadow that the device can't
-//!   reach: a slot for each descriptor, with the buffer and its address. A buffer leaves its slot
-//!   when its descriptor is done, or when the device was proven to have stopped; a ring that is
-//!   dropped before is quarantined as a whole (see [`Streaming`](super::Streaming)).
+//! - The ring owns the segments. It keeps them in *slots*, one for each descriptor, in memory that
+//!   the device can't access. A segment leaves its slot when its descriptor is done, or when the
+//!   device was proven to have stopped. A ring that is dropped before is quarantined as a whole
+//!   (see [`Streaming`](super::Streaming)).
 //! - A ring has two halves, [`Producer`] and [`Consumer`], for two contexts without a lock between
-//!   them. What they share are two counters, each written by one of them.
-//! - A frame may have several segments: [`Producer::new_chain`] posts all of them or none, and
+//!   them. They share two counters, each of which is written by one half.
+//! - A frame may have several segments. [`Producer::new_chain`] posts all of them or none.
 //!   [`Consumer::reap`] and [`Consumer::receive`] hand them out together.
-//! - Received frames stay mapped: the driver looks at the bytes, and then leaves the buffer in its
-//!   slot, from where [`Producer::refill`] posts it again, or takes it against another one
-//!   ([`Frame::replace`]). So in steady state nothing is allocated, mapped or unmapped, and a ring
-//!   doesn't run out of buffers when memory is short.
-//! - What the device writes is checked: a length over that of the buffer, or a frame without an
-//!   end, is counted ([`Consumer::malformed`]), and its buffers are used again. So are frames that
-//!   the device itself calls bad ([`Consumer::bad`]), unless the driver asks for them.
+//! - A received frame stays mapped. The driver looks at the bytes, and leaves the buffer in its
+//!   slot, from where [`Producer::refill`] posts it again; or it exchanges the buffer for another
+//!   one ([`Frame::replace`]). So in steady state nothing is allocated, and a ring doesn't run out
+//!   of buffers when memory is short.
+//! - What the device writes is checked. A frame that is longer than its buffers, or has no end, is
+//!   counted ([`Consumer::malformed`]), and its buffers are used again. So is a frame that the
+//!   device itself calls damaged ([`Consumer::bad`]), unless the driver asks for it.
+//!
+//! `Documentation/rust/dma/rings.rst` says how to write a driver with rings.
 //!
 //! # What the device is trusted with
 //!
-//! A device may lie in all that it writes, but for this: it is done when it says so in the agreed
-//! place, and it never gives a descriptor to itself (points 3 and 4 of [`Queue`]). Where an own bit
-//! says whose a descriptor is, the agreed place includes that bit. A device that writes "done" and
-//! leaves the bit set is not done, for it would obey the bit when it comes round. Its frame stays
-//! in the ring, and those behind it, until the device clears the bit or is stopped. Of a frame with
-//! several descriptors each must have come back.
+//! A device may lie in everything that it writes, with two exceptions (points 3 and 4 of
+//! [`Queue`]): it doesn't report a descriptor as done too early, and it makes none ready by itself.
+//!
+//! Some devices look at a bit in each descriptor, the *own bit*, to see whether it is ready
+//! ([`Publish::OwnBit`]). There a descriptor is done only if the device has also cleared that bit.
+//! A device that reports "done" and leaves the bit set is not done: it would take the descriptor
+//! for a new one when it gets there again. The frame stays in the ring, and those behind it, until
+//! the device clears the bit or is stopped. Of a frame with several descriptors, each must have its
+//! bit cleared.
 //!
 //! Descriptors that came back keep their address and status until they are posted again. To clear
-//! them would cost two stores for each, in a cache line that the device has just written, and gain
-//! nothing: a device that breaks point 4 writes an address as easily as a bit. All are cleared when
-//! a ring begins anew ([`Producer::start`], [`drain`](Producer::drain),
-//! [`resize`](Producer::resize)).
+//! them would cost two stores for each, in a cache line that the device has just written. It would
+//! gain nothing, since a device that breaks point 4 can write an address as easily as a bit. All
+//! descriptors are cleared by [`Producer::start`], [`drain`](Producer::drain) and
+//! [`resize`](Producer::resize).
 //!
 //! # Ordering
 //!
-//! In terms of `Documentation/memory-barriers.txt`. Descriptors are in coherent memory, to which
-//! accesses are not synced, but must be ordered.
+//! A driver needs no barriers for a ring. This section is for reviewers. It is in terms of
+//! `Documentation/memory-barriers.txt`. Accesses to coherent memory need no sync, but an order.
 //!
-//! 1. *Descriptor before doorbell* ([`Publish::Tail`]). [`Producer::kick`] tells the device by a
-//!    write to a register, which the contract of [`Queue::doorbell`] wants to be one that is
-//!    ordered after all earlier writes to memory (`writel()`, `Io::write32()`). So a batch needs no
-//!    other barrier.
-//! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time. The word
-//!    with the own bit of a descriptor is written after all others, with a `dma_wmb()` between, and
-//!    not before the whole frame is described: what is never posted never looks as if it were. Of a
-//!    frame of several descriptors the first own bit comes last, after another `dma_wmb()`, so that
-//!    the device doesn't begin with half a frame.
-//! 3. *Done before the rest.* [`Consumer`] loads the word that says whether a descriptor is done by
-//!    itself. If it is, a `dma_rmb()` orders that load before those of the descriptor's words, and
-//!    of the payload. For buffers that the device only read, it orders the load before all that the
-//!    driver does with the buffer: writes are ordered by the branch alone, reads are not.
-//! 4. *Slot before tail.* The producer stores `tail` with release semantics, after it has filled
-//!    slot and descriptor; the consumer loads it with acquire semantics, and looks at nothing from
-//!    there on. With an own bit, the store comes after that of the bit: until then the descriptor
-//!    may look done, from the time before. The device may be done before the store: who sleeps
-//!    until an interrupt must not rely on one that came before [`Producer::kick`] returned.
-//! 5. *Slot before head.* The consumer stores `head` with release semantics, after it has emptied
-//!    the slot and read the descriptor; the producer loads it with acquire semantics before it
-//!    fills them.
+//! 1. *Descriptor before doorbell* ([`Publish::Tail`]). [`Producer::kick`] calls
+//!    [`Queue::doorbell`], which by its contract writes a register in order after all earlier
+//!    writes to memory, as `writel()` and `Io::write32()` do. So a batch needs no other barrier.
+//! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time. So the
+//!    status word, which has the own bit, is written after all other words, with a `dma_wmb()`
+//!    between, and not before the whole frame is described. Of a frame of several descriptors, the
+//!    first own bit is written last, after another `dma_wmb()`, so that the device doesn't begin
+//!    with half a frame.
+//! 3. *Done before the rest.* [`Consumer`] loads the status word on its own. If the descriptor is
+//!    done, a `dma_rmb()` orders that load before those of the other words and of the payload. It
+//!    is also needed for buffers that the device only read: the branch orders later writes of the
+//!    driver, but not later reads.
+//! 4. *Slot before tail.* The producer fills slot and descriptor, and then stores `tail` with
+//!    release semantics. The consumer loads it with acquire semantics, and looks only at
+//!    descriptors before it. With an own bit, `tail` is stored after the bit: before that, the
+//!    descriptor may still look done from its last use. The device may be done before `tail` is
+//!    stored. So a thread must not go to sleep relying on an interrupt that came before
+//!    [`Producer::kick`] returned.
+//! 5. *Slot before head.* The consumer empties the slot, reads the descriptor, and then stores
+//!    `head` with release semantics. The producer loads it with acquire semantics before it fills
+//!    them.
 //!
-//! Each of these has a litmus test, and one without its barriers, in
-//! `tools/testing/dma-rs/litmus/`. The suite `rust_dma_ring_parallel` has both halves at work on
-//! two CPUs. The counters begin one turn before they wrap, so that each ring shows that it can
-//! bear it.
+//! Each of these has a litmus test in `tools/testing/dma-rs/litmus/`, and one without its barriers.
+//! The suite `rust_dma_ring_parallel` runs both halves on two CPUs. The counters begin one turn
+//! before they wrap, so that each ring shows that it can bear that.
 //!
 //! # Examples
 //!
-//! A device with a ring of buffers that it sends, and registers for the ring and its tail. All that
-//! is `unsafe` in its driver is what the device is claimed to do:
+//! A device that sends the buffers in a ring, with registers for the ring and its tail. The
+//! `unsafe` parts of its driver state how the device behaves:
 //!
 //! ```
 //! # use kernel::{device::{Bound, Device}, io::{Io, Mmio, Region}, prelude::*};
@@ -98,7 +108,10 @@
 //!     status: u32,
 //! }
 //!
-//! // SAFETY: The device reads `len` bytes from `address`, once, and sets bit 0 of `status` then.
+//! // SAFETY: By the numbers of the contract:
+//! // 1. The device reads `len` bytes from `address`, once.
+//! // 2. It sets bit 0 of `status` after that; `new` leaves the bit clear.
+//! // 3. There are no own bits.
 //! unsafe impl Descriptor for Command {
 //!     type Options = ();
 //!     const STATUS: usize = 12;
@@ -120,8 +133,14 @@
 //!     registers: Mmio<'a, Region<16>>,
 //! }
 //!
-//! // SAFETY: The device works the descriptors off in order, up to the tail, and touches nothing
-//! // else. The registers are those of `dev`.
+//! // SAFETY: By the numbers of the contract:
+//! // 1. The registers are those of `dev`.
+//! // 2. The device processes the descriptors in order, up to the tail.
+//! // 3. It doesn't go back to one before it comes round.
+//! // 4. There are no own bits.
+//! // 5. `start` fails before it writes a register.
+//! // 6. `write32()` is ordered.
+//! // 7. The driver makes one `Sender` for a device.
 //! unsafe impl Queue for Sender<'_> {
 //!     type Descriptor = Command;
 //!     type Direction = ToDevice;
@@ -132,7 +151,8 @@
 //!     }
 //!
 //!     fn start(&mut self, ring: RingMemory<'_>) -> Result {
-//!         // SAFETY: The ring stays as long as the device may access it.
+//!         // SAFETY: The ring and `running` are those of `dev`. The device accesses descriptors
+//!         // only, until it is stopped.
 //!         let base = u32::try_from(unsafe { ring.memory.to_bits(ring.running) })?;
 //!
 //!         self.registers.write32(0, 8);
@@ -204,22 +224,23 @@ use crate::{
 const MIN_LEN: u32 = 2;
 const MAX_LEN: u32 = 1 << 15;
 
-/// How a device learns that descriptors are ready.
+/// How a device learns that a descriptor is ready, by [`Queue::PUBLISH`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {
-    /// By a register with the index of the first descriptor that is not ready. The device looks at
-    /// none before it is told.
+    /// By a register with the index of the first descriptor that is not ready. The device doesn't
+    /// look at a descriptor before the register says so.
     Tail,
-    /// By a bit in the status word of the descriptor: this one. (If there are several, by any of
-    /// them.) The device may look at any time; the register only wakes it.
+    /// By a bit in the status word of the descriptor, which this is the mask of. The device may
+    /// look at any time; the doorbell, if there is one, only wakes it.
     ///
-    /// The device clears the bits when it is done. A descriptor in which one of them is set isn't
-    /// done, whatever else the device has written there.
+    /// The device clears the bit when it is done. A descriptor in which it is set isn't done,
+    /// whatever else the device has written there. If the mask has several bits, each of them makes
+    /// a descriptor ready, and all must be clear when it is done.
     OwnBit(u32),
 }
 
 impl Publish {
-    /// Returns the bits that say that a descriptor is the device's.
+    /// Returns the mask of the own bits; 0 without any.
     const fn own_bits(self) -> u32 {
         match self {
             Publish::Tail => 0,
@@ -228,14 +249,12 @@ impl Publish {
     }
 }
 
-/// What a descriptor is made of.
-///
-/// Made by a [`Producer`], for [`Descriptor::new`].
+/// What [`Descriptor::new`] makes a descriptor of. A [`Producer`] makes it.
 #[non_exhaustive]
 pub struct DescriptorInfo<'r, O> {
     memory: Option<DmaAddr<'r>>,
 
-    /// What the driver said.
+    /// What the driver gave for this segment, for instance to [`Producer::post`].
     pub options: O,
 
     /// Whether a frame begins here.
@@ -246,18 +265,18 @@ pub struct DescriptorInfo<'r, O> {
 }
 
 impl<O> DescriptorInfo<'_, O> {
-    /// Returns the bus address of the memory that the device is to access, for the descriptor and
-    /// nothing else; [`None`] if the descriptor only tells the device something.
+    /// Returns the bus address of the segment; [`None`] for a descriptor without memory
+    /// ([`Chain::push_context`]).
     ///
-    /// It may be read though the device may be stopped, since the device looks at no descriptor
-    /// before the ring gives it to the device.
+    /// Use it for the descriptor and nothing else. It takes no [`Running`], since the device
+    /// doesn't look at the descriptor yet.
     #[inline]
     pub fn address(&self) -> Option<u64> {
         #[allow(clippy::useless_conversion, reason = "bus addresses may have 32 bits")]
         self.memory.map(|memory| u64::from(memory.bits()))
     }
 
-    /// Returns the length in bytes of that memory; 0 if there is none.
+    /// Returns the length in bytes of the segment; 0 for a descriptor without memory.
     #[inline]
     #[expect(
         clippy::len_without_is_empty,
@@ -268,88 +287,100 @@ impl<O> DescriptorInfo<'_, O> {
     }
 }
 
-/// A descriptor as a device has it.
+/// The layout of a descriptor, as the data sheet has it.
+///
+/// Implement it for a `#[repr(C)]` struct of the descriptor's bytes, in the device's byte order.
+/// Check each point of the contract against the data sheet, and answer it number by number.
 ///
 /// # Safety
 ///
-/// 1. [`new`](Self::new) names no other memory than [`DescriptorInfo::address`] and
-///    [`len`](DescriptorInfo::len), not more of it, and keeps the address nowhere else. The device
-///    accesses that memory in the [direction](Queue::Direction) of the queue, which is the same for
-///    all queues that use this type.
-/// 2. [`STATUS`](Self::STATUS) is the offset in bytes of a 32-bit little-endian word in the
-///    descriptor, for which [`is_done`](Self::is_done) returns true when the device has written it,
-///    and false as made by `new`. By that write the device is done with the descriptor and its
-///    memory, and with those before it in the same frame.
-/// 3. With [`Publish::OwnBit`], the word that `new` makes has one of the own bits, by which it
-///    gives the descriptor to the device. The write by which the device is done with a descriptor
-///    clears all of them, in each descriptor of a frame.
+/// 1. The descriptor that [`new`](Self::new) makes names the memory of its [`DescriptorInfo`], or a
+///    part of it, and no other. `new` keeps the address nowhere else. The device accesses that
+///    memory in the [direction](Queue::Direction) of the queue, which is the same for all queues
+///    that use this type.
+/// 2. [`STATUS`](Self::STATUS) is the offset in bytes of a 32-bit little-endian word, the *status
+///    word*. [`is_done`](Self::is_done) returns false for the word that `new` makes, and true for
+///    the word that the device writes when it is done with the descriptor, its memory, and the
+///    descriptors before it in the same frame. (In the data sheet: does the device write the
+///    length, or other words, after that word?)
+/// 3. With [`Publish::OwnBit`], the status word that `new` makes has an own bit set, which makes
+///    the descriptor ready. The device clears all own bits with the write by which it is done, in
+///    each descriptor of a frame.
 ///
 /// # Examples
 ///
 /// See the [module documentation](self).
 pub unsafe trait Descriptor: FromBytes + IntoBytes + Copy + Send {
-    /// What the driver says for each segment: flags, offsets, a checksum to be inserted.
+    /// What the driver gives for each segment that it posts: flags, offsets, a checksum to be
+    /// inserted.
     type Options: Copy;
 
-    /// Where the status word is.
+    /// The offset of the status word in bytes.
     const STATUS: usize;
 
-    /// The most bytes that a descriptor can name. A ring refuses longer segments, so that
-    /// [`new`](Self::new) gets none.
+    /// The most bytes that a descriptor can name: the width of its length field. A ring refuses
+    /// longer segments, so [`new`](Self::new) gets none.
     const MAX_LEN: usize = usize::MAX;
 
-    /// Makes a descriptor. Must not sleep. Context: any.
+    /// Makes a descriptor that is ready.
+    ///
+    /// It must not sleep. Context: any.
     ///
     /// # Errors
     ///
-    /// If the hardware can't take that memory, or those options: what was to be posted comes back.
+    /// Any, if the hardware can't take that memory, or those options. The segment comes back to
+    /// whoever posts it.
     fn new(info: DescriptorInfo<'_, Self::Options>) -> Result<Self>;
 
-    /// Returns whether a status word says that the device is done. Context: any.
+    /// Returns whether a status word, in the CPU's byte order, reports that the device is done.
+    /// Context: any.
     fn is_done(status: u32) -> bool;
 }
 
-/// How many bytes a device has received, and what it counts.
+/// How many bytes a device reports to have received, and in what.
 #[derive(Clone, Copy)]
 pub enum Length {
     /// The bytes in this buffer, from its start.
     Segment(Untrusted<usize>),
 
-    /// The bytes in the whole frame, which the device says where it ends: all buffers before that
-    /// one are full. Nobody looks at the number in descriptors where no frame ends.
+    /// The bytes in the whole frame, for a device that reports them only where the frame ends. All
+    /// buffers of the frame before the last are full. The number is ignored where no frame ends.
     Frame(Untrusted<usize>),
 }
 
-/// What a device says of a frame.
+/// Whether a device calls a frame good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Nothing that speaks against it.
+    /// The device reports no error.
     Good,
 
-    /// It is damaged, as it was received. The ring counts it ([`Consumer::bad`]) and uses its
-    /// buffers again, unless the driver wants it ([`Consumer::receive_bad`]).
+    /// The device reports that the frame is damaged, for instance that its checksum is wrong. The
+    /// ring counts it ([`Consumer::bad`]) and uses its buffers again, unless the driver asks for
+    /// such frames ([`Consumer::receive_bad`]).
     Bad,
 
-    /// What the descriptor says can't be. The ring counts it ([`Consumer::malformed`]) and uses its
-    /// buffers again, as with lengths that can't be, for which the ring looks itself.
+    /// The descriptor makes no sense. The ring counts the frame ([`Consumer::malformed`]) and uses
+    /// its buffers again. Impossible lengths needn't be looked for: the ring does that itself.
     Malformed,
 }
 
-/// What a device says of a buffer that it has written.
+/// What a device reports about a buffer that it has written.
 #[derive(Clone, Copy)]
 pub struct Received {
-    /// How many bytes.
+    /// How many bytes were received.
     pub len: Length,
 
     /// Whether the frame ends here.
     pub last: bool,
 
-    /// Whether it is any good. Of several buffers, the worst decides. Devices that say so where the
-    /// frame ends say [`Verdict::Good`] before.
+    /// Whether the frame is good. Of several buffers, the worst verdict counts. For a device that
+    /// reports errors only where the frame ends, it is [`Verdict::Good`] in the buffers before.
     pub verdict: Verdict,
 }
 
-/// A descriptor of a buffer that the device writes.
+/// A [`Descriptor`] of a ring that receives: reads what the device reports.
+///
+/// It is safe to implement, since the ring checks all of it.
 ///
 /// # Examples
 ///
@@ -368,8 +399,10 @@ pub struct Received {
 ///     status: u32,
 /// }
 ///
-/// // SAFETY: The device writes up to `len` bytes to `address`, once; and then how many to `len`,
-/// // and bit 0 of `status`.
+/// // SAFETY: By the numbers of the contract:
+/// // 1. The device writes up to `len` bytes to `address`, once.
+/// // 2. Then it writes how many to `len`, and sets bit 0 of `status` last; `new` leaves it clear.
+/// // 3. There are no own bits.
 /// unsafe impl Descriptor for Slice {
 ///     type Options = ();
 ///     const STATUS: usize = 12;
@@ -400,25 +433,26 @@ pub struct Received {
 /// }
 /// ```
 pub trait ReceiveDescriptor: Descriptor {
-    /// Reads what the device wrote. Context: any.
+    /// Reads what the device reports in the descriptor. Context: any.
     fn received(&self) -> Received;
 }
 
-/// Where the descriptors of a ring are: only a ring makes one.
+/// Where the descriptors of a ring are, for [`Queue::start`]. Only a ring makes one.
 #[non_exhaustive]
 pub struct RingMemory<'r> {
-    /// The memory; the device can reach it until the ring is gone. Its address is aligned to a
-    /// page, or more: to the smallest power of two of pages that has room for the ring.
+    /// The memory of the descriptors, which are zero. Its bus address is a multiple of the smallest
+    /// power of two of pages that has room for the ring.
     pub memory: DmaAddr<'r>,
 
-    /// The number of descriptors in it.
+    /// The number of descriptors.
     pub len: u32,
 
-    /// That the device runs: it takes this to show the address, by [`DmaAddr::to_bits`].
+    /// The permission to show the address: [`DmaAddr::to_bits`] takes it.
     pub running: &'r Running<'r>,
 }
 
-/// The index of the first descriptor that is not ready: only a ring makes one.
+/// The index of the first descriptor that is not ready, for [`Queue::doorbell`]. Only a ring makes
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail(u32);
 
@@ -430,90 +464,97 @@ impl Tail {
     }
 }
 
-/// A device's side of a ring.
+/// The registers of a ring.
+///
+/// Implement it once for each kind of ring that a device has, in the one file of its driver that
+/// says `unsafe`. Check each point of the contract against the data sheet, and answer it number by
+/// number.
 ///
 /// # Safety
 ///
-/// The implementation establishes how the hardware behaves:
-///
 /// 1. The ring is accessed by the device that [`device`](Self::device) returns, which is always the
 ///    same.
-/// 2. After [`start`](Self::start) returned `Ok`, the device accesses the descriptors in `ring` as
-///    a ring, beginning with the first, and the memory that they name. It does so in order, and
-///    works no descriptor off before it is ready: with [`Publish::Tail`], before
-///    [`doorbell`](Self::doorbell) was called with a tail beyond it; with [`Publish::OwnBit`],
-///    before its status word has one of the own bits.
-/// 3. It accesses neither a descriptor nor its memory after it has reported to be done with it,
-///    until it is ready again. It has reported that when [`Descriptor::is_done`] is true for the
-///    status word and, with [`Publish::OwnBit`], none of the own bits is set there.
-/// 4. It never gives a descriptor to itself: it sets own bits in none that it is done with, or that
-///    the driver hasn't given to it.
-/// 5. After `start` returned an error, the device knows nothing of the ring.
-/// 6. `doorbell` accesses the device in order with memory (`Io::write32()`, not `Io::relaxed()`):
-///    there is no other barrier. So does `start`.
+/// 2. After [`start`](Self::start) returned `Ok`, the device processes the descriptors in `ring` as
+///    a ring, in order, beginning with the first. For this ring it accesses these descriptors and
+///    the memory that they name, and nothing else. It doesn't process a descriptor before it is
+///    ready: with [`Publish::Tail`], before [`doorbell`](Self::doorbell) was called with a tail
+///    beyond it; with [`Publish::OwnBit`], before its status word has an own bit set. (In the data
+///    sheet: when does the device fetch descriptors, and how many ahead?)
+/// 3. After the device has reported a descriptor as done, it accesses neither the descriptor nor
+///    its memory, until it is ready again. It has reported that when [`Descriptor::is_done`] is
+///    true for the status word and, with [`Publish::OwnBit`], all own bits there are clear.
+/// 4. The device never makes a descriptor ready by itself. It sets an own bit neither in a
+///    descriptor that it is done with, nor in one that the driver hasn't made ready.
+/// 5. After `start` returned an error, the device was shown nothing of the ring.
+/// 6. `start` and `doorbell` write registers in order with memory, by `Io::write32()` and not by
+///    `Io::relaxed()`. There is no other barrier.
 /// 7. No two values drive the same queue of a device.
 ///
-/// Nothing else that the device writes has to be true. A ring calls neither `start` nor `doorbell`
+/// Everything else that the device writes may be false. A ring calls neither `start` nor `doorbell`
 /// while the device is stopped.
 ///
 /// # Examples
 ///
 /// See the [module documentation](self).
 pub unsafe trait Queue: Send {
-    /// What is in the ring.
+    /// The layout of the descriptors.
     type Descriptor: Descriptor;
 
-    /// What the device does with the memory.
+    /// Whether the device reads the segments ([`ToDevice`](super::ToDevice)) or writes them
+    /// ([`FromDevice`](super::FromDevice)).
     type Direction: OneWay;
 
     /// How the device learns that descriptors are ready.
     ///
-    /// There is no default, because a wrong answer is unsound and most machines forgive it: the
-    /// data sheet says whether the device waits for its tail register, or looks at a bit in each
-    /// descriptor.
+    /// The data sheet says whether the device waits for its tail register, or looks at a bit in
+    /// each descriptor. There is no default, since with a wrong answer the device reads
+    /// half-written descriptors, and most machines hide that.
     const PUBLISH: Publish;
 
     /// Returns the device that accesses memory.
     fn device(&self) -> &Device;
 
-    /// Tells the device where its ring is; no descriptor is ready.
+    /// Tells the device where its ring is, with head and tail at 0: no descriptor is ready.
     ///
-    /// Must not sleep: the device isn't stopped meanwhile. Context: any.
+    /// It must not sleep, since it runs in an RCU read-side section. Context: any.
     ///
     /// # Errors
     ///
-    /// If this doesn't suit the device.
+    /// Any, if the device can't take such a ring.
     fn start(&mut self, ring: RingMemory<'_>) -> Result;
 
     /// Tells the device that all descriptors before `tail` are ready.
     ///
-    /// Must not sleep: the device isn't stopped meanwhile. Context: any.
+    /// With [`Publish::OwnBit`] it wakes the device, or does nothing. It must not sleep, since it
+    /// runs in an RCU read-side section. Context: any.
     fn doorbell(&mut self, tail: Tail);
 }
 
-/// The two halves of a ring.
+/// A ring: its two halves.
 ///
-/// For use in one context, or to be taken apart. They belong into the device's
-/// [`Session`](super::Session), which stops the device before they are dropped.
+/// Use it as it is in one context, for instance in a lock, or move each half to a context of its
+/// own. Keep the halves in the device's [`Session`](super::Session), whose contents are freed after
+/// a stop only.
 ///
-/// Context of dropping a half: process context.
+/// Dropping both halves frees the ring and its segments, or quarantines them if the device may
+/// access them. Context of dropping a half: process context.
 ///
 /// # Examples
 ///
 /// See the [module documentation](self).
 pub struct Ring<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
-    /// Posts buffers.
+    /// The half that posts segments.
     pub producer: Producer<'a, Q, P>,
 
-    /// Gets them back.
+    /// The half that gets them back.
     pub consumer: Consumer<'a, Q, P>,
 }
 
 impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Ring<'a, Q, P> {
-    /// Makes a ring of `len` descriptors, one less of which can be used, and of which the device
-    /// isn't told before [`start`](Self::start).
+    /// Makes a ring of `len` descriptors, of which `len - 1` can be in use.
     ///
-    /// Context: may sleep.
+    /// The device isn't told: call [`start`](Self::start), after the session was started. Context:
+    /// may sleep. (C: `dma_alloc_coherent()`.)
     ///
     /// # Errors
     ///

@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a device may touch, and how it is stopped.
+//! How a device is started and stopped, and what it may access meanwhile.
 //!
-//! Memory that a device knows may be freed when the device was seen to be done with it, or when it
-//! was proven to have stopped. The proof is made here: [`Quiesce`] says how the hardware is stopped
-//! and how it is *disarmed*, that is, made to forget what it was told, and the one [`Session`] of a
-//! bound device has both done at the right time.
+//! Memory that was shown to a device may be freed when its completion was seen, or when the device
+//! was proven to have stopped. This floor makes the proof. A driver implements [`Quiesce`], which
+//! says how its hardware is stopped, and how it is *disarmed*: made to let go of all addresses. The
+//! one [`Session`] of a bound device calls it at the right times.
 //!
-//! - A stop is a pause. Bus mastering off, for instance, holds a transfer up that goes on, to its
-//!   old address, when bus mastering comes back. So the device is disarmed before it may access
-//!   memory: at first, since firmware or an earlier driver may have left it at work, and after each
-//!   stop.
-//! - The bus stops the device when it is unbound, when its probe fails, and on shutdown, as long
-//!   as the driver core still holds the device's DMA and power, and disarms it then, too: who
-//!   knows who drives it next. There is nothing for the driver to do in `unbind()`, and nothing to
-//!   forget. What the proof covers is freed after it, whoever drops it, and whenever.
-//! - After a stop there are no interrupts by messages, which are writes to memory, too. So whoever
-//!   waits for one is woken, and gets [`ESHUTDOWN`].
-//! - Without a proof nothing is freed: see [`quarantined`](super::quarantined).
+//! - A stop is a pause. With bus mastering off, for instance, a transfer is held up, and goes on to
+//!   its old address when bus mastering is on again. So the device is disarmed before it may access
+//!   memory: after each stop, and before the first start, since firmware or an earlier driver may
+//!   have left it at work.
+//! - The bus stops and disarms the device when it is unbound, when its probe fails, and at
+//!   shutdown. The driver core still holds the device's DMA and power then. There is nothing for
+//!   the driver to do in `unbind()`.
+//! - A thread that waits for the device is woken by a stop, and gets [`ESHUTDOWN`]. It would hear
+//!   nothing more: message-signalled interrupts are memory writes, too.
+//! - Without a proof no memory is freed: it goes to the quarantine.
 //!
-//! On suspend, resets and errors the device is stopped, and afterwards started, for drivers that
-//! can go on. For others, suspending is refused while the device runs.
+//! A suspend, a reset or a bus error stops the device before, and starts it afterwards if the
+//! driver can go on. If it can't, the system doesn't suspend while the device runs.
 //!
 //! See `Documentation/rust/dma/ownership.rst`.
 

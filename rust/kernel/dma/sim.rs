@@ -916,7 +916,7 @@ pub fn run_on_each(
     Ok(())
 }
 
-/// As [`run`], with what `dma_constraints()` is to return, which may be nothing.
+/// As [`run`], with what `dma_constraints()` is to return, if the driver is one with DMA.
 pub(super) fn run_set_up(
     script: Script,
     constraints: Option<Constraints>,

@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One transfer at a time.
+//! Transfers, one at a time: for a device that moves one buffer when it is told to.
 //!
-//! The protocol of the simplest engines: an address, a length and a start bit; later an interrupt,
-//! or a bit that goes away. A [`TransferSlot`] owns the engine and the buffer in flight. What a
-//! driver holds meanwhile, [`Transfer`], is only a view of the slot: forgetting it, or giving up
-//! after a time-out, loses nothing and frees nothing.
+//! Such a device has registers for an address and a length, and a start bit. Later it raises an
+//! interrupt, or clears a busy bit. A driver implements [`Engine`] for these registers, once, and
+//! puts it into a [`TransferSlot`], which owns the engine and the buffer in flight:
 //!
-//! An interrupt is a hint to look, never a proof: it may be late, shared or meant for the transfer
-//! before, and a legacy interrupt isn't ordered against the data. The proof is [`Engine::poll`],
-//! which reads a register of the device, or that the device was [stopped](super::Session): then
-//! the transfer is over, too, but for nothing.
+//! 1. Map a buffer: [`Streaming::map`].
+//! 2. [`TransferSlot::start`] hands it to the device, and returns a [`Transfer`].
+//! 3. [`Transfer::wait`] sleeps until the device is done, and returns a [`StreamingBox`].
+//!
+//! A `Transfer` is only a view of the slot. A driver that drops or forgets it, or gives up after a
+//! time-out, loses nothing: [`TransferSlot::take`] returns the buffer later.
+//!
+//! A transfer is over when [`Engine::poll`] has read so from a register of the device, or when the
+//! device was [stopped](super::Session); a stop leaves no valid bytes. An interrupt is only a hint
+//! to look. It may be late, shared or meant for the transfer before, and a legacy interrupt may
+//! arrive before the data.
+//!
+//! For a device with a ring of descriptors there is [`ring`](super::ring).
 
 use super::{
     mapping::{
@@ -42,56 +50,63 @@ use core::{
     ops::Range, //
 };
 
-/// What an engine is asked to do, by the [`TransferSlot`] that owns it: nobody else can make one.
+/// What an [`Engine`] is asked to do. Only the [`TransferSlot`] that owns the engine makes one.
 #[non_exhaustive]
 pub struct Request<'r, T> {
-    /// The memory, and how much of it.
+    /// The memory that the device is to access, with its length.
     pub memory: DmaAddr<'r>,
 
-    /// Who writes it.
+    /// Whether the device reads or writes it.
     pub direction: DataDirection,
 
-    /// The other end, in whatever terms the engine has.
+    /// The other end of the transfer, as the driver gave it to [`TransferSlot::start`].
     pub target: T,
 
-    /// That the device runs: it takes this to show the address, by [`DmaAddr::to_bits`].
+    /// The permission to show the address: [`DmaAddr::to_bits`] takes it.
     pub running: &'r Running<'r>,
 }
 
-/// How far a transfer is.
+/// Whether a transfer is over.
 pub enum Progress {
     /// The device may still access the memory.
     Busy,
 
-    /// The device is done with the memory, and reports to have moved that many bytes.
+    /// The completion: the device is done with the memory, and reports that it has moved that many
+    /// bytes. For a device that reports no number, it is the length of the request.
     Done(Untrusted<usize>),
 }
 
-/// A device that moves one piece of memory at a time.
+/// The registers of a device that moves one piece of memory at a time.
+///
+/// Implement this once for a device, in the one file of its driver that says `unsafe`. The slot
+/// gives a buffer back because of what [`poll`](Self::poll) returns, so a false answer corrupts
+/// memory. Check each point of the contract against the data sheet, and answer it number by number.
 ///
 /// # Safety
 ///
-/// The implementation establishes how the hardware behaves:
+/// 1. The hardware accesses memory as the device that [`device`](Self::device) returns, which is
+///    always the same. A bus address is valid for one device only.
+/// 2. After [`start`](Self::start) returned `Ok`, the device accesses nothing but `request.memory`,
+///    and only in `request.direction`.
+/// 3. After `start` returned an error, the device doesn't access `request.memory`. So whatever can
+///    fail comes before the write that starts the transfer.
+/// 4. `poll` returns [`Progress::Done`] only if it has read, in this call, a register of the device
+///    that proves that the transfer which was started last is over: the device doesn't access the
+///    memory any more. (On PCI, that read also makes what the device wrote before arrive in memory.
+///    In the data sheet: is the bit set after the last byte was written, or earlier?)
+/// 5. `poll` returns an error if it can't tell, for instance because the device is gone. (An
+///    unplugged device reads as all ones, in some machines as zeros.)
+/// 6. Both methods access registers in order with memory, by `Io::read32()` and `Io::write32()`,
+///    not by `Io::relaxed()`. On a coherent device there is no other barrier.
+/// 7. If the hardware is at work already, for instance for an earlier driver, `start` waits until
+///    it is done, or returns an error.
+/// 8. No two values drive the same hardware at the same time.
 ///
-/// - The engine accesses memory as the device that [`device`](Self::device) returns, which is
-///   always the same: addresses of another mean something else to it.
-/// - After [`start`](Self::start) returned `Ok`, the device accesses nothing but `request.memory`,
-///   writes it only if `request.direction` says so, and is done with it when
-///   [`poll`](Self::poll) returns [`Progress::Done`].
-/// - After `start` returned an error, the device doesn't access `request.memory` at all.
-/// - `poll` returns `Done` only if it has read, in this call, a register of the device that proves
-///   that the transfer which was started last is over. (The read also pushes what the device wrote
-///   before on its way to memory.)
-/// - `poll` returns an error if it can't tell, for instance because the device is gone.
-/// - Both access the device in order with memory (`Io::read32()`, not `Io::relaxed()`): on a
-///   coherent device there is no other barrier.
-/// - If the hardware is at work already, for an engine or a driver that went before it was done,
-///   `start` waits or returns an error.
+/// # When it is called
 ///
-/// No two values drive the same engine at the same time. A slot calls `start` only when it has no
-/// transfer in flight, and `poll` only when it has one. It calls neither while the device is
-/// stopped; what `poll` says when it turns out that the device was being stopped meanwhile doesn't
-/// count.
+/// A slot calls `start` only when it has no transfer in flight, and `poll` only when it has one. It
+/// calls neither while the device is stopped. If the device is stopped during a call of `poll`, the
+/// result of that call is ignored.
 ///
 /// # Examples
 ///
@@ -111,8 +126,7 @@ pub enum Progress {
 /// }
 ///
 /// impl Reader<'_> {
-///     /// Returns whether the device reads. One that was unplugged reads as all ones or all zeros,
-///     /// but has no identification then.
+///     /// Returns whether the device is reading. An unplugged one has no identification.
 ///     fn is_busy(&self) -> Result<bool> {
 ///         let busy = self.registers.read32(8) & 1 == 1;
 ///
@@ -124,8 +138,15 @@ pub enum Progress {
 ///     }
 /// }
 ///
-/// // SAFETY: The device reads the memory after `start`, and clears the bit at 8 when it is done.
-/// // It never writes. `start` refuses while it reads. The registers are those of `dev`.
+/// // SAFETY: By the numbers of the contract:
+/// // 1. The registers are those of `dev`.
+/// // 2. The device reads as many bytes as the register at 4 says. It never writes.
+/// // 3. It reads when the bit at 8 is set, which is the last thing that `start` does.
+/// // 4. It clears that bit when it has read all bytes.
+/// // 5. `is_busy` fails if the device has no identification.
+/// // 6. `read32()` and `write32()` are ordered.
+/// // 7. `start` refuses while the bit is set.
+/// // 8. The driver makes one `Reader` for a device.
 /// unsafe impl Engine for Reader<'_> {
 ///     type Target = ();
 ///
@@ -141,7 +162,10 @@ pub enum Progress {
 ///             return Err(EBUSY);
 ///         }
 ///
-///         // SAFETY: The device is done with it when `poll` says so.
+///         // SAFETY:
+///         // 1. The memory and `running` are those of `dev`.
+///         // 2. The device reads this many bytes, and `direction` is `ToDevice`.
+///         // 3. It stops before `poll` returns `Done`, and when it is stopped.
 ///         let address = u32::try_from(unsafe { request.memory.to_bits(request.running) })?;
 ///
 ///         self.len = request.memory.len();
@@ -161,7 +185,7 @@ pub enum Progress {
 /// }
 /// ```
 pub unsafe trait Engine: Send {
-    /// What is at the other end, for instance an address in the device's own memory.
+    /// The other end of a transfer, for instance an address in the device's own memory.
     type Target: Copy;
 
     /// Returns the device that accesses memory.
@@ -169,20 +193,20 @@ pub unsafe trait Engine: Send {
 
     /// Starts a transfer.
     ///
-    /// Must not sleep: the device isn't stopped meanwhile. Context: any.
+    /// It must not sleep, since it runs in an RCU read-side section. Context: any.
     ///
     /// # Errors
     ///
-    /// If the request doesn't suit the device; nothing was started then.
+    /// Any, if the device can't do what is requested, or is busy. Nothing was started then.
     fn start(&mut self, request: Request<'_, Self::Target>) -> Result;
 
-    /// Looks how far the transfer is.
+    /// Reads from the device whether the transfer is over.
     ///
-    /// Context: any.
+    /// It must not sleep. Context: any.
     ///
     /// # Errors
     ///
-    /// If there is no telling, now or ever: [`ENODEV`] when the device is gone.
+    /// Any, if that can't be read, now or ever. [`ENODEV`] if the device is gone.
     fn poll(&mut self) -> Result<Progress>;
 }
 
@@ -252,7 +276,7 @@ struct Job<'a, B: Buffer> {
     held: Held<'a, B>,
     /// The part of the buffer that the device was pointed at.
     range: Range<usize>,
-    /// When it was started.
+    /// The epoch in which it was started.
     epoch: u64,
     state: State,
 }
@@ -261,23 +285,25 @@ struct Job<'a, B: Buffer> {
 enum State {
     /// The device may access the buffer.
     InFlight,
-    /// The device is done, and that many bytes from the start of the range are good.
+    /// The device is done, and that many bytes from the start of the range are valid.
     Done(usize),
-    /// The device is done, and said something impossible.
+    /// The device is done, and reported more bytes than it was asked to move.
     Nonsense,
-    /// The device was stopped before it was done, so it is done now.
+    /// The device was stopped before it was done. No bytes are valid.
     Cancelled,
 }
 
-/// An engine and the buffer that it works on.
+/// An engine, and the buffer that is in flight.
 ///
-/// Dropping it looks once whether the transfer is over; if not, it quarantines the buffer (see
-/// [`Streaming`]). It belongs into the device's [`Session`](super::Session), which stops the
-/// device before.
+/// Keep it in the device's [`Session`](super::Session), whose contents are freed after a stop only.
+/// For several threads, put it into a lock.
+///
+/// Dropping it looks once whether the transfer is over. If it isn't, the buffer is quarantined (see
+/// [`Streaming`]). Context of dropping it: any in which a `B` may be dropped.
 ///
 /// # Invariants
 ///
-/// - The engine is one of the device of `dma`, or it was never started.
+/// - The engine drives the device of `dma`.
 /// - It has a transfer in flight only if `job` is in `State::InFlight`.
 ///
 /// # Examples
@@ -289,7 +315,7 @@ enum State {
 ///     Mapper, Streaming, StreamingBox, ToDevice,
 /// };
 ///
-/// /// Sends a message; on a time-out it stays in the slot, where the device may still read it.
+/// /// Sends a message. After a time-out the message is still in the slot.
 /// fn send<'a, E: Engine>(
 ///     slot: &mut TransferSlot<'a, E, KVec<u8>>,
 ///     dma: Mapper<'a>,
@@ -313,9 +339,9 @@ pub struct TransferSlot<'a, E: Engine, B: Buffer> {
 }
 
 impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
-    /// Creates an empty slot for an engine of the device of `dma`.
+    /// Makes an empty slot for an engine of the device of `dma`.
     ///
-    /// Context: any. Walks the resource list of the device.
+    /// Context: any. This walks the resource list of the device, so call it in `probe()`.
     ///
     /// # Errors
     ///
@@ -345,25 +371,23 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
         &self.engine
     }
 
-    /// Starts moving `range` of a buffer.
+    /// Starts a transfer of the bytes `range` of a buffer.
     ///
-    /// If an earlier transfer has come to its end since, and nobody took its buffer, the buffer is
-    /// released here.
+    /// If an earlier transfer is over, and nobody has taken its buffer, that buffer is freed here.
     ///
     /// Context: any.
     ///
     /// # Errors
     ///
-    /// The buffer comes back, with
+    /// The buffer comes back, and [`Streaming::take_back`] gives it to the CPU, with
     ///
-    /// - [`EBUSY`] if the transfer before is still in flight, or the buffer is: somebody asked for
-    ///   its [address](Streaming::address);
+    /// - [`EBUSY`] if the transfer before is still in flight;
+    /// - [`EBUSY`] if somebody asked for the [address](Streaming::address) of the buffer, since it
+    ///   may be in flight elsewhere. This buffer can't be taken back;
     /// - [`EINVAL`] if `range` is empty or not inside the buffer, or if the buffer is mapped for
     ///   another device;
     /// - [`ESHUTDOWN`] if the device is stopped, or wasn't started yet;
-    /// - what [`Engine::start`] or [`Engine::poll`] said.
-    ///
-    /// The CPU can have it then by [`Streaming::take_back`].
+    /// - what [`Engine::start`] or [`Engine::poll`] returned.
     pub fn start<D: OneWay>(
         &mut self,
         buf: Streaming<'a, B, D>,
@@ -399,14 +423,14 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
             return Err(EINVAL);
         }
 
-        // Another protocol may have shown it.
+        // Another protocol may have shown it to the device.
         if buf.is_shown() {
             return Err(EBUSY);
         }
 
         self.free_up()?;
 
-        // Nobody stops the device before it is started, and known to be.
+        // The device isn't stopped until the transfer is started and its epoch was read.
         let running = Running::enter(self.record())?;
 
         let started = buf.address().slice(range).and_then(|memory| {
@@ -418,23 +442,26 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
             })
         });
 
-        // SAFETY: By the contract of `Engine`, a device that refuses doesn't access the buffer, and
-        // nobody else had the address.
+        // SAFETY: By point 3 of the contract of `Engine`, the device doesn't access the buffer
+        // after an error. Nobody else has asked for the address, as was checked above.
         started.inspect_err(|_| unsafe { buf.forget_address() })?;
 
         Ok(self.record().epoch())
     }
 
-    /// Takes the buffer of a transfer that is over, for instance after [`Transfer::wait`] timed out
-    /// or the handle was lost. Of a transfer that was cut short by a stop, nothing is defined.
+    /// Takes the buffer of a transfer that is over: after [`Transfer::wait`] has timed out, or when
+    /// the [`Transfer`] was dropped.
     ///
-    /// Returns [`None`] if there is none, if it moved the other way, or if it is still in flight.
+    /// Returns [`None`] if the slot is empty, if the transfer is still in flight, or if it had the
+    /// other direction. [`StreamingBox::bytes`] are the bytes that the device reported to have
+    /// moved. They are none if a stop ended the transfer, or if the device reported more than it
+    /// was asked to move.
     ///
     /// Context: any.
     ///
     /// # Errors
     ///
-    /// What [`Engine::poll`] said; the buffer stays.
+    /// What [`Engine::poll`] returned; the buffer stays in the slot.
     pub fn take<D: OneWay>(&mut self) -> Result<Option<StreamingBox<'a, B, D>>> {
         if !self.advance()? {
             return Ok(None);
@@ -457,8 +484,8 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
                     State::InFlight | State::Nonsense | State::Cancelled => 0,
                 };
 
-                // SAFETY: `advance()` said that the transfer is over, hence the device was seen to
-                // be done. The good part is inside the range, which is inside the buffer.
+                // SAFETY: `advance()` has seen that the transfer is over, so the device is done.
+                // The good part is inside the range, which is inside the buffer.
                 Ok(Some(unsafe {
                     buf.complete(range.start..range.start + good)
                 }))
@@ -475,15 +502,16 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
         }
     }
 
-    /// Waits, without an interrupt, until no transfer is in flight.
+    /// Waits, without an interrupt, until no transfer is in flight. The buffer stays in the slot.
     ///
-    /// Looks every `interval`, when the device was stopped, and at the end, for `timeout` at most.
-    /// With an `interval` of zero it looks all the time. Context: may sleep.
+    /// It looks every `interval`, when the device was stopped, and after `timeout`. With an
+    /// `interval` of zero it looks all the time. Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`ETIMEDOUT`], [`ESHUTDOWN`] if the device was stopped without a proof, or what
-    /// [`Engine::poll`] said; the buffer stays in the slot.
+    /// - [`ETIMEDOUT`] if the transfer is still in flight after `timeout`;
+    /// - [`ESHUTDOWN`] if the device was stopped without a proof;
+    /// - what [`Engine::poll`] returned.
     pub fn settle(&mut self, interval: Delta, timeout: Delta) -> Result {
         self.wait_polling(interval, timeout)
     }
@@ -496,14 +524,15 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
     }
 
     fn wait(&mut self, irq: &WaitQueue, timeout: Delta) -> Result {
-        // The queue of the slot's device, which may be another one than that of `irq`.
+        // `irq` is the driver's queue. A stop wakes that of the device.
         let stops = self.control.stops();
 
         irq.wait_until_or(Some(stops), timeout, || self.look())
             .unwrap_or(Err(ETIMEDOUT))
     }
 
-    /// Looks whether there is nothing to wait for: no transfer is in flight, or nobody can tell.
+    /// Returns [`Some`] if there is nothing to wait for: no transfer is in flight, or nothing will
+    /// tell that it is over.
     fn look(&mut self) -> Option<Result> {
         match self.advance() {
             Ok(true) => return Some(Ok(())),
@@ -530,8 +559,8 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
         }
 
         if let Some(Job { held, .. }) = self.job.take() {
-            // SAFETY: `advance()` said that the transfer is over, hence the device was seen to be
-            // done. Nothing of what it wrote is wanted.
+            // SAFETY: `advance()` has seen that the transfer is over, so the device is done. An
+            // empty range is inside the buffer.
             unsafe {
                 match held {
                     Held::ToDevice(buf) => drop(buf.complete(0..0)),
@@ -543,7 +572,7 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
         Ok(())
     }
 
-    /// Returns whether no transfer is in flight (any more).
+    /// Asks the device if need be, and returns whether no transfer is in flight.
     #[inline]
     fn advance(&mut self) -> Result<bool> {
         let Some(job) = &mut self.job else {
@@ -562,8 +591,8 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
             return Ok(true);
         }
 
-        // While the device is stopped, reset or disarmed, it may look as if it were done; and it
-        // may be asleep. There will be a proof, or there is no telling.
+        // A device that is being stopped, reset or disarmed may look as if it were done, and may be
+        // asleep. So it isn't asked: there will be a proof, or nothing is known.
         if record.is_closed() {
             return Ok(false);
         }
@@ -576,7 +605,7 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
             return Ok(false);
         }
 
-        // INVARIANT: By the contract of `Engine` the transfer is over.
+        // INVARIANT: By point 4 of the contract of `Engine` the transfer is over.
         job.state = match moved.at_most(job.range.end - job.range.start) {
             Ok(len) => State::Done(len),
             Err(_) => State::Nonsense,
@@ -593,16 +622,17 @@ impl<E: Engine, B: Buffer> Drop for TransferSlot<'_, E, B> {
     }
 }
 
-/// A transfer that was started: a view of the [`TransferSlot`] that it is in.
+/// A transfer that was started, to be waited for.
 ///
-/// Dropping or forgetting it leaves the transfer to the slot.
+/// It is a view of the [`TransferSlot`] that owns the buffer. Dropping or forgetting it changes
+/// nothing: the transfer goes on, and [`TransferSlot::take`] returns the buffer later.
 ///
 /// # Examples
 ///
 /// ```
 /// # use kernel::{dma::{transfer::{Engine, TransferSlot}, FromDevice, Streaming}};
 /// # use kernel::{prelude::*, time::Delta};
-/// /// Waits for a short time; what is not over then can be had later.
+/// /// Waits for a short time. After a time-out, `slot.take()` may return the buffer later.
 /// fn receive<'a, E: Engine>(
 ///     slot: &mut TransferSlot<'a, E, KVec<u8>>,
 ///     buf: Streaming<'a, KVec<u8>, FromDevice>,
@@ -625,29 +655,28 @@ pub struct Transfer<'s, 'a, E: Engine, B: Buffer, D: OneWay> {
 }
 
 impl<'a, E: Engine, B: Buffer, D: OneWay> Transfer<'_, 'a, E, B, D> {
-    /// Waits for the end of the transfer, looking whenever the interrupt handler wakes `irq`, and
-    /// when the device was stopped.
+    /// Sleeps until the transfer is over, and returns the buffer.
     ///
-    /// A lost interrupt costs the whole `timeout`, but not the transfer. Context: may sleep.
+    /// It looks at once, whenever the interrupt handler wakes `irq`, when the device was stopped,
+    /// and after `timeout`. So if an interrupt is lost, this takes the whole `timeout` and then
+    /// returns the buffer. (C: `wait_for_completion_timeout()`.) Context: may sleep.
     ///
     /// # Errors
     ///
-    /// The buffer stays in the slot ([`TransferSlot::take`]) on each of
+    /// The buffer stays in the slot, from which [`TransferSlot::take`] may return it, with
     ///
-    /// - [`ETIMEDOUT`]: the device may still access it;
-    /// - [`EIO`]: the device is done, but reports to have moved more than it was asked to;
-    /// - [`ESHUTDOWN`]: the device was stopped;
-    /// - what [`Engine::poll`] said.
+    /// - [`ETIMEDOUT`] if the transfer is still in flight after `timeout`;
+    /// - [`EIO`] if the device is done, and reports more bytes than it was asked to move;
+    /// - [`ESHUTDOWN`] if the device was stopped;
+    /// - what [`Engine::poll`] returned.
     pub fn wait(self, irq: &WaitQueue, timeout: Delta) -> Result<StreamingBox<'a, B, D>> {
         self.slot.wait(irq, timeout)?;
         self.finish()
     }
 
-    /// Waits for the end of the transfer, looking every `interval`, when the device was stopped,
-    /// and at the end.
+    /// As [`wait`](Self::wait), for a device without an interrupt: looks every `interval`.
     ///
-    /// For devices without an interrupt. With an `interval` of zero it looks all the time. Context:
-    /// may sleep.
+    /// With an `interval` of zero it looks all the time. Context: may sleep.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 //! Bus mastering: whether a function may access memory.
 //!
-//! For a driver that asks for it ([`Driver::DMA`](super::Driver::DMA)), bus mastering belongs to
+//! For a driver whose device does DMA ([`DmaDriver`](super::DmaDriver)), bus mastering belongs to
 //! the device's [`Session`](crate::dma::Session), which switches it on when the device has
 //! forgotten what it was told before. Other ways to switch it on are closed: [`Device::set_master`]
 //! refuses, and writes to the command register through the configuration space leave the bit as it

@@ -3,19 +3,18 @@
 //! What happens to a function while a driver is bound to it: sleep, resets, errors, shutdown.
 //!
 //! Each of these would find the device at work, and leave it with bus mastering on, off or on
-//! again. So a driver may ask ([`Driver::DMA`]) that the device's [`Session`](crate::dma::Session)
-//! is stopped before, and started afterwards if the driver can go on. Only such drivers get the
-//! callbacks that this takes: for all others, the PCI core does what it does for drivers without
-//! them.
+//! again. So for a [`DmaDriver`], the device's [`Session`](crate::dma::Session) is stopped before,
+//! and started afterwards if the driver can go on. Other drivers have none of these callbacks: for
+//! them, the PCI core does what it always did.
 //!
 //! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
 //! [`include/linux/pm.h`](srctree/include/linux/pm.h)
 
 use super::{
     bus_master::BusMaster,
-    Adapter,
     Device,
-    Driver, //
+    DmaAdapter,
+    DmaDriver, //
 };
 use crate::{
     bindings,
@@ -31,78 +30,16 @@ use crate::{
 
 type CoreDevice = Device<device::CoreInternal<'static>>;
 
-/// What a driver wants the bus to do about its device's DMA: see [`Driver::DMA`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DmaMode {
-    /// Nothing. For drivers without DMA, and for those that see to it themselves: they call
-    /// [`Device::set_master`], and stop the device when it is unbound, suspended, or reset.
-    None,
-
-    /// The device has a [`Session`](crate::dma::Session), which is stopped before the device is
-    /// unbound, reset or shut down. After a reset it stays stopped until the device is bound again,
-    /// and the system doesn't suspend while it runs.
-    ///
-    /// For drivers that can't tell the device again what it forgets at such an event.
-    Stops,
-
-    /// As [`Stops`](Self::Stops), but the driver goes on afterwards: the session is stopped before
-    /// a suspend, a reset, or when the bus reports an error. It is started again when that is
-    /// over, and [`Driver::resume`] is called.
-    Resumes,
-}
-
-impl<T: Driver> Adapter<T> {
-    /// Hooks the events in, if the driver asks for it.
+impl<T: DmaDriver> DmaAdapter<T> {
+    /// Hooks the events in.
     pub(super) fn attach_events(pdrv: &mut bindings::pci_driver) {
-        if T::DMA == DmaMode::None {
-            return;
-        }
-
         pdrv.shutdown = Some(Self::shutdown_callback);
         pdrv.err_handler = &Self::ERROR_HANDLERS;
 
         // Without a driver that can go on, the PCI core does what it does for drivers that know
         // nothing of sleep; the session refuses.
-        if T::DMA == DmaMode::Resumes {
+        if T::RESUMES {
             pdrv.driver.pm = &Self::PM_OPS;
-        }
-    }
-
-    /// Before the probe: takes bus mastering from the driver, and sets DMA up, if it asks for it.
-    pub(super) fn prepare(
-        pdev: &Device<device::CoreInternal<'_>>,
-        info: Option<&T::IdInfo>,
-    ) -> Result {
-        if T::DMA == DmaMode::None {
-            return Ok(());
-        }
-
-        let Some(constraints) = T::dma_constraints(pdev, info)? else {
-            return Ok(());
-        };
-        let switch = BusMaster::claim(pdev)?;
-
-        session::prepare(
-            pdev.as_ref(),
-            constraints,
-            T::DMA == DmaMode::Resumes,
-            Some(switch),
-        )
-    }
-
-    /// The driver's part is over, or its probe has failed: stops the device, and drops what the
-    /// driver gave to it.
-    ///
-    /// Called while the device still owns its DMA and its power. Context: may sleep.
-    pub(super) fn end(pdev: &Device<device::CoreInternal<'_>>) {
-        if T::DMA == DmaMode::None || session::end(pdev.as_ref()) {
-            return;
-        }
-
-        // It may go on, also to interrupt. Not before, since who frees MSI vectors switches legacy
-        // interrupts on.
-        if let Some(bit) = BusMaster::find(pdev) {
-            bit.silence();
         }
     }
 
@@ -123,7 +60,7 @@ impl<T: Driver> Adapter<T> {
             ..pin_init::zeroed()
         };
 
-        if matches!(T::DMA, DmaMode::Resumes) {
+        if T::RESUMES {
             bindings::pci_error_handlers {
                 error_detected: Some(Self::error_detected_callback),
                 slot_reset: Some(Self::slot_reset_callback),
@@ -294,7 +231,10 @@ mod tests {
     use super::*;
     use crate::{
         device_id::IdArray,
-        dma::fixture::ensure,
+        dma::{
+            fixture::ensure,
+            Constraints, //
+        },
         driver,
         pci,
         ThisModule, //
@@ -304,42 +244,53 @@ mod tests {
     static NOTHING: IdArray<pci::DeviceId, (), 1> =
         IdArray::new([(pci::DeviceId::from_class(0xfe_dcba, 0xff_ffff), &())]);
 
-    macro_rules! define {
-        ($name:ident { $($dma:tt)* }) => {
-            struct $name;
+    /// A driver without DMA, or one that can go on after a stop, or can't.
+    struct Nothing<const RESUMES: bool>;
 
-            impl Driver for $name {
-                type IdInfo = ();
-                type Data<'bound> = ();
-                const ID_TABLE: pci::IdTable<()> = &NOTHING;
-                $($dma)*
+    impl pci::Driver for Nothing<false> {
+        type IdInfo = ();
+        type Data<'bound> = ();
+        const ID_TABLE: pci::IdTable<()> = &NOTHING;
 
-                fn probe<'bound>(
-                    _dev: &'bound Device<device::Core<'_>>,
-                    _info: Option<&'bound ()>,
-                ) -> impl PinInit<(), Error> + 'bound {
-                    Err::<(), _>(ENODEV)
-                }
-            }
-        };
+        fn probe<'bound>(
+            _dev: &'bound Device<device::Core<'_>>,
+            _info: Option<&'bound ()>,
+        ) -> impl PinInit<(), Error> + 'bound {
+            Err::<(), _>(ENODEV)
+        }
     }
 
-    define!(Quiet {});
-    define!(Stops { const DMA: DmaMode = DmaMode::Stops; });
-    define!(Resumes { const DMA: DmaMode = DmaMode::Resumes; });
+    impl<const RESUMES: bool> DmaDriver for Nothing<RESUMES> {
+        type IdInfo = ();
+        type Data<'bound> = ();
+        const ID_TABLE: pci::IdTable<()> = &NOTHING;
+        const RESUMES: bool = RESUMES;
+
+        fn dma_constraints(_dev: &Device, _info: Option<&()>) -> Result<Constraints> {
+            Err(ENODEV)
+        }
+
+        fn probe<'bound>(
+            _dev: &Device<device::Core<'bound>>,
+            _info: Option<&'bound ()>,
+        ) -> impl PinInit<(), Error> {
+            Err::<(), _>(ENODEV)
+        }
+    }
 
     /// Registers the driver, and returns which callbacks the PCI core then knows: for shutdown, for
     /// errors, for sleep.
-    fn callbacks<T: Driver + 'static>() -> Result<[bool; 3]> {
+    fn callbacks<T>() -> Result<[bool; 3]>
+    where
+        T: driver::RegistrationOps<DriverType = bindings::pci_driver> + 'static,
+    {
         // SAFETY: A null pointer stands for built-in code.
         static MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
 
         const NAME: &CStr = c"rust_pci_events";
 
-        let _registration = KBox::pin_init(
-            driver::Registration::<Adapter<T>>::new(NAME, &MODULE),
-            GFP_KERNEL,
-        )?;
+        let _registration =
+            KBox::pin_init(driver::Registration::<T>::new(NAME, &MODULE), GFP_KERNEL)?;
 
         // SAFETY: The name is a valid C string, the bus is registered.
         let found =
@@ -358,12 +309,12 @@ mod tests {
         ])
     }
 
-    /// A driver that doesn't ask has no callbacks. One that does has those that it takes.
+    /// A driver without DMA has no callbacks. One with DMA has those that it takes.
     #[test]
     fn callbacks_for_who_asks() -> Result {
-        ensure!(callbacks::<Quiet>()? == [false; 3]);
-        ensure!(callbacks::<Stops>()? == [true, true, false]);
-        ensure!(callbacks::<Resumes>()? == [true; 3]);
+        ensure!(callbacks::<pci::Adapter<Nothing<false>>>()? == [false; 3]);
+        ensure!(callbacks::<DmaAdapter<Nothing<false>>>()? == [true, true, false]);
+        ensure!(callbacks::<DmaAdapter<Nothing<true>>>()? == [true; 3]);
         Ok(())
     }
 }

@@ -38,11 +38,12 @@ def guests(options, wanted, title=str):
     known = variants.VARIANTS[options.arch]
     with lock() as lock_fd:
         opened = build.open_build(options.arch, options.ksrc, lock_fd)
-        kernels = {flavour: build.build_image(dataclasses.replace(opened, flavour=flavour))
-                   for flavour in sorted({known[name].flavour for name in wanted})}
-        image = initramfs.build(opened)
+        builds = {flavour: dataclasses.replace(opened, flavour=flavour)
+                  for flavour in sorted({known[name].flavour for name in wanted})}
+        images = {flavour: (build.build_image(one_of), initramfs.build(one_of))
+                  for flavour, one_of in builds.items()}
     qemu.check(options.arch)
-    found = [qemu.Guest(options.arch, title(name), known[name], kernels[known[name].flavour], image)
+    found = [qemu.Guest(options.arch, title(name), known[name], *images[known[name].flavour])
              for name in wanted]
     accel = qemu.accelerator(found[0])
     kunit = opened.prepared.source.tree / "tools/testing/kunit/kunit.py"

@@ -115,7 +115,7 @@ COMMON_SUITES = (
     "rust_dma_transfer", "rust_dma_transfer_sim", "rust_dma_pool", "rust_dma_pool_sim",
     "rust_dma_layout_sample", "rust_dma_regs", "rust_dma_ring", "rust_dma_ring_parallel",
     "rust_dma_ring_sample", "rust_dma_sim", "rust_dma_sim_sample", "rust_dma_streaming",
-    "rust_dma_streaming_sim", "rust_pci_events",
+    "rust_dma_streaming_sim", "rust_pci_dma_driver", "rust_pci_events",
     # Upstream's.
     "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
     "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str", "rust_kvec",
@@ -171,7 +171,7 @@ VARIANTS = {
                          f"{KCSAN} {WIDE}", edu=WIDE_EDU, suites=DMA_SUITES, slow=True, flavour="kcsan",
                          adds=RACY_SUITES, lacks=SIM_SUITES, dma_debug=False),
         "rt": Variant("a kernel whose spinlocks sleep (PREEMPT_RT)", WIDE, edu=WIDE_EDU, suites=DMA_SUITES,
-                      slow=True, flavour="rt", lacks=SIM_SUITES),
+                      slow=True, flavour="rt", lacks=SIM_SUITES, guest_tests=("modules",)),
         "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
                                slow=True, flavour="rt", controls=RT_CONTROLS),
         "controls": Variant("the kernel misbehaves: each oracle must say so",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bus addresses that can't outlive what keeps them valid.
+//! Bus addresses that can't outlive the mapping they belong to.
 
 use super::{
     running::Running,
@@ -14,21 +14,25 @@ use core::{
 
 /// Returns the bus address that is `offset` bytes into a mapping at `addr`.
 ///
-/// The end of a mapping needs no address: where bus addresses have 32 bits, and the mapping is the
-/// last one below 4 GiB, there is none, and this returns 0. So don't compute it with a check.
+/// `offset` may be the length of the mapping, for an empty range at its end. The address of that
+/// end wraps to 0 where bus addresses have 32 bits and the mapping ends at 4 GiB, so overflow is
+/// no error here.
 #[inline]
 pub(in crate::dma) const fn within(addr: DmaAddress, offset: usize) -> DmaAddress {
     // CAST: An offset into a mapping fits into a bus address; that of its end wraps.
     addr.wrapping_add(offset as DmaAddress)
 }
 
-/// The bus address of a region of mapped memory, borrowed from the value that keeps it mapped.
+/// The bus address of a region of mapped memory, to be written to a device.
 ///
-/// There is no way from an integer to a `DmaAddr`, and turning one into bits is `unsafe`: that is
-/// the moment at which a device learns an address, and the caller says why the device will be done
-/// with it in time. It takes a device that [runs](Running): one that is stopped, or not started
-/// yet, learns nothing. Protocols such as [`transfer`](super::super::transfer) do it once for all
-/// drivers.
+/// It borrows the value that keeps the memory mapped, such as a [`Streaming`](super::Streaming), so
+/// that it can't be used after an unmap. C: `dma_addr_t`, with a length.
+///
+/// There is no way from an integer to a `DmaAddr`. The way to an integer is
+/// [`to_bits`](Self::to_bits), which is `unsafe`: from then on the device may access the region,
+/// and the caller vouches that this ends before the memory is freed. It takes a device that
+/// [runs](Running), since one that is stopped, or not started yet, is shown nothing. A driver calls
+/// it in its [`Engine`](super::super::transfer::Engine) or [`Queue`](super::super::ring::Queue).
 ///
 /// # Invariants
 ///
@@ -52,14 +56,14 @@ pub struct DmaAddr<'a> {
 }
 
 impl<'a> DmaAddr<'a> {
-    /// Creates an address.
+    /// Makes the address of a region.
     ///
     /// # Safety
     ///
     /// `len` bytes from `addr` on must be mapped for the device for as long as `'a`.
     #[inline]
     pub(in crate::dma) unsafe fn new(addr: DmaAddress, len: usize) -> Self {
-        // INVARIANT: By the safety requirements.
+        // INVARIANT: By the safety requirement the region is mapped for `'a`.
         Self {
             addr,
             len,
@@ -74,17 +78,17 @@ impl<'a> DmaAddr<'a> {
         self.len
     }
 
-    /// Returns what is left of the region from byte `n` on.
+    /// Returns the part of the region from byte `n` on.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if nothing is left.
+    /// [`EINVAL`] if `n` isn't less than the length.
     #[inline]
     pub fn offset(self, n: usize) -> Result<Self> {
         self.slice(n..self.len)
     }
 
-    /// Returns a part of the region.
+    /// Returns the part of the region that begins and ends at these bytes.
     ///
     /// # Errors
     ///
@@ -103,14 +107,18 @@ impl<'a> DmaAddr<'a> {
         })
     }
 
-    /// Returns the number to be written into a register or a descriptor of the device, while it
-    /// runs.
+    /// Returns the bus address as a number, to be written to a register of the device, or to memory
+    /// where it looks.
+    ///
+    /// Context: any.
     ///
     /// # Safety
     ///
-    /// - `running` must be about the device that the memory is mapped for.
-    /// - The caller must see to it that the device accesses the region only while it is mapped and
-    ///   owned by the device; or until it is stopped.
+    /// 1. `running` must be that of the device for which the memory is mapped.
+    /// 2. If the device is told to access the region, it must access nothing beyond it, and only in
+    ///    the direction of the mapping.
+    /// 3. It must stop doing so when it reports completion to the protocol that owns the memory, or
+    ///    when it is stopped, whichever comes first.
     #[inline]
     pub unsafe fn to_bits(self, running: &Running<'_>) -> DmaAddress {
         let _ = running;
@@ -118,7 +126,9 @@ impl<'a> DmaAddr<'a> {
         self.addr
     }
 
-    /// Returns the number, for a descriptor that the device doesn't look at before it is told.
+    /// Returns the bus address as a number, for a descriptor that the device doesn't look at yet.
+    ///
+    /// The protocol that tells it to look holds a [`Running`] then.
     #[inline]
     pub(in crate::dma) fn bits(self) -> DmaAddress {
         self.addr

@@ -8,26 +8,31 @@ use crate::{
     prelude::*, //
 };
 
-/// An owned, contiguous piece of the linear map that a device may access.
+/// Memory that can be mapped for streaming DMA: owned, and physically contiguous.
 ///
-/// The type decides what can be mapped at all: not the stack, not `vmalloc()` memory, not a
-/// borrowed slice (whose guard could be forgotten while the device writes), not a `T` in which
-/// some bit patterns are invalid or some bytes uninitialised (a bounce buffer copies old bytes
-/// out, whatever the direction).
+/// Use a `KBox` or a `KVec` of plain data for small buffers, [`Pages`] for large ones. A driver
+/// hardly ever implements this trait.
+///
+/// What is no `Buffer` can't be mapped, and a mistake doesn't compile:
+///
+/// - the stack and `vmalloc()` memory, which may not be contiguous;
+/// - a borrowed slice, since the borrow could end, by `mem::forget()`, while the device writes;
+/// - a `T` for which some bit patterns are invalid, since the device may write any bytes;
+/// - uninitialised memory, since a bounce buffer copies all bytes, whatever the direction.
 ///
 /// # Safety
 ///
-/// As long as the buffer is neither dropped nor accessed through its own methods:
+/// As long as the buffer is neither dropped nor accessed through methods other than these:
 ///
-/// - [`as_ptr`](Self::as_ptr) and [`as_mut_ptr`](Self::as_mut_ptr) return one and the same address,
-///   wherever the buffer itself is moved;
-/// - `len` and `allocation` don't access them;
-/// - the [`len`](Self::len) bytes from there on are initialised, lie in the kernel's linear map,
-///   are physically contiguous, and belong to the buffer alone; any values may be written to them,
-///   by anybody, at any time;
-/// - the [`allocation`](Self::allocation) bytes from there on hold nothing else than this buffer.
-///
-/// `len` returns the same value each time, and `allocation` at least that.
+/// 1. [`as_ptr`](Self::as_ptr) and [`as_mut_ptr`](Self::as_mut_ptr) return the same address each
+///    time, even if the value is moved. It is the address of the *contents*.
+/// 2. [`len`](Self::len) returns the same number each time, and
+///    [`allocation`](Self::allocation) at least that number.
+/// 3. None of these methods reads or writes the contents, which the device may be writing.
+/// 4. The first `len` bytes of the contents are initialised, lie in the kernel's linear map (not in
+///    its image), are physically contiguous, and belong to the buffer alone. Any values may be
+///    written to them, at any time.
+/// 5. The first `allocation` bytes from that address on belong to this buffer and to nothing else.
 ///
 /// # Examples
 ///
@@ -57,24 +62,29 @@ pub unsafe trait Buffer: Send + 'static {
         self.len() == 0
     }
 
-    /// Returns the number of bytes that belong to the buffer, mapped or not.
+    /// Returns the number of bytes that were allocated for the buffer, mapped or not.
     ///
-    /// On a device that isn't cache coherent a buffer may only be written by the device if it
-    /// shares no cache line with something else.
+    /// On a device that isn't cache coherent, this tells whether the last cache line of the buffer
+    /// is shared with something else. Such a buffer isn't mapped for the device to write.
     fn allocation(&self) -> usize;
 }
 
-/// Returns how much memory the allocator sets aside for a request: the rest belongs to the same
-/// allocation.
+/// Returns how many bytes `kmalloc()` sets aside for a request of that many
+/// (C: `kmalloc_size_roundup()`).
 #[inline]
 fn allocated(bytes: usize) -> usize {
     // SAFETY: No requirements.
     unsafe { bindings::kmalloc_size_roundup(bytes) }
 }
 
-// SAFETY: The content of a `KBox` is one kmalloc() allocation: linear, contiguous, not moved with
-// the box. `FromBytes` and `IntoBytes` make any bytes a valid value and leave none uninitialised.
-// The box is made of a raw pointer, so moving it asserts nothing about the content.
+// SAFETY:
+// 1. The contents of a `KBox` don't move with the box.
+// 2. Both depend on the type only.
+// 3. The methods make raw pointers. The box is made of one, so moving it asserts nothing about the
+//    contents.
+// 4. The contents are one kmalloc() allocation: linear, contiguous, and the box's alone. By
+//    `FromBytes` any bytes are a valid value; by `IntoBytes` none is uninitialised.
+// 5. `kmalloc()` gives nobody else the rest of what it has set aside.
 unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KBox<T> {
     #[inline]
     fn as_ptr(&self) -> *const u8 {
@@ -97,7 +107,7 @@ unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KBox<T> {
     }
 }
 
-// SAFETY: As for `KBox<T>`.
+// SAFETY: As for `KBox<T>`; the length is a part of the box itself, and never changes.
 unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KBox<[T]> {
     #[inline]
     fn as_ptr(&self) -> *const u8 {
@@ -111,9 +121,9 @@ unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KBox<[T]> {
 
     #[inline]
     fn len(&self) -> usize {
-        // Not by a reference to the elements, which the device may be writing.
+        // `self.len()` would make a reference to the elements, which the device may be writing.
         //
-        // SAFETY: A `Box` is a transparent wrapper of the pointer to its content.
+        // SAFETY: A `Box` is a transparent wrapper of the pointer to its contents.
         let content = unsafe { core::mem::transmute_copy::<Self, *const [T]>(self) };
 
         content.len() * size_of::<T>()
@@ -125,9 +135,12 @@ unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KBox<[T]> {
     }
 }
 
-// SAFETY: The elements of a `KVec` are one kmalloc() allocation, which only methods of the vector
-// move or resize. The rest is as for `KBox`; the unused capacity is never mapped, as it is not
-// initialised, but it is part of the allocation.
+// SAFETY:
+// 1., 2. Only other methods of the vector move or resize the elements.
+// 3. As for `KBox`: the pointer and both lengths are in the vector itself.
+// 4. The elements are one kmalloc() allocation; the rest is as for `KBox`. The unused capacity is
+//    not initialised, and not a part of `len`.
+// 5. The unused capacity is a part of the same allocation.
 unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KVec<T> {
     #[inline]
     fn as_ptr(&self) -> *const u8 {
@@ -150,7 +163,9 @@ unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Buffer for KVec<T> {
     }
 }
 
-// SAFETY: By the invariants of `Pages`: one initialised block of the page allocator, owned.
+// SAFETY: By the type invariants of `Pages`: 1., 2. the block and its order never change; 3. the
+// methods make a slice of it, which asserts nothing about values of bytes; 4., 5. it is one
+// initialised block of the page allocator, which is linear, contiguous, and owned.
 unsafe impl Buffer for Pages {
     #[inline]
     fn as_ptr(&self) -> *const u8 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a device addresses memory.
+//! Which memory a device can address.
 //!
-//! A driver says once, before its `probe()` runs, how its device addresses memory. The bus adapter
-//! applies it, so that no mask can change while a mapping lives.
+//! A driver says so once, before its `probe()` runs, and the bus adapter applies it. So no mask can
+//! change while a mapping lives.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
@@ -24,18 +24,22 @@ use crate::{
     prelude::*, //
 };
 
-/// How a device addresses memory: masks, segment limits and alignment.
+/// Which memory a device can address: address bits, and the size, boundary and alignment of a
+/// piece.
 ///
-/// They hold for all that is mapped or allocated for the device: what they don't allow is refused,
-/// and the device never sees it. A limit that is not given is none.
+/// Take them from the data sheet. They hold for everything that is mapped or allocated for the
+/// device: streaming buffers, blocks of a [`Pool`](super::Pool), rings. The kernel picks memory
+/// that suits the masks, by bouncing if need be. It doesn't move a buffer to suit the other limits:
+/// a mapping that breaks one of those is refused with an error. A limit that isn't given is not
+/// checked.
 ///
-/// Returned by `Driver::dma_constraints()` of the bus ([`pci::Driver::dma_constraints`],
-/// [`platform::Driver::dma_constraints`]), which the bus adapter calls before `probe()`. There is
+/// Returned by `DmaDriver::dma_constraints()` of the bus ([`pci::DmaDriver::dma_constraints`],
+/// [`platform::DmaDriver::dma_constraints`]), which the bus calls before `probe()`. There is
 /// no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller one fails only where the
 /// platform really can't serve it.
 ///
-/// [`pci::Driver::dma_constraints`]: kernel::pci::Driver::dma_constraints
-/// [`platform::Driver::dma_constraints`]: kernel::platform::Driver::dma_constraints
+/// [`pci::DmaDriver::dma_constraints`]: kernel::pci::DmaDriver::dma_constraints
+/// [`platform::DmaDriver::dma_constraints`]: kernel::platform::DmaDriver::dma_constraints
 ///
 /// # Examples
 ///
@@ -59,7 +63,8 @@ pub struct Constraints {
 }
 
 impl Constraints {
-    /// The addresses that the device can drive, for streaming mappings and coherent memory alike.
+    /// Makes constraints from the address bits that the device can drive, for streaming mappings
+    /// and coherent memory alike (C: `dma_set_mask_and_coherent()`).
     #[inline]
     pub const fn new(mask: DmaMask) -> Self {
         Self {
@@ -72,37 +77,43 @@ impl Constraints {
         }
     }
 
-    /// A smaller mask for coherent memory, for devices whose descriptors hold fewer address bits.
+    /// Sets another mask for coherent memory, for a device whose rings or descriptors have fewer
+    /// address bits than its buffers (C: `dma_set_coherent_mask()`).
     #[inline]
     pub const fn coherent_mask(mut self, mask: DmaMask) -> Self {
         self.coherent_mask = mask;
         self
     }
 
-    /// The longest piece of memory, in bytes, that the device can be told about at once.
+    /// Sets the longest piece of memory, in bytes, that the device can be told about at once
+    /// (C: `dma_set_max_seg_size()`). Longer buffers are refused with [`EOVERFLOW`]. Not 0.
     #[inline]
     pub const fn max_segment_size(mut self, bytes: u32) -> Self {
         self.max_segment_size = Some(bytes);
         self
     }
 
-    /// One less than the power of two that no piece of memory may cross, for instance `0xffff` for
-    /// 64 KiB.
+    /// Sets the boundary that no piece of memory may cross, as a power of two less one: `0xffff`
+    /// for multiples of 64 KiB (C: `dma_set_seg_boundary()`). Buffers that cross it are refused
+    /// with [`EINVAL`].
     #[inline]
     pub const fn segment_boundary(mut self, mask: usize) -> Self {
         self.segment_boundary = Some(mask);
         self
     }
 
-    /// The low address bits that a bounce buffer must keep, for instance `0xfff` for a device that
-    /// derives an offset in the page from the bus address. Not more than a page.
+    /// Sets which low address bits a bounce buffer must share with the buffer: `0xfff` for a device
+    /// that derives an offset in a page of 4 KiB from the bus address
+    /// (C: `dma_set_min_align_mask()`). A power of two less one, and less than a page.
     #[inline]
     pub const fn min_align_mask(mut self, mask: u32) -> Self {
         self.min_align_mask = Some(mask);
         self
     }
 
-    /// The power of two of which each bus address must be a multiple.
+    /// Sets the power of two of which each bus address must be a multiple, in bytes. Buffers at
+    /// other addresses are refused with [`EINVAL`]. C has no counterpart: its drivers align buffers
+    /// by hand.
     #[inline]
     pub const fn alignment(mut self, bytes: u32) -> Self {
         self.alignment = bytes;
@@ -115,7 +126,8 @@ impl Constraints {
         self.mask
     }
 
-    /// Returns up to which length mappings meet the constraints, whatever their address is.
+    /// Returns the length in bytes up to which a mapping meets the constraints at any address: such
+    /// a mapping is *plain*, and needs no check. 0 if the address always matters.
     pub(super) fn plain_len(&self) -> usize {
         if self.segment_boundary.is_some() || self.alignment > 1 {
             return 0;
@@ -126,12 +138,12 @@ impl Constraints {
             .map_or(ALWAYS_MAPPABLE, |max| ALWAYS_MAPPABLE.min(max as usize))
     }
 
-    /// Checks the length of a piece of memory that is not plain.
+    /// Checks the length of a piece of memory that is longer than [`plain_len`](Self::plain_len).
     ///
     /// # Errors
     ///
-    /// - [`EOVERFLOW`] if it is longer than a segment may be;
-    /// - [`EINVAL`] if it crosses the boundary, wherever it lies.
+    /// - [`EOVERFLOW`] if it is longer than [`max_segment_size`](Self::max_segment_size);
+    /// - [`EINVAL`] if it is so long that it crosses the boundary at any address.
     pub(super) fn admit_len(&self, len: usize) -> Result {
         // CAST: Widening.
         if self.max_segment_size.is_some_and(|max| len > max as usize) {
@@ -148,11 +160,13 @@ impl Constraints {
         Ok(())
     }
 
-    /// Checks where a piece of memory lies that is not plain.
+    /// Checks the bus address and the length of a piece of memory that is longer than
+    /// [`plain_len`](Self::plain_len).
     ///
     /// # Errors
     ///
-    /// As [`admit_len`](Self::admit_len), and [`EINVAL`] if it isn't aligned.
+    /// As [`admit_len`](Self::admit_len), and [`EINVAL`] if it crosses the boundary where it lies,
+    /// or isn't aligned.
     pub(in crate::dma) fn admit(&self, addr: DmaAddress, len: usize) -> Result {
         self.admit_len(len)?;
 
@@ -176,8 +190,8 @@ impl Constraints {
         Ok(())
     }
 
-    /// Checks a table that the device finds by its address, such as a ring: no single piece of
-    /// memory that it is told about.
+    /// Checks the memory of a table, such as a ring. Its length isn't a segment's, so the longest
+    /// segment doesn't matter.
     ///
     /// # Errors
     ///
@@ -215,9 +229,9 @@ impl Constraints {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] for a mask of zero bits, for a boundary or an alignment that isn't a power of
-    ///   two or one less, and for segment limits on a bus that has none (`dev->dma_parms` is not
-    ///   set).
+    /// - [`EINVAL`] for a mask of zero bits, a longest segment of zero bytes, an alignment that
+    ///   isn't a power of two, a boundary or an alignment mask that isn't a power of two less one,
+    ///   and for one of the three limits that C keeps in `dev->dma_parms` on a bus that has none.
     /// - [`EIO`] if the platform can't serve the mask.
     /// - [`EBUSY`] if the device has other constraints since it was bound.
     /// - [`ENOSPC`] if the device, under earlier drivers, has leaked too much memory.
@@ -252,7 +266,8 @@ impl Constraints {
             return Err(EINVAL);
         }
 
-        // Backends take the boundary for a power of two, and keep the aligned bits in a page.
+        // The C side takes the boundary to be a power of two less one, and the bits that a bounce
+        // buffer keeps to be an offset in a page.
         if self
             .segment_boundary
             .is_some_and(|m| m & m.wrapping_add(1) != 0)

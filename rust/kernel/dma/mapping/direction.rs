@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who writes during a transfer, as types.
-//!
-//! The direction of a mapping is part of its type, so it can't differ between map, sync and unmap,
-//! and an access that it doesn't allow doesn't compile. There is no counterpart of `DMA_NONE`.
+//! Directions of mappings, as types.
 //!
 //! C header: [`include/linux/dma-direction.h`](srctree/include/linux/dma-direction.h)
 
@@ -15,6 +12,10 @@ mod private {
 }
 
 /// The direction of a mapping: [`ToDevice`], [`FromDevice`] or [`Bidirectional`].
+///
+/// It says who writes while the buffer is mapped. As a part of the type it can't differ between
+/// map, sync and unmap, and an access that it doesn't allow doesn't compile. C:
+/// `enum dma_data_direction`, without `DMA_NONE`.
 ///
 /// # Examples
 ///
@@ -37,7 +38,8 @@ pub trait Direction: private::Sealed + Send + Sync + 'static {
     const CPU_WRITES: bool;
 }
 
-/// A direction in which the CPU may fill the memory: the device reads it.
+/// A direction in which the CPU may write to the buffer while it is mapped: [`ToDevice`] and
+/// [`Bidirectional`].
 ///
 /// # Examples
 ///
@@ -49,15 +51,16 @@ pub trait Direction: private::Sealed + Send + Sync + 'static {
 /// ```
 pub trait CpuWrites: Direction {}
 
-/// The device reads, the CPU writes (`DMA_TO_DEVICE`).
+/// The device reads, the CPU writes: for what is sent (C: `DMA_TO_DEVICE`).
 pub struct ToDevice;
 
-/// The device writes, the CPU reads (`DMA_FROM_DEVICE`).
+/// The device writes, the CPU reads: for what is received (C: `DMA_FROM_DEVICE`).
 pub struct FromDevice;
 
-/// Both write (`DMA_BIDIRECTIONAL`).
+/// The CPU and the device both write (C: `DMA_BIDIRECTIONAL`).
 ///
-/// Costs the syncs of both directions; never the default.
+/// This costs the syncs of both directions. Use it only for a buffer that the device changes in
+/// place.
 pub struct Bidirectional;
 
 impl private::Sealed for ToDevice {}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is never freed, since nobody can prove that a device doesn't access it.
+//! Memory that is never freed, since the device was never proven to be done with it.
 //!
 //! Each leak is logged and counted. With `CONFIG_RUST_DMA_DEBUG` it also taints the kernel, and is
 //! held against the device: one for which [`MAX_LEAKED_PAGES`] were leaked is not bound again.
@@ -37,7 +37,7 @@ pub(in crate::dma) const MAX_LEAKED_PAGES: usize = 1024;
 
 static LEAKED: Atomic<u64> = Atomic::new(0);
 
-/// Leaks orphans that the device may still access, and says so. Context: any.
+/// Leaks orphans that the device may still access, and logs that. Context: any.
 #[cold]
 pub(in crate::dma) fn leak(dev: &Device, orphans: List) {
     let (count, pages) = orphans.size();
@@ -48,8 +48,8 @@ pub(in crate::dma) fn leak(dev: &Device, orphans: List) {
     hold_against(dev, pages, orphans);
 }
 
-/// Counts one orphan of that many bytes, for which there was no memory to remember it. Context:
-/// any.
+/// Logs and counts the leak of one orphan of that many bytes, where there was no memory to keep a
+/// record of it. Context: any.
 #[cold]
 pub(super) fn leak_bytes(dev: &Device, bytes: usize) {
     report(dev, 1, pages(bytes));
@@ -66,10 +66,12 @@ fn report(dev: &Device, count: u64, pages: usize) {
     );
 }
 
-/// Returns how many buffers, rings and blocks were leaked since boot: they were dropped while a
-/// device might access them, and no stop has proven that it was done with them.
+/// Returns how many pieces of memory were leaked since boot: buffers, blocks, rings, contents of a
+/// session.
 ///
-/// Zero in a system whose drivers are right and whose devices stop.
+/// A test compares the number before and after. It is 0 in a system whose drivers are right and
+/// whose devices stop. A piece is leaked if it was dropped while its device might access it, and
+/// the device was not proven to have stopped before it was unbound. Context: any.
 ///
 /// # Examples
 ///
@@ -83,7 +85,7 @@ pub fn leaked() -> u64 {
     LEAKED.load(Relaxed)
 }
 
-/// What a device has leaked, at one time.
+/// What was leaked for a device at one time.
 #[cfg(CONFIG_RUST_DMA_DEBUG)]
 struct Leak {
     dev: ARef<Device>,
@@ -93,7 +95,7 @@ struct Leak {
     next: *const Leak,
 }
 
-/// All that was leaked since boot: a list to whose front elements are added, and which none leaves.
+/// All that was leaked since boot: a list. Elements are added to its front, and never removed.
 #[cfg(CONFIG_RUST_DMA_DEBUG)]
 static LEAKS: Atomic<usize> = Atomic::new(0);
 
@@ -107,7 +109,7 @@ fn hold_against(dev: &Device, pages: usize, orphans: List) {
     // SAFETY: No requirements.
     unsafe { bindings::add_taint(bindings::TAINT_WARN, bindings::lockdep_ok_LOCKDEP_STILL_OK) };
 
-    // Without memory it isn't held against the device.
+    // Without memory for a list element, this leak doesn't count against the device.
     let Ok(mut new) = KBox::new(
         Leak {
             dev: dev.into(),
@@ -131,11 +133,11 @@ fn hold_against(dev: &Device, pages: usize, orphans: List) {
         }
     }
 
-    // It belongs to the list now.
+    // The list owns it now.
     let _ = KBox::into_raw(new);
 }
 
-/// Refuses a device that has leaked too much.
+/// Refuses to bind a device for which too much was leaked.
 ///
 /// # Errors
 ///
@@ -145,7 +147,7 @@ pub(super) fn check(dev: &Device) -> Result {
     let mut next = core::ptr::with_exposed_provenance::<Leak>(LEAKS.load(Acquire));
     let mut pages = 0;
 
-    // SAFETY: Null, or an element of the list, which stays for good.
+    // SAFETY: `next` is null, or points to an element of the list, which is never freed.
     while let Some(leak) = unsafe { next.as_ref() } {
         if is_same(&leak.dev, dev) {
             pages += leak.pages;

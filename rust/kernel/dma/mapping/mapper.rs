@@ -2,10 +2,6 @@
 
 //! The permission to map.
 //!
-//! Every map and every allocation takes the proof that the device's
-//! [`Constraints`](super::Constraints) were applied: so nothing can be mapped for a device whose
-//! mask was never set.
-//!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
@@ -21,7 +17,11 @@ use crate::{
     prelude::*, //
 };
 
-/// A bound device whose [`Constraints`](super::Constraints) were applied: the permission to map.
+/// The permission to map for a device: it is bound, and its [`Constraints`](super::Constraints)
+/// were applied.
+///
+/// Every call that maps takes a `Mapper`, as C's take a `struct device *`. So nothing can be mapped
+/// for a device whose mask was never set, or after it was unbound. Get one in `probe()`.
 ///
 /// Two pointers wide; passed by value. It is valid until unbind, as the lifetime says.
 ///
@@ -52,17 +52,17 @@ pub struct Mapper<'a> {
 impl<'a> Mapper<'a> {
     /// Returns the permission to map for `dev`, if its driver has constraints.
     ///
-    /// Context: any. Walks the resource list of the device; call it in `probe()` and keep the
-    /// result.
+    /// This walks the resource list of the device, so call it once, in `probe()`, and keep the
+    /// result. Context: any.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the driver has no `dma_constraints()`, or doesn't ask its bus to call it.
+    /// [`EINVAL`] if the driver is no `DmaDriver` of its bus.
     pub fn get(dev: &'a Device<Bound>) -> Result<Self> {
         let Some(record) = Record::find(dev) else {
             dev_err!(
                 dev,
-                "the driver maps for DMA, but its DMA and dma_constraints() set nothing up\n"
+                "the driver maps for DMA, but is no DmaDriver: nothing was set up\n"
             );
             return Err(EINVAL);
         };
@@ -79,16 +79,17 @@ impl<'a> Mapper<'a> {
         self.dev
     }
 
-    /// Returns what is known of the device.
+    /// Returns the record of the device.
     #[inline]
     pub(in crate::dma) fn record(self) -> &'a Record {
         self.record
     }
 
-    /// Keeps the device running for the moment in which it is shown an address, by a protocol of
-    /// the driver's own.
+    /// Keeps the device from being stopped until the result is dropped, so that it can be shown an
+    /// address ([`DmaAddr::to_bits`](super::DmaAddr::to_bits)).
     ///
-    /// Context: any. The caller must not sleep until it drops the result.
+    /// For a protocol of the driver's own: transfers and rings call this by themselves. Context:
+    /// any. The caller must not sleep until it drops the result.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ impl<'a> Mapper<'a> {
         self.dev.as_raw()
     }
 
-    /// Returns the bits that a bus address may have, as set up (C: `dma_get_mask()`).
+    /// Returns the mask of the bits that a bus address may have (C: `dma_get_mask()`).
     #[inline]
     pub fn mask(self) -> u64 {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
@@ -152,7 +153,7 @@ impl<'a> Mapper<'a> {
     }
 }
 
-/// Returns whether both are the same device, so that what is proven of one holds for the other.
+/// Returns whether both are the same device, so that a proof about one holds for the other.
 #[inline]
 pub(in crate::dma) fn is_same(one: &Device, other: &Device) -> bool {
     core::ptr::eq(one.as_raw(), other.as_raw())

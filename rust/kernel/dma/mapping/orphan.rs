@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is dropped while a device may access it.
+//! Orphans: memory that is dropped while a device may access it.
 //!
-//! A mapped buffer that is dropped while the device may access it must be neither unmapped nor
-//! freed. If the device can't have been shown the buffer, or was proven to be done, it is freed at
-//! once. Else it goes to the [`Keeper`] of the device, which frees it when there is a proof. A
-//! device without a keeper leaks it.
+//! Such memory must be neither unmapped nor freed. [`put_away`] decides. If the device didn't run
+//! since the memory was shown, or was proven to have stopped since, the memory is freed at once.
+//! Otherwise it goes to the [`Keeper`] of the device, which frees it when there is a proof. Without
+//! a keeper it is leaked.
 
 use super::{
     leaks::{
@@ -28,17 +28,17 @@ use core::{
     ptr::NonNull, //
 };
 
-/// Something that a device may access, and that nobody uses any more.
+/// Memory that a device may access, and that no driver uses any more.
 ///
 /// # Safety
 ///
-/// `release` must be safe to call in any context in which the value may be dropped, and in process
-/// context, by any thread.
+/// Any thread may call [`release`](Self::release), in any context in which the value may be
+/// dropped, and in process context.
 pub(in crate::dma) unsafe trait Orphan: Send {
-    /// Whether nobody should have dropped it: that is logged and counted.
+    /// Whether a driver that drops it in flight has a bug. Then it is logged and counted.
     const ACCIDENT: bool;
 
-    /// About how much memory it is.
+    /// Returns about how many bytes it holds.
     fn bytes(&self) -> usize;
 
     /// Frees it.
@@ -49,12 +49,12 @@ pub(in crate::dma) unsafe trait Orphan: Send {
     unsafe fn release(self);
 }
 
-/// Who keeps orphans of a device until there is a proof that it doesn't access them.
+/// Keeps the orphans of a device until there is a proof that the device doesn't access them.
 pub(in crate::dma) trait Keeper: Send + Sync {
-    /// Keeps an orphan, if `is_needed`, which it asks such that a proof comes either before, or
-    /// finds the orphan. Else gives it back.
+    /// Keeps an orphan if `is_needed` returns true; otherwise gives it back, to be freed.
     ///
-    /// Context: any.
+    /// It calls `is_needed` under the lock that a proof takes. So a proof either comes before, and
+    /// `is_needed` sees it, or comes after, and finds the orphan. Context: any.
     fn keep(&self, orphan: Kept, is_needed: &dyn Fn() -> bool) -> Result<(), Kept>;
 }
 
@@ -64,7 +64,7 @@ struct Header {
     bytes: usize,
     accident: bool,
     release: unsafe fn(NonNull<Header>),
-    /// Whose code `release` is. Null for the kernel's.
+    /// The module that `release` is in. Null for the kernel.
     module: *mut bindings::module,
 }
 
@@ -79,10 +79,11 @@ struct Cell<O> {
 /// - `header` must be that of a `KBox<Cell<O>>`, which nobody else uses.
 /// - The requirements of [`Orphan::release`] must hold.
 unsafe fn release<O: Orphan>(header: NonNull<Header>) {
-    // SAFETY: By the first requirement; the header comes first in a `Cell`.
+    // SAFETY: By the first requirement this is the header of a `KBox<Cell<O>>` that nobody else
+    // uses. The header comes first in a `Cell`, so it has the address of the box.
     let cell = unsafe { KBox::<Cell<O>>::from_raw(header.as_ptr().cast()) };
 
-    // SAFETY: By the second requirement.
+    // SAFETY: By the second requirement the device doesn't access the orphan, and is bound.
     unsafe { KBox::into_inner(cell).orphan.release() };
 }
 
@@ -99,10 +100,11 @@ pub(in crate::dma) struct Kept(NonNull<Header>);
 unsafe impl Send for Kept {}
 
 impl Kept {
+    /// Moves an orphan to the heap, and pins the module that frees it.
+    ///
     /// # Errors
     ///
-    /// The orphan comes back if there is no memory, or its module can't be pinned, since it is
-    /// being unloaded.
+    /// The orphan comes back if there is no memory, or if its module is being unloaded.
     fn new<O: Orphan>(orphan: O) -> Result<Self, O> {
         let Ok(memory) = KBox::<MaybeUninit<Cell<O>>>::new_uninit(GFP_ATOMIC) else {
             return Err(orphan);
@@ -121,13 +123,13 @@ impl Kept {
             orphan,
         })));
 
-        // INVARIANT: Just made.
+        // INVARIANT: This is the header of the box that was just made, and its only owner.
         // SAFETY: A box isn't null.
         Ok(Self(unsafe { NonNull::new_unchecked(cell.cast()) }))
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants the header is valid, and `self` is its only owner.
         unsafe { self.0.as_ref() }
     }
 
@@ -155,11 +157,12 @@ impl Kept {
             release, module, ..
         } = *self.header();
 
-        // SAFETY: By the type invariants, and the safety requirements.
+        // SAFETY: By the type invariants, this is the header of a `KBox<Cell<O>>`, and `release`
+        // was made for that `O`. The requirements of `Orphan::release` hold, by those of this
+        // function.
         unsafe { release(self.0) };
 
-        // SAFETY: Null, or the module that was pinned by `new()`; none of its code runs here any
-        // more.
+        // SAFETY: `module` is null, or was pinned by `new()`. Its code has returned.
         unsafe { bindings::dma_unpin_code(module) };
     }
 }
@@ -183,7 +186,7 @@ fn pin_module(function: unsafe fn(NonNull<Header>)) -> Result<*mut bindings::mod
     }
 }
 
-/// Returns how many pages that is, about.
+/// Returns how many pages that many bytes take, about.
 pub(super) fn pages(bytes: usize) -> usize {
     bytes.div_ceil(PAGE_SIZE).max(1)
 }
@@ -223,7 +226,7 @@ impl List {
         (count, pages)
     }
 
-    /// Frees all of them. Returns how many had been dropped by accident.
+    /// Frees all of them. Returns how many were [accidents](Orphan::ACCIDENT).
     ///
     /// Context: that of dropping the orphans.
     ///
@@ -235,7 +238,8 @@ impl List {
 
         while let Some(orphan) = self.pop() {
             accidents += u64::from(orphan.is_accident());
-            // SAFETY: By the safety requirements.
+            // SAFETY: The requirements of `Orphan::release` hold for each orphan, by those of this
+            // function.
             unsafe { orphan.release() };
         }
 
@@ -243,10 +247,11 @@ impl List {
     }
 }
 
-/// Takes what nobody uses any more, and was shown to the device in that epoch, or in the current
-/// one if nobody knows when.
+/// Takes memory that no driver uses any more: frees it if the device can't access it, and otherwise
+/// gives it to the device's keeper.
 ///
-/// Frees it at once if the device doesn't access it. Context: that of dropping it.
+/// `shown` is the epoch in which the device was shown the memory, or [`None`] if that isn't known,
+/// which is taken for the current one. Context: that of dropping `orphan`.
 #[cold]
 pub(in crate::dma) fn put_away<O: Orphan>(
     dev: &Device,
@@ -283,7 +288,7 @@ pub(in crate::dma) fn put_away<O: Orphan>(
     };
 
     if let Err(orphan) = refused {
-        // SAFETY: There is a proof since: as above.
+        // SAFETY: The keeper has seen that it isn't needed: there is a proof since, as above.
         unsafe { orphan.release() };
     }
 }

@@ -21,9 +21,10 @@ use core::{
     ptr::NonNull, //
 };
 
-/// A power of two of zeroed, physically contiguous pages in the linear map.
+/// A buffer of whole pages: physically contiguous, in the linear map, a power of two of them.
 ///
-/// The buffer for whole pages: aligned on its size, so it shares no cache line with anything.
+/// Use it for large buffers, and where a buffer must not share a cache line with anything else. Its
+/// physical address is a multiple of its size.
 ///
 /// # Invariants
 ///
@@ -53,7 +54,7 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// Allocates `1 << order` pages filled with zeros (C: `get_free_pages()`).
+    /// Allocates `1 << order` pages filled with zeros (C: `__get_free_pages()`).
     ///
     /// Context: as `flags` say.
     ///
@@ -69,7 +70,7 @@ impl Pages {
         // A page of high memory would have no address in the linear map.
         let flags = (flags | __GFP_ZERO) & !__GFP_HIGHMEM;
 
-        // SAFETY: No requirements; the order was checked.
+        // SAFETY: The order is one that the page allocator takes: it was checked above.
         let addr = unsafe { bindings::get_free_pages_noprof(flags.as_raw(), order) };
 
         // CAST: The C side returns the address as an `unsigned long`.
@@ -91,7 +92,8 @@ impl Deref for Pages {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: By the type invariants; `&self` excludes writers.
+        // SAFETY: By the type invariants there are so many initialised bytes; `&self` excludes
+        // writers.
         unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.size()) }
     }
 }
@@ -99,7 +101,8 @@ impl Deref for Pages {
 impl DerefMut for Pages {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: By the type invariants; `&mut self` excludes other accesses.
+        // SAFETY: By the type invariants there are so many initialised bytes; `&mut self` excludes
+        // other accesses.
         unsafe { core::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.size()) }
     }
 }

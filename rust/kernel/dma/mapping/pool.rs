@@ -2,26 +2,13 @@
 
 //! Pools of small blocks of coherent memory.
 //!
-//! Coherent memory comes in pages. A [`Pool`] cuts them into blocks of one type, for what a device
-//! reads and writes in small pieces: descriptors that are linked, lists of pages, commands. As with
-//! streaming mappings, the type of a block says who owns it:
+//! The C side keeps its list of free blocks inside the blocks. So a block that a device may still
+//! write is never given back, not even for a moment. Fresh blocks are zeroed, since the list would
+//! tell the device where other blocks are.
 //!
-//! ```text
-//!                  Pool::alloc()                  submit()
-//!        pool --------------------> PoolBox ------------------> PoolEntry
-//!             <--------------------         <------------------
-//!                   dropped          completion, seen by a protocol
-//!
-//!                           (the CPU owns it)     (the device may access it)
-//! ```
-//!
-//! The C side keeps its list of free blocks inside the blocks. That is why a block that a device
-//! may still write is never given back, not even for a moment, and why fresh blocks are zeroed:
-//! they would tell the device where other blocks are.
-//!
-//! A pool belongs to its device, which lends it to the driver for as long as it is bound and
-//! destroys it after all else of the driver is gone ([`Device::manage`]). So blocks simply borrow
-//! it, and can be kept wherever the driver likes: in its data, in a session, in a ring.
+//! A pool belongs to its device, which lends it to the driver and destroys it after everything else
+//! of the driver is gone ([`devres::register_lent`]). So blocks borrow it, and can be kept wherever
+//! the driver likes: in its data, in a session, in a ring.
 //!
 //! C header: [`include/linux/dmapool.h`](srctree/include/linux/dmapool.h)
 
@@ -73,7 +60,7 @@ use core::{
     ptr::NonNull, //
 };
 
-/// A pool, of whatever type.
+/// A pool, whatever the type of its blocks is.
 ///
 /// # Invariants
 ///
@@ -96,18 +83,16 @@ unsafe impl Sync for Inner<'_> {}
 
 impl Drop for Inner<'_> {
     fn drop(&mut self) {
-        // Complains about blocks that are in use, and leaks them with the pages that they are in.
+        // If blocks are in use, C logs that, and leaks them with the pages that they are in.
         //
-        // SAFETY: By the type invariants. Blocks borrow the pool, so those that are left were
-        // forgotten, or leaked since the device may access them: nobody gives them back.
+        // SAFETY: By the type invariants `raw` is a valid pool. Blocks borrow it, so those that are
+        // in use were forgotten, or leaked since the device may access them: they are never given
+        // back.
         unsafe { bindings::dma_pool_destroy(self.raw.as_ptr().cast()) };
     }
 }
 
-/// A block of a pool. Dropping it does nothing; the owners decide.
-///
-/// Three words: a block alone tells neither its pool nor its bus address. Rings whose blocks are of
-/// one pool need to keep two of them.
+/// A block of a pool. Dropping it does nothing: its owner, [`PoolBox`] or [`PoolEntry`], frees it.
 ///
 /// # Invariants
 ///
@@ -119,8 +104,8 @@ struct Block<'a> {
     addr: DmaAddress,
 }
 
-// SAFETY: Any thread may give a block back. Who accesses what is in it, `PoolBox` and `PoolEntry`
-// say, which hold the type.
+// SAFETY: Any thread may give a block back. `PoolBox` and `PoolEntry`, which know the type, say who
+// may access the contents.
 unsafe impl Send for Block<'_> {}
 
 // SAFETY: As above.
@@ -134,16 +119,18 @@ impl Block<'_> {
     /// This must be done once; neither the CPU nor the device may access the block any more.
     #[inline]
     unsafe fn free(self) {
-        // SAFETY: By the type invariants and the safety requirements.
+        // SAFETY: By the type invariants the block is one of this pool, at this address. By the
+        // safety requirements it is given back once, and isn't accessed any more.
         unsafe {
             bindings::dma_pool_free(self.pool.raw.as_ptr().cast(), self.ptr.as_ptr(), self.addr);
         }
     }
 
-    /// Tells the compiler that somebody else reads or writes the block from here on.
+    /// Tells the compiler that the device may read or write the block from here on, or did so
+    /// before.
     ///
-    /// For the device that isn't enough: whoever tells it about the block orders that after what
-    /// was written here, by `writel()` or by `dma_wmb()`.
+    /// This is no barrier for the CPU. The doorbell, or a `dma_wmb()`, makes the device see what
+    /// the CPU wrote.
     #[inline]
     fn hand_over(&self) {
         // SAFETY: The assembly is empty. It takes the address of the block, so that accesses to
@@ -155,8 +142,8 @@ impl Block<'_> {
     }
 }
 
-// SAFETY: Blocks may be given back in any context. Who keeps them takes the last proof before the
-// device's resources, of which the pool is one, are released, and leaks what is left.
+// SAFETY: A block may be given back in any context. The keeper records the last proof before the
+// device's resources are released, of which the pool is one, and leaks the blocks that are left.
 unsafe impl Orphan for Block<'_> {
     const ACCIDENT: bool = true;
 
@@ -165,12 +152,26 @@ unsafe impl Orphan for Block<'_> {
     }
 
     unsafe fn release(self) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the device doesn't access the block. The CPU doesn't,
+        // since the owner was dropped.
         unsafe { self.free() };
     }
 }
 
-/// A pool of blocks, each of which holds a `T`, in coherent memory of a device.
+/// A pool of small blocks of coherent memory, each of which holds a `T` (C: `struct dma_pool`).
+///
+/// Use it for what a device reads and writes in small pieces: linked descriptors, lists of pages,
+/// commands. [`Coherent`](crate::dma::Coherent) memory comes in whole pages. The type of a block
+/// says who owns it:
+///
+/// ```text
+///                  alloc()                      submit()
+///     pool ---------------------> PoolBox -------------------> PoolEntry
+///          <---------------------         <-------------------
+///                   drop                       completion
+///
+///                            (the CPU owns it)       (the device may access it)
+/// ```
 ///
 /// Blocks are aligned as `T` is, at least; they are never moved, and pages that the pool has
 /// allocated stay with it. A `T` is plain data of up to a page (for more, there is
@@ -209,27 +210,30 @@ pub struct Pool<'a, T> {
 // is dropped.
 unsafe impl<T> Lendable for Pool<'_, T> {}
 
-/// What the C side writes into free blocks: an address and a bus address.
+/// The size of what the C side writes into each free block: an address and a bus address.
 const LINK: usize = 16;
 
 impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
-    /// Makes a pool, which the device keeps until it is unbound. The first characters of `name` are
-    /// for the device's file `pools` in sysfs.
+    /// Makes a pool, which lives until the device is unbound (C: `dma_pool_create()`).
+    ///
+    /// The device's file `pools` in sysfs shows the beginning of `name`.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the driver has no `dma_constraints()`;
+    /// - [`EINVAL`] if the driver is no `DmaDriver` of its bus;
     /// - [`ENOMEM`].
     #[inline]
     pub fn new(dev: &Device<Core<'a>>, name: &CStr) -> Result<&'a Self> {
         Self::with_layout::<1, 0>(dev, name)
     }
 
-    /// Makes a pool for hardware that demands more: blocks at multiples of `ALIGN`, none of which
-    /// crosses a multiple of `BOUNDARY`, unless that is 0. Both are powers of two, of up to a page
-    /// for `ALIGN`; it holds for bus addresses and for those of the CPU.
+    /// Makes a pool whose blocks lie at multiples of `ALIGN` bytes, and don't cross a multiple of
+    /// `BOUNDARY` bytes (C: `dma_pool_create()`).
+    ///
+    /// Both are powers of two, and hold for bus addresses and for the CPU's. `ALIGN` is at most a
+    /// page. With a `BOUNDARY` of 0 there is none.
     ///
     /// Context: may sleep.
     ///
@@ -260,7 +264,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
             BOUNDARY == 0 || Self::block::<ALIGN>() <= BOUNDARY,
             "a block doesn't fit inside of the boundary"
         );
-        // No more than that is promised of the addresses, by all backends and for both sides.
+        // Backends promise aligned addresses only within a page.
         const_assert!(
             Self::block::<ALIGN>() <= PAGE_SIZE,
             "a block is at most a page: use `Coherent`"
@@ -280,7 +284,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
             )
         };
 
-        // INVARIANT: Just made, for blocks of this size.
+        // INVARIANT: The pool was just made, for this device and blocks of this size.
         let inner = Inner {
             dma,
             raw: NonNull::new(raw.cast()).ok_or(ENOMEM)?,
@@ -298,7 +302,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
         )
     }
 
-    /// Returns the alignment of blocks, which is also enough for what free ones hold.
+    /// Returns the alignment of blocks, which also suits what C writes into free ones.
     const fn align<const ALIGN: usize>() -> usize {
         let mut align = ALIGN;
 
@@ -315,7 +319,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
         align
     }
 
-    /// Returns the distance of blocks, or slightly more.
+    /// Returns an upper limit for the distance between blocks in bytes.
     const fn block<const ALIGN: usize>() -> usize {
         let size = size_of::<T>();
 
@@ -333,7 +337,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
     pub fn alloc(&'a self, flags: Flags) -> Result<PoolBox<'a, T>> {
         let mut addr = 0;
 
-        // SAFETY: By the type invariants of `Inner`.
+        // SAFETY: By the type invariants of `Inner` the pool is valid.
         let ptr = unsafe {
             bindings::dma_pool_alloc(
                 self.inner.raw.as_ptr().cast(),
@@ -365,23 +369,24 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
     }
 }
 
-/// A block that the CPU owns.
+/// A block of a [`Pool`] that the CPU owns.
 ///
-/// Nobody else accesses it, so there are references to what is in it, as with a
-/// [`KBox`](crate::alloc::KBox). Dropping it gives the block back to the pool; forgetting it keeps
-/// the block allocated for good, which the log says when the device is unbound.
+/// It dereferences to the `T` inside, as a [`KBox`](crate::alloc::KBox) does.
+/// [`submit`](Self::submit) allows the device to access it. Dropping it gives the block back to the
+/// pool (C: `dma_pool_free()`). Forgetting it leaks the block, which the log says when the device
+/// is unbound.
 ///
 /// Context of dropping it: any.
 ///
 /// # Invariants
 ///
-/// `block` is ours and holds a valid `T`; no device accesses it.
+/// This owns `block`, which holds a valid `T`; no device accesses it.
 ///
 /// # Examples
 ///
 /// ```
 /// # use kernel::{dma::{Pool, PoolEntry}, prelude::*};
-/// /// For a handler of interrupts.
+/// /// May be called by an interrupt handler.
 /// fn command<'a>(pool: &'a Pool<'a, [u32; 4]>) -> Result<PoolEntry<'a, [u32; 4]>> {
 ///     let mut command = pool.alloc(GFP_ATOMIC)?;
 ///
@@ -399,15 +404,15 @@ pub struct PoolBox<'a, T> {
 impl<'a, T> PoolBox<'a, T> {
     /// Allows the device to access the block.
     ///
-    /// What the CPU has written is there when the device is told about the block in the usual ways,
-    /// which are ordered after it. Context: any.
+    /// The device sees what the CPU has written before it is told where the block is, if it is told
+    /// by `Io::write32()`, or in memory after a `dma_wmb()`. Context: any.
     #[inline]
     pub fn submit(self) -> PoolEntry<'a, T> {
         let block = ManuallyDrop::new(self).block;
 
         block.hand_over();
 
-        // INVARIANT: There are no references to what is in it any more.
+        // INVARIANT: `self` is gone, and with it all references to the contents.
         PoolEntry {
             block,
             is_shown: Atomic::new(false),
@@ -415,19 +420,19 @@ impl<'a, T> PoolBox<'a, T> {
         }
     }
 
-    /// Returns whose block it is.
+    /// Returns the permission to map that the pool was made with.
     #[inline]
     pub(in crate::dma) fn dma(&self) -> Mapper<'a> {
         self.block.pool.dma
     }
 
-    /// Returns where the device finds the block once it is submitted.
+    /// Returns the bus address of the block.
     #[inline]
     pub(in crate::dma) fn raw_address(&self) -> DmaAddress {
         self.block.addr
     }
 
-    /// Returns where the CPU finds it, also while the device may access it.
+    /// Returns the CPU's address of the block.
     #[inline]
     pub(in crate::dma) fn as_ptr(&self) -> *mut T {
         self.block.ptr.as_ptr().cast()
@@ -439,7 +444,7 @@ impl<T> Deref for PoolBox<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants there is a valid `T`, which no device accesses.
         unsafe { self.block.ptr.cast().as_ref() }
     }
 }
@@ -447,7 +452,7 @@ impl<T> Deref for PoolBox<'_, T> {
 impl<T> DerefMut for PoolBox<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants there is a valid `T`, which no device accesses.
         unsafe { self.block.ptr.cast().as_mut() }
     }
 }
@@ -455,30 +460,33 @@ impl<T> DerefMut for PoolBox<'_, T> {
 impl<T> Drop for PoolBox<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; `self` is not used afterwards.
+        // SAFETY: By the type invariants no device accesses the block; `self` is not used
+        // afterwards.
         unsafe { self.block.free() };
     }
 }
 
-/// A block that the device may access.
+/// A block of a [`Pool`] that the device may access, and the CPU as well.
 ///
-/// It has an address. What is in it may change at any time, so there are no references to it, but
-/// volatile accesses: those of [`Io`](crate::io::Io), [`io_read!`](crate::io::io_read) and
-/// [`io_write!`](crate::io::io_write). Only a protocol that saw the device finish turns it back
-/// into a [`PoolBox`].
+/// It has an [`address`](Self::address). The device may change its contents at any time, so the CPU
+/// has no references to them. It reads and writes by [`io_read!`](crate::io::io_read),
+/// [`io_write!`](crate::io::io_write) and the methods of [`Io`](crate::io::Io), which are volatile.
+/// A protocol that has seen the completion turns it back into a [`PoolBox`].
 ///
-/// If it is dropped, the block is given back at once if the device can't have been told about it:
-/// nobody asked for the [address](Self::address), or the device never ran. Else it is given back if
-/// the device was [proven](super::super::Session) to have stopped since, or quarantined until there
-/// is such a proof, as a [`Streaming`](super::Streaming) buffer would be. Forgetting it keeps the
-/// block allocated for good.
+/// Dropping it is safe at any time, as with [`Streaming`](super::Streaming):
+///
+/// - The block is given back at once if nobody asked for the address, or if the device didn't run
+///   since it was last [proven](super::super::Session) to have stopped.
+/// - Otherwise it is quarantined until there is such a proof, and the log says so.
+///
+/// Forgetting it leaks the block.
 ///
 /// Context of dropping it: any.
 ///
 /// # Invariants
 ///
-/// `block` is ours and holds a valid `T`, whoever writes it; there are no references to that.
-/// Unless `is_shown`, nobody knows the address.
+/// This owns `block`, which holds a valid `T`, whatever the device writes; there are no references
+/// to it. Unless `is_shown`, nobody has the address.
 ///
 /// # Examples
 ///
@@ -512,12 +520,13 @@ pub struct PoolEntry<'a, T> {
 }
 
 impl<'a, T> PoolEntry<'a, T> {
-    /// Returns where the device finds the block.
+    /// Returns the bus address of the block.
     ///
-    /// From here on the device is taken to know it.
+    /// From here on the block counts as shown: dropping it doesn't free it while the device runs.
+    /// Context: any.
     #[inline]
     pub fn address(&self) -> DmaAddr<'_> {
-        // INVARIANT: Somebody knows it.
+        // INVARIANT: Noted before the address is handed out.
         self.is_shown.store(true, Relaxed);
 
         // SAFETY: By the type invariants the block is allocated until `self` goes, and the pool is
@@ -529,8 +538,8 @@ impl<'a, T> PoolEntry<'a, T> {
     ///
     /// # Safety
     ///
-    /// The device must have been seen to be done with the block, in order before the accesses to
-    /// come (`dma_rmb()`), or must never have been told the address.
+    /// The device must be done with the block, and the caller have seen that, with a `dma_rmb()`
+    /// after it; or the device must never have been shown the address.
     #[cfg_attr(
         not(CONFIG_RUST_DMA_KUNIT_TEST),
         expect(dead_code, reason = "for protocols")
@@ -541,7 +550,8 @@ impl<'a, T> PoolEntry<'a, T> {
 
         block.hand_over();
 
-        // INVARIANT: By the safety requirements; any bytes are a valid `T`.
+        // INVARIANT: By the safety requirements no device accesses the block; any bytes are a valid
+        // `T`.
         PoolBox {
             block,
             _type: PhantomData,
@@ -569,7 +579,7 @@ impl<T> Drop for PoolEntry<'_, T> {
     }
 }
 
-/// Frees a block that nobody uses any more, or keeps it if the device may access it.
+/// Frees a block whose owner was dropped, or quarantines it if the device may access it.
 #[cold]
 fn release_or_keep(block: Block<'_>, is_shown: bool) {
     if !is_shown {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is known of a device that does DMA.
+//! What the floors know of a bound device: its constraints, and whether it may access memory.
 
 use super::{
     orphan::Keeper,
@@ -26,22 +26,23 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// The record of a bound device: its constraints, and whether it may access memory just now.
+/// The record of a bound device: its constraints, and whether it may access memory at present.
 ///
-/// The bus adds it before `probe()`, when it applies the driver's [`Constraints`]. It is older than
-/// all resources that a driver adds, hence released after them: whatever borrows the bound device
-/// can use it.
+/// The bus adds it before `probe()`, when it applies the driver's [`Constraints`]. A driver adds
+/// its resources later, so they are released before the record. Therefore whatever borrows the
+/// bound device can use it.
 ///
-/// Time is divided into *epochs*. A new one begins whenever the device was proven to access nothing
-/// of what it was shown: see [`prove`](Self::prove). What a device was shown in an earlier epoch
-/// may be freed.
+/// Time is divided into *epochs*. A new one begins whenever the device is proven to access nothing
+/// of what it was shown ([`prove`](Self::prove)). So memory that it was shown in an earlier epoch
+/// may be freed. For instance, with a stop that is a proof, and a start that disarms:
 ///
 /// ```text
-///      epoch      1          2                     3
-///            +---------+-----------+--------+------------+--- - -
-///   running  |    0    |     2     |   0    |     3      |
-///            +---------+-----------+--------+------------+--- - -
-///                    open()      close()  prove(), open()
+///     epoch       1             2            3             4
+///            +---------+-----------+-----+--------+------------+--- - -
+///   running  |    0    |     2     |  0  |   0    |     4      |
+///            +---------+-----------+-----+--------+------------+--- - -
+///                  prove()      close() prove()  prove()
+///                  open()                        open()
 /// ```
 ///
 /// # Invariants
@@ -56,7 +57,7 @@ pub(in crate::dma) struct Record {
     running: Atomic<u64>,
     epoch: Atomic<u64>,
     opened: Atomic<u64>,
-    /// Whether the device is being stopped, and nobody knows yet what comes of it.
+    /// Whether the device is being stopped, and the outcome isn't known yet.
     settling: Atomic<bool>,
     keeper: SetOnce<NonNull<dyn Keeper>>,
 }
@@ -67,10 +68,10 @@ unsafe impl Send for Record {}
 // SAFETY: As above.
 unsafe impl Sync for Record {}
 
-/// How the record is found among the resources of a device.
+/// Tells the record from other resources of a device.
 static RECORD: Kind = Kind::new();
 
-/// The first epoch. The device was shown nothing yet.
+/// The first epoch, in which the device is shown nothing.
 const FIRST: u64 = 1;
 
 impl Record {
@@ -92,7 +93,7 @@ impl Record {
             GFP_KERNEL,
         )?;
 
-        // SAFETY: It borrows nothing.
+        // SAFETY: The record borrows nothing.
         unsafe { RECORD.add(dev, this) }
     }
 
@@ -100,8 +101,8 @@ impl Record {
     ///
     /// Context: any. Walks the resource list of the device.
     pub(in crate::dma) fn find(dev: &Device<Bound>) -> Option<&Self> {
-        // SAFETY: `add()` has added a `KBox<Self>`. It is older than all that a driver adds, hence
-        // released after all that borrows the bound device.
+        // SAFETY: `add()` has added a `KBox<Self>`, before the driver added anything. So it is
+        // released after everything that borrows the bound device.
         unsafe { RECORD.find::<KBox<Self>>(dev) }
     }
 
@@ -112,38 +113,39 @@ impl Record {
     /// Returns the current epoch.
     #[inline]
     pub(in crate::dma) fn epoch(&self) -> u64 {
-        // Acquire: what the device did before the proof has happened.
+        // Acquire: who sees the new epoch sees everything that came before the proof.
         self.epoch.load(Acquire)
     }
 
-    /// Returns the epoch if the device may be shown addresses, else 0.
+    /// Returns the epoch if the device may be shown addresses, and otherwise 0.
     ///
-    /// The answer holds as long as the caller keeps an RCU read-side section that it entered
-    /// before: [`close`](Self::close) waits for that.
+    /// The answer holds to the end of an RCU read-side section that the caller entered before,
+    /// since [`close`](Self::close) waits for such sections.
     #[inline]
     pub(in crate::dma) fn running(&self) -> u64 {
         self.running.load(Acquire)
     }
 
-    /// Returns whether the device may still access something of what it was shown in this epoch.
+    /// Returns whether the device may still access memory that it was shown in this epoch.
     #[inline]
     pub(in crate::dma) fn may_access(&self) -> bool {
         self.opened.load(Acquire) == self.epoch()
     }
 
-    /// Returns whether the device doesn't run, and it is known what came of stopping it.
+    /// Returns whether the device doesn't run, and isn't being stopped either: it is known whether
+    /// there is a proof.
     pub(in crate::dma) fn is_settled(&self) -> bool {
-        // In this order: `close()` sets `settling` before it clears `running`, so who sees that the
-        // device doesn't run sees that it is being stopped, too.
+        // In this order: `close()` sets `settling` before it clears `running`. So who sees that the
+        // device doesn't run also sees that it is being stopped.
         self.running() == 0 && !self.settling.load(Acquire)
     }
 
-    /// Returns whether the device may be shown nothing, since it was never started, or is stopped.
+    /// Returns whether the device must be shown nothing, since it wasn't started, or was stopped.
     pub(in crate::dma) fn is_closed(&self) -> bool {
         self.running() == 0
     }
 
-    /// Lets the device be shown nothing more. Returns when nothing is being shown.
+    /// Forbids that the device is shown anything, and waits until nobody is showing it something.
     ///
     /// [`settle`](Self::settle), [`prove`](Self::prove) or [`open`](Self::open) must follow.
     /// Context: may sleep.
@@ -153,16 +155,16 @@ impl Record {
         rcu::synchronize_rcu();
     }
 
-    /// Records that the device was not proven to have stopped.
+    /// Records that a stop is over, and no proof came of it.
     pub(in crate::dma) fn settle(&self) {
         self.settling.store(false, Release);
     }
 
-    /// Records that the device accesses nothing of what it was shown: a new epoch begins.
+    /// Records a proof: a new epoch begins.
     ///
     /// # Safety
     ///
-    /// This must be so, and the device be closed.
+    /// The device must access nothing of what it was shown, and must be [closed](Self::close).
     pub(in crate::dma) unsafe fn prove(&self) {
         // INVARIANT: By the safety requirements the device accesses nothing.
         self.epoch
@@ -170,22 +172,22 @@ impl Record {
         self.settling.store(false, Release);
     }
 
-    /// Lets the device be shown addresses.
+    /// Allows that the device is shown addresses, in the current epoch.
     ///
     /// # Safety
     ///
-    /// The device must have been [proven](Self::prove) to access nothing in this epoch, and hold no
-    /// address that it was shown before.
+    /// The device must have been shown nothing since the last proof, and must hold no address that
+    /// it was shown before.
     pub(in crate::dma) unsafe fn open(&self) {
         let epoch = self.epoch.load(Relaxed);
 
         self.opened.store(epoch, Release);
         self.settling.store(false, Release);
-        // INVARIANT: `opened` says so, too.
+        // INVARIANT: `opened` is this epoch already.
         self.running.store(epoch, Release);
     }
 
-    /// Says who keeps what is dropped in flight. Once, before `probe()`.
+    /// Sets the keeper of what is dropped in flight. Called once, before `probe()`.
     ///
     /// # Safety
     ///
@@ -196,8 +198,8 @@ impl Record {
 
     pub(super) fn keeper(&self) -> Option<&dyn Keeper> {
         self.keeper.as_ref().map(|keeper| {
-            // SAFETY: By the safety requirement of `set_keeper()` it is valid as long as `self` is
-            // borrowed.
+            // SAFETY: By the safety requirement of `set_keeper()` the keeper is valid as long as
+            // `self` is borrowed.
             unsafe { keeper.as_ref() }
         })
     }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registers that aim, size or start DMA, and the rest.
+//! A register region, divided into the registers that aim, size or start DMA, and the rest.
 //!
-//! A driver that may write any register may also write an address of its choice into the one from
-//! which the device takes the base of a ring. No type of memory keeps it from that: the registers
-//! have to be kept from it. So a region is divided, once. What can make the device access memory is
-//! [`DmaRegisters`], which is left to the one file of a driver that says `unsafe`; the rest is
-//! [`PlainRegisters`], and ordinary.
+//! A driver that may write any register may write any address into the register for the base of a
+//! ring, in safe code. No type of memory prevents that; only keeping the register from the driver
+//! does. So a region is divided once. [`DmaRegisters`] goes to the one file of a driver that says
+//! `unsafe`. [`PlainRegisters`] goes to the rest.
 
 use crate::{
     io::{
@@ -36,14 +35,19 @@ use core::{
     ops::Range, //
 };
 
-/// Says where in a region those registers are that aim, size or start DMA.
+/// Says which byte ranges of a register region aim, size or start DMA.
 ///
 /// # Safety
 ///
-/// What is read from, and written to, registers outside of all `RANGES` must not make the device
-/// access memory by itself, or change which memory it accesses: there is no address, no length, no
-/// index of a descriptor, no start of an engine, nothing that changes what these mean, and no way
-/// to reach such registers through others.
+/// Reads and writes of registers outside of all `RANGES` must not make the device access memory, or
+/// change which memory it accesses. Go through the register map of the data sheet. Outside of
+/// `RANGES` there must be
+///
+/// 1. no register with a bus address, a length, or the index of a descriptor;
+/// 2. no register that starts an engine, or whose read does;
+/// 3. no register that changes what the ones above mean, for instance by a mode, a page or an
+///    offset;
+/// 4. no other way to reach such registers, for instance a pair of index and data.
 ///
 /// # Examples
 ///
@@ -53,21 +57,23 @@ use core::{
 ///
 /// struct Engine;
 ///
-/// // SAFETY: By the data sheet, the address is at 0x10, the length at 0x18, and what is written at
-/// // 0x20 starts a transfer. The rest is about interrupts.
+/// // SAFETY: By the data sheet,
+/// // 1. the address is at 0x10, the length at 0x18;
+/// // 2. a write to 0x20 starts a transfer;
+/// // 3., 4. the other registers are about interrupts.
 /// unsafe impl RegisterRanges for Engine {
 ///     const RANGES: &'static [Range<usize>] = &[0x10..0x1c, 0x20..0x24];
 /// }
 /// ```
 pub unsafe trait RegisterRanges {
-    /// Offsets in bytes, in any order.
+    /// The ranges, in bytes from the start of the region, in any order.
     const RANGES: &'static [Range<usize>];
 }
 
 mod private {
     use super::Range;
 
-    /// All registers that a location can lead to.
+    /// All registers that a location may stand for: one, or an array.
     #[derive(Clone, Copy)]
     pub struct Registers {
         pub offset: usize,
@@ -109,10 +115,10 @@ mod private {
         }
     }
 
-    /// A location of a register `T` that is known at compile time, but for an index.
+    /// The location of a register `T`, which is known at compile time, except for an index.
     ///
-    /// [`IoLoc`](crate::io::IoLoc) isn't enough: anybody may implement that, with any offset. This
-    /// one can't be named outside.
+    /// [`IoLoc`](crate::io::IoLoc) isn't enough, since safe code may implement it with any offset.
+    /// This trait can't be named outside of the module.
     ///
     /// # Safety
     ///
@@ -130,22 +136,22 @@ use private::{
     Registers, //
 };
 
-// SAFETY: That is the offset.
+// SAFETY: The register is at `OFFSET`.
 unsafe impl<T: FixedRegister> Location<T> for () {
     const REGISTERS: Registers = Registers::one(T::OFFSET, size_of::<T::Storage>());
 }
 
-// SAFETY: That is the offset.
+// SAFETY: The register is at `OFFSET`.
 unsafe impl<T: FixedRegister> Location<T> for T {
     const REGISTERS: Registers = Registers::one(T::OFFSET, size_of::<T::Storage>());
 }
 
-// SAFETY: That is the offset.
+// SAFETY: The register is at `OFFSET`.
 unsafe impl<T: FixedRegister> Location<T> for FixedRegisterLoc<T> {
     const REGISTERS: Registers = Registers::one(T::OFFSET, size_of::<T::Storage>());
 }
 
-// SAFETY: That is the offset.
+// SAFETY: The register is at `OFFSET` from the base.
 unsafe impl<T, B> Location<T> for RelativeRegisterLoc<T, B>
 where
     T: RelativeRegister,
@@ -154,7 +160,7 @@ where
     const REGISTERS: Registers = Registers::one(B::BASE + T::OFFSET, size_of::<T::Storage>());
 }
 
-// SAFETY: The index was checked when the location was made.
+// SAFETY: The location was made with an index that is less than `SIZE`.
 unsafe impl<T: RegisterArray> Location<T> for RegisterArrayLoc<T> {
     const REGISTERS: Registers = Registers {
         offset: T::OFFSET,
@@ -164,7 +170,7 @@ unsafe impl<T: RegisterArray> Location<T> for RegisterArrayLoc<T> {
     };
 }
 
-// SAFETY: The index was checked when the location was made.
+// SAFETY: The location was made with an index that is less than `SIZE`.
 unsafe impl<T, B> Location<T> for RelativeRegisterArrayLoc<T, B>
 where
     T: RelativeRegisterArray,
@@ -178,11 +184,12 @@ where
     };
 }
 
-/// The registers of a region that have nothing to do with DMA.
+/// The registers of a region that can't make the device access memory, for safe code.
 ///
-/// Reads and writes registers that were declared by [`register!`](crate::register), with the
-/// methods, and at the price, of [`Io`]. Naming one that has a byte in a window doesn't compile; of
-/// an array, that goes for all of it, whatever the index. There are no bare offsets.
+/// It reads and writes registers that were declared by [`register!`](crate::register), with the
+/// methods of [`Io`], and at the same cost. A register that has a byte in one of the
+/// [ranges](RegisterRanges) that aim DMA doesn't compile. An array of registers doesn't if any of
+/// its elements has. Bare offsets aren't accepted.
 ///
 /// # Examples
 ///
@@ -236,7 +243,7 @@ impl<W: RegisterRanges, const SIZE: usize> Clone for PlainRegisters<'_, W, SIZE>
 }
 
 impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
-    /// Returns the region, to be accessed at such a location.
+    /// Returns the region, if the location can't aim DMA.
     #[inline(always)]
     fn at<T, L: Location<T>>(self) -> Mmio<'a, Region<SIZE>> {
         const_assert!(
@@ -271,7 +278,7 @@ impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
         self.at::<T, L>().write(location, value);
     }
 
-    /// Writes a register whose value says which it is, as [`Io::write_reg`].
+    /// Writes a register whose location is a part of the value, as [`Io::write_reg`].
     ///
     /// Context: any.
     #[inline(always)]
@@ -286,7 +293,7 @@ impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
         self.write(location, value);
     }
 
-    /// Reads a register and writes what `f` makes of it, as [`Io::update`]: not atomically.
+    /// Reads a register and writes what `f` returns for it, as [`Io::update`]. Not atomic.
     ///
     /// Context: any.
     #[inline(always)]
@@ -298,13 +305,13 @@ impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
         self.at::<T, L>().update(location, f);
     }
 
-    /// Reads a register that the region may be too short for, as [`Io::try_read`].
+    /// Reads a register that may lie beyond the end of the region, as [`Io::try_read`].
     ///
     /// Context: any.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if it is.
+    /// [`EINVAL`] if it does.
     #[inline(always)]
     pub fn try_read<T, L>(self, location: L) -> Result<T>
     where
@@ -331,14 +338,15 @@ impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
     }
 }
 
-/// All registers of a region, those included that aim, size or start DMA.
+/// All registers of a region, including those that aim, size or start DMA.
 ///
-/// There is one for each region. It belongs to what programs the device, and stays there. A bus may
-/// have a function that maps a region and divides it at once, as PCI has `DmaRegisters::divide()`.
+/// There is one for each region. It belongs into the driver's `unsafe` file, in its
+/// [`Engine`](super::super::transfer::Engine), [`Queue`](super::super::ring::Queue) or
+/// [`Quiesce`](super::super::Quiesce). PCI's `DmaRegisters::divide()` maps a BAR and divides it.
 ///
 /// # Invariants
 ///
-/// But for [`PlainRegisters`], nobody else accesses the region.
+/// Nobody accesses the region except through this and its [`PlainRegisters`].
 ///
 /// # Examples
 ///
@@ -374,8 +382,8 @@ impl<'a, W: RegisterRanges, const SIZE: usize> DmaRegisters<'a, W, SIZE> {
     ///
     /// # Safety
     ///
-    /// - `W` must be about the device, and the region, whose registers these are.
-    /// - Nobody may access the region but by what this returns, as long as that is used.
+    /// - `W` must be the ranges of this device and this region.
+    /// - As long as a result is used, the region must be accessed through the results only.
     #[inline]
     pub unsafe fn new(io: Mmio<'a, Region<SIZE>>) -> (Self, PlainRegisters<'a, W, SIZE>) {
         const_assert!(
@@ -398,7 +406,7 @@ impl<'a, W: RegisterRanges, const SIZE: usize> DmaRegisters<'a, W, SIZE> {
             _windows: PhantomData,
         };
 
-        // INVARIANT: By the safety requirements.
+        // INVARIANT: By the second safety requirement.
         let this = Self {
             io,
             _windows: PhantomData,
@@ -407,12 +415,13 @@ impl<'a, W: RegisterRanges, const SIZE: usize> DmaRegisters<'a, W, SIZE> {
         (this, regs)
     }
 
-    /// Returns the region.
+    /// Returns the whole region. Context: any.
     ///
     /// # Safety
     ///
-    /// What is written by it must make the device access only memory that it was given, in the
-    /// direction and as long as it was given it. The result may be kept by the caller only.
+    /// 1. Whatever the caller reads and writes there, the device must access only memory that was
+    ///    shown to it, in the direction of the mapping, and as long as it may.
+    /// 2. The caller must not hand the result to code that doesn't know of this.
     #[inline]
     pub unsafe fn io(&self) -> Mmio<'a, Region<SIZE>> {
         self.io

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Showing addresses to a device that runs.
+//! The guard under which addresses are shown to a device.
 
 use super::record::Record;
 use crate::{
@@ -9,13 +9,14 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// A device that runs, and isn't stopped as long as this lives: the permission to show it an
-/// address.
+/// The permission to show an address to a device: the device runs, and isn't stopped as long as
+/// this guard lives.
 ///
-/// Protocols such as [`transfer`](super::super::transfer) and [`ring`](super::super::ring) hand one
-/// to the driver when they ask it to program the hardware. A driver with a protocol of its own
-/// takes one by [`Mapper::running`](super::Mapper::running), for the moment in which it writes
-/// addresses to where the device finds them.
+/// [`DmaAddr::to_bits`](super::DmaAddr::to_bits) takes one. A
+/// [`TransferSlot`](super::super::transfer::TransferSlot) and a [`Ring`](super::super::ring::Ring)
+/// hand one to the driver when they ask it to program the hardware. A driver with a protocol of its
+/// own takes one by [`Mapper::running`](super::Mapper::running), just before it writes an address
+/// to where the device looks.
 ///
 /// This is an RCU read-side section. Whoever stops the device waits for it, so hold it for short,
 /// and don't sleep.
@@ -32,8 +33,8 @@ use core::marker::PhantomData;
 /// ///
 /// /// # Safety
 /// ///
-/// /// `registers` must be those of the device of `dma`, which accesses the mailbox from then on,
-/// /// until it is stopped.
+/// /// `registers` must be those of the device of `dma`, for which `mailbox` was allocated. The
+/// /// device must access nothing but the mailbox, and that only until it is stopped.
 /// unsafe fn show(
 ///     dma: Mapper<'_>,
 ///     registers: Mmio<'_, Region<16>>,
@@ -41,8 +42,10 @@ use core::marker::PhantomData;
 /// ) -> Result {
 ///     let running = dma.running()?;
 ///
-///     // SAFETY: By the safety requirements. Once stopped, the device accesses the mailbox no
-///     // more, and what was shown isn't freed before.
+///     // SAFETY:
+///     // 1. `running` was taken from `dma`, whose device the pool of the mailbox is for.
+///     // 2. By the safety requirements, the registers are those of that device.
+///     // 3. The device accesses it until it is stopped, and it isn't freed before.
 ///     let address: u64 = unsafe { mailbox.address().to_bits(&running) }.into();
 ///
 ///     registers.write64(address, 8);
@@ -58,7 +61,7 @@ pub struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    /// Enters, if the device runs.
+    /// Takes the guard, if the device runs.
     ///
     /// Context: any.
     ///
@@ -73,15 +76,15 @@ impl<'a> Running<'a> {
             return Err(closed());
         }
 
-        // INVARIANT: The device runs. `Record::close()` lets a grace period pass before the device
-        // is stopped, which ends after this section.
+        // INVARIANT: The device runs. `Record::close()` waits for a grace period before the device
+        // is stopped, and that period doesn't end before this section.
         Ok(Self {
             _guard: guard,
             _record: PhantomData,
         })
     }
 
-    /// As [`enter`](Self::enter), if the device runs in that epoch, which isn't 0.
+    /// As [`enter`](Self::enter), but only if the device runs in that epoch. `epoch` must not be 0.
     #[inline]
     pub(in crate::dma) fn enter_epoch(record: &'a Record, epoch: u64) -> Result<Self> {
         let guard = rcu::read_lock();
@@ -101,10 +104,10 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     #[inline]
     fn drop(&mut self) {
-        // RCU orders accesses to memory. Where it doesn't order those to registers, a doorbell
-        // could otherwise arrive after the registers by which another CPU stops the device.
+        // RCU orders accesses to memory. On machines where it doesn't order those to registers, a
+        // doorbell could arrive after the writes by which another CPU stops the device.
         //
-        // SAFETY: No requirements.
+        // SAFETY: `mmiowb()` has no requirements.
         #[cfg(CONFIG_MMIOWB)]
         unsafe {
             crate::bindings::mmiowb()

@@ -2,26 +2,11 @@
 
 //! Streaming mappings of single buffers.
 //!
-//! A mapped buffer is owned either by the CPU ([`StreamingBox`]) or by the device ([`Streaming`]),
-//! and the type says by whom. Moving between the two *is* the sync, so none can be forgotten, made
-//! twice or made with the wrong direction, and while the device owns the buffer there is no way to
-//! its bytes.
-//!
-//! ```text
-//!                    Streaming::map()
-//!        buffer ---------------------------------> Streaming      (the device owns it)
-//!          |  ^                                     |  ^
-//!          |  | unmap()         completion, seen by |  | submit()
-//!          |  |                 a protocol          v  |
-//!          |  +--------------------------------- StreamingBox     (the CPU owns it)
-//!          +------------------------------------>
-//!                    StreamingBox::map()
-//! ```
-//!
-//! There is no safe way from a `Streaming` whose address was asked for back to `StreamingBox`: only
-//! code that saw the device finish may go it, and that is the protocols of this crate, such as
-//! [`transfer`](super::super::transfer). The buffer is owned throughout, so forgetting any of these
-//! values leaks memory and never frees it.
+//! [`Streaming`] is a buffer that the device owns, [`StreamingBox`] one that the CPU owns. The
+//! protocols of this crate, such as [`transfer`](super::super::transfer), call
+//! [`Streaming::complete`] when they have seen the device finish. [`map`], [`unmap`] and
+//! [`sync_for_cpu`] are for protocols that keep a buffer and its address apart, such as
+//! [`ring`](super::super::ring).
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
@@ -56,9 +41,8 @@ use core::{
     ops::Range, //
 };
 
-/// A buffer and the address at which the device sees it: what both owners have in common.
-///
-/// Dropping it does nothing; the owners decide.
+/// A mapped buffer and its bus address. Dropping it does nothing: its owner, [`Streaming`] or
+/// [`StreamingBox`], unmaps it.
 ///
 /// # Invariants
 ///
@@ -89,7 +73,7 @@ pub(in crate::dma) fn map<B: Buffer, D: Direction>(
     map_checked::<B, D>(dma, buf, attrs)
 }
 
-/// As [`map`], where the length alone doesn't tell that the device can take the buffer.
+/// As [`map`], for a buffer that may break a constraint, or be too long for the backend.
 #[cold]
 fn map_limited<B: Buffer, D: Direction>(
     dma: Mapper<'_>,
@@ -147,15 +131,15 @@ fn map_checked<B: Buffer, D: Direction>(
     Ok(addr)
 }
 
-/// Tells the compiler that this hardly ever happens.
+/// Returns the error for a mapping that failed. A function, to mark the path as cold.
 #[cold]
 fn no_room() -> Error {
     ENOMEM
 }
 
-/// No backend has a lower limit, so it is only asked for its own if there is more to map. The
-/// lowest is that of bounce buffers: `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an
-/// alignment of up to a page.
+/// The length in bytes up to which no backend refuses a mapping, so that it needn't be asked for
+/// `dma_max_mapping_size()`. The lowest limit is that of bounce buffers:
+/// `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an alignment of up to a page.
 pub(super) const ALWAYS_MAPPABLE: usize = 128 << 10;
 
 const _: () = assert!(
@@ -163,7 +147,7 @@ const _: () = assert!(
     "that alignment is at most half of it"
 );
 
-/// Refuses what the C side would warn about or get wrong.
+/// Refuses what the C side would warn about or get wrong: see [`Streaming::map`].
 #[inline]
 fn check<B: Buffer, D: Direction>(dma: Mapper<'_>, buf: &B) -> Result {
     let len = buf.len();
@@ -173,12 +157,14 @@ fn check<B: Buffer, D: Direction>(dma: Mapper<'_>, buf: &B) -> Result {
     }
 
     if D::DEVICE_WRITES && !dma.is_coherent() {
-        // SAFETY: No requirements.
-        // CAST: The C side returns a small power of two; so there is no division here.
+        // The C side returns a power of two, so a mask replaces a division.
+        //
+        // SAFETY: The function has no requirements.
+        // CAST: A small number.
         let mask = (unsafe { bindings::dma_get_cache_alignment() } as usize).wrapping_sub(1);
         let lines = len.wrapping_add(mask) & !mask;
 
-        // Invalidating a line throws away what else lives in it.
+        // Invalidating a cache line would throw away whatever else is in it.
         if (buf.as_ptr().addr() & mask != 0 || lines > buf.allocation()) && !bounces::<D>(dma, len)
         {
             return Err(EINVAL);
@@ -189,7 +175,8 @@ fn check<B: Buffer, D: Direction>(dma: Mapper<'_>, buf: &B) -> Result {
 }
 
 /// Returns whether the kernel bounces a buffer of that length for a device that isn't cache
-/// coherent, since what `kmalloc()` returns for it may share a cache line with something else.
+/// coherent. It does so where `kmalloc()` may have put it into a cache line with something else
+/// (C: `dma_kmalloc_needs_bounce()`).
 #[cold]
 #[inline(never)]
 fn bounces<D: Direction>(dma: Mapper<'_>, len: usize) -> bool {
@@ -197,7 +184,7 @@ fn bounces<D: Direction>(dma: Mapper<'_>, len: usize) -> bool {
     unsafe { bindings::dma_bounces_unaligned(dma.as_raw(), len, D::DATA_DIRECTION.into()) }
 }
 
-/// Undoes a mapping.
+/// Undoes a mapping (C: `dma_unmap_single()`).
 ///
 /// # Safety
 ///
@@ -209,7 +196,8 @@ pub(in crate::dma) unsafe fn unmap<D: Direction>(
     len: usize,
     attrs: MapAttrs,
 ) {
-    // SAFETY: By the safety requirements.
+    // SAFETY: By the safety requirements `len` bytes are mapped at `addr` in this direction, and
+    // the device is done with them.
     unsafe {
         bindings::dma_unmap_phys(
             dma.as_raw(),
@@ -221,7 +209,7 @@ pub(in crate::dma) unsafe fn unmap<D: Direction>(
     };
 }
 
-/// Lets the CPU see what the device wrote.
+/// Makes the CPU see what the device wrote (C: `dma_sync_single_for_cpu()`).
 ///
 /// # Safety
 ///
@@ -240,9 +228,10 @@ pub(in crate::dma) unsafe fn sync_for_cpu<D: Direction>(
     }
 }
 
-/// Tells the compiler that somebody else reads or writes a buffer from here on, or did so before.
+/// Tells the compiler that the device may read or write a buffer from here on, or did so before.
 ///
-/// Where the C calls are inlined and the device needs no sync, nothing else would.
+/// Nothing else tells it where the C calls are inlined and the device needs no sync. This is no
+/// barrier for the CPU.
 #[inline]
 pub(in crate::dma) fn hand_over(buf: *mut u8) {
     // SAFETY: The assembly is empty. It takes the address of the buffer, so that accesses to
@@ -267,26 +256,29 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
         }
     }
 
-    /// Returns the address at which a byte is; for an empty range at the end, something else.
+    /// Returns the bus address of a byte. At the end of the buffer it may wrap to 0.
     #[inline]
     fn address_of(&self, offset: usize) -> DmaAddress {
         address::within(self.addr, offset)
     }
 
+    /// Makes the CPU see what the device wrote in `range`.
+    ///
     /// # Safety
     ///
-    /// The device must own the bytes, and be done with them.
+    /// `range` must lie inside the buffer, and the device must be done with it.
     #[inline]
     unsafe fn sync_for_cpu(&mut self, range: Range<usize>) {
         let addr = self.address_of(range.start);
 
-        // SAFETY: By the safety requirements, and the type invariants: callers keep the range
-        // inside the buffer.
+        // SAFETY: By the type invariants the range is mapped in this direction, since it lies
+        // inside the buffer. The device is done with it, by the safety requirements.
         unsafe { sync_for_cpu::<D>(self.dma, addr, range.end - range.start) };
 
         hand_over(self.buf.as_mut_ptr());
     }
 
+    /// Makes the device see what the CPU wrote in `range`, which must lie inside the buffer.
     #[inline]
     fn sync_for_device(&mut self, range: Range<usize>) {
         hand_over(self.buf.as_mut_ptr());
@@ -305,15 +297,15 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
         }
     }
 
-    /// Undoes the mapping without copying or cleaning anything.
+    /// Undoes the mapping, without a sync.
     ///
     /// # Safety
     ///
     /// No device may access the buffer any more.
     #[inline]
     unsafe fn unmap(self) -> B {
-        // SAFETY: By the type invariants and the safety requirements; `self` goes, so this is done
-        // once.
+        // SAFETY: By the type invariants the buffer is mapped at this address in this direction. By
+        // the safety requirement the device is done with it. `self` goes, so this is done once.
         unsafe {
             unmap::<D>(
                 self.dma,
@@ -327,9 +319,15 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
     }
 }
 
-/// A mapped buffer that the CPU owns.
+/// A mapped buffer that the CPU owns: its bytes can be read, and written if the direction allows
+/// it.
 ///
-/// Dropping it unmaps and frees the buffer.
+/// [`submit`](Self::submit) gives the buffer to the device, and [`unmap`](Self::unmap) gives it
+/// back to the driver. Dropping it unmaps and frees the buffer. Forgetting it leaks the buffer.
+///
+/// *Defined* bytes are those that the CPU sees as they were last written, by either side. The
+/// others may show an older state, since only the part that a transfer covered is synced when the
+/// buffer comes back. [`unmap`](Self::unmap) syncs the rest.
 ///
 /// # Invariants
 ///
@@ -352,17 +350,17 @@ impl<'a, B: Buffer, D: Direction> Mapping<'a, B, D> {
 pub struct StreamingBox<'a, B: Buffer, D: Direction> {
     mapping: ManuallyDrop<Mapping<'a, B, D>>,
     defined: Range<usize>,
-    /// Whether the device never owned the buffer since it was mapped: then caches may hold writes
-    /// from before, wherever in the buffer.
+    /// Whether the device hasn't owned the buffer since it was mapped. Then the CPU's writes from
+    /// before may still be in its caches, anywhere in the buffer.
     fresh: bool,
 }
 
 impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
     /// Maps a buffer and leaves it with the CPU.
     ///
-    /// For buffers that are mapped once and used often. [`Streaming::map`] is cheaper for a single
-    /// use: with this form, mapping and submitting are two calls, and a bounce buffer is filled
-    /// twice.
+    /// Use this for a buffer that is mapped once and used often. For a single use
+    /// [`Streaming::map`] is cheaper: it maps and submits in one call, and fills a bounce buffer
+    /// once instead of twice. C: `dma_map_single_attrs()` with `DMA_ATTR_SKIP_CPU_SYNC`.
     ///
     /// Context: any.
     ///
@@ -382,29 +380,31 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
         })
     }
 
-    /// Returns the bytes that are defined: all after mapping, and if both sides may write; else
-    /// those that the last transfer covered.
+    /// Returns the [defined](Self) bytes, for reading.
+    ///
+    /// These are all bytes if the buffer was just mapped, if it was
+    /// [taken back](Streaming::take_back), or if it is [`Bidirectional`](super::Bidirectional).
+    /// Otherwise they are the bytes that the device reported to have moved. Context: any.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         let Range { start, end } = self.defined;
 
-        // SAFETY: By the contract of `Buffer` and the type invariants: inside the buffer,
-        // initialised, and nobody else accesses it.
+        // SAFETY: By the type invariants `defined` lies inside the buffer, and no device accesses
+        // it. By the contract of `Buffer` the bytes are initialised, and the buffer's alone.
         unsafe { core::slice::from_raw_parts(self.mapping.buf.as_ptr().add(start), end - start) }
     }
 
-    /// Gives the buffer to the device.
+    /// Gives the buffer to the device, and makes it see what the CPU wrote (C:
+    /// `dma_sync_single_for_device()`).
     ///
-    /// Syncs what the CPU may have written (C: `dma_sync_single_for_device()`): nothing, if it
-    /// could only read.
-    ///
-    /// Context: any.
+    /// The device isn't told: hand the result to a protocol for that. If the CPU could only read,
+    /// the sync is left out. Context: any.
     #[inline]
     pub fn submit(self) -> Streaming<'a, B, D> {
         let (mut mapping, defined, fresh) = self.into_parts();
 
         if D::DEVICE_WRITES {
-            // The device may write from here on, but after what the CPU has read.
+            // The device may write from here on, so the CPU must have read before.
             loads_before_stores();
         }
 
@@ -417,14 +417,17 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
             hand_over(mapping.buf.as_mut_ptr());
         }
 
-        // INVARIANT: The CPU's accesses are over and synced; the address wasn't asked for.
+        // INVARIANT: The CPU's accesses are over and synced; nobody has asked for the address.
         Streaming {
             mapping: ManuallyDrop::new(mapping),
             is_shown: Atomic::new(false),
         }
     }
 
-    /// Undoes the mapping and returns the buffer, all of whose bytes are defined then.
+    /// Undoes the mapping and returns the buffer (C: `dma_unmap_single()`).
+    ///
+    /// All its bytes are [defined](Self) then. Beyond what the device reported they are what it
+    /// wrote there, or what was there before.
     ///
     /// Context: any.
     #[inline]
@@ -432,16 +435,17 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
         let (mut mapping, defined, _) = self.into_parts();
         let len = mapping.buf.len();
 
-        // The rest of a partial transfer. What the CPU may have written since must stay, so the
-        // unmap itself copies nothing.
+        // What is outside of `defined` wasn't synced yet. Inside, the CPU may have written since,
+        // so the unmap itself must copy nothing.
         //
-        // SAFETY: No device accesses the buffer.
+        // SAFETY: `defined` lies inside the buffer, which no device accesses, by the type
+        // invariants.
         unsafe {
             mapping.sync_for_cpu(0..defined.start);
             mapping.sync_for_cpu(defined.end..len);
         }
 
-        // SAFETY: No device accesses the buffer.
+        // SAFETY: By the type invariants no device accesses the buffer.
         unsafe { mapping.unmap() }
     }
 
@@ -457,10 +461,10 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
 }
 
 impl<B: Buffer, D: CpuWrites> StreamingBox<'_, B, D> {
-    /// Returns the defined bytes (see [`bytes`](Self::bytes)), for writing.
+    /// Returns the [defined](Self) bytes (see [`bytes`](Self::bytes)), for writing.
     ///
-    /// Not there for [`FromDevice`](super::FromDevice): the CPU's writes would race with the
-    /// device's on the way through a cache.
+    /// A [`FromDevice`](super::FromDevice) buffer doesn't have this: a cache line that the CPU
+    /// wrote could reach memory after the device's writes, and overwrite them. Context: any.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let Range { start, end } = self.defined;
@@ -483,22 +487,37 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
     }
 }
 
-/// A mapped buffer that the device owns.
+/// A mapped buffer that the device owns: it has a bus address, and no bytes.
 ///
-/// It has an address, and no bytes. Only a protocol that saw the device finish turns it back into a
-/// [`StreamingBox`].
+/// Map a buffer, and hand the result to a protocol: a
+/// [`TransferSlot`](super::super::transfer::TransferSlot) takes it, while a
+/// [`Ring`](super::super::ring::Ring) maps buffers by itself. A protocol that has seen the
+/// completion returns a [`StreamingBox`], from which the buffer comes back. Moving between the two
+/// types *is* the sync:
 ///
-/// Dropping it unmaps and frees the buffer at once if the device can't have been told about it:
-/// nobody asked for the [address](Self::address), or the device never ran. Otherwise freeing the
-/// buffer while the device may still access it would be corruption. So it is freed only if the
-/// device was [proven](super::super::Session) to have stopped since; else it is quarantined: it
-/// stays mapped and allocated until there is such a proof, and the log names the device.
+/// ```text
+///                   Streaming::map()
+///       buffer ---------------------------> Streaming       (the device owns it)
+///         |  ^                               |  ^
+///         |  | unmap()       completion, or  |  | submit()
+///         |  |               take_back()     v  |
+///         |  +---------------------------- StreamingBox     (the CPU owns it)
+///         +------------------------------->
+///                   StreamingBox::map()
+/// ```
 ///
-/// Context of dropping it: any in which a `B` may be dropped.
+/// Dropping it is safe at any time:
+///
+/// - The buffer is unmapped and freed at once if nobody asked for its [address](Self::address), or
+///   if the device didn't run since it was last [proven](super::super::Session) to have stopped.
+/// - Otherwise the device may be accessing the buffer. So it is *quarantined*: it stays mapped and
+///   allocated until there is such a proof, and the log names the device.
+///
+/// Forgetting it leaks the buffer. Context of dropping it: any in which a `B` may be dropped.
 ///
 /// # Invariants
 ///
-/// The CPU doesn't access the buffer. Unless `is_shown`, nobody knows the address.
+/// The CPU doesn't access the buffer. Unless `is_shown`, nobody has the address.
 ///
 /// # Examples
 ///
@@ -521,7 +540,9 @@ pub struct Streaming<'a, B: Buffer, D: Direction> {
 }
 
 impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
-    /// Maps a buffer and gives it to the device, in one C call (`dma_map_phys()`).
+    /// Maps a buffer and gives it to the device (C: `dma_map_single()`).
+    ///
+    /// All its bytes are mapped. The device isn't told: hand the result to a protocol for that.
     ///
     /// Context: any.
     ///
@@ -529,9 +550,13 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     ///
     /// The buffer comes back, with
     ///
-    /// - [`EINVAL`] if it is empty, or if the device writes it, isn't cache coherent, and the
-    ///   buffer doesn't begin and end on cache lines of its own;
-    /// - [`EOVERFLOW`] if it is longer than [`Mapper::max_mapping_size`];
+    /// - [`EINVAL`] if it is empty;
+    /// - [`EINVAL`] if the device writes it and isn't cache coherent, the buffer doesn't begin and
+    ///   end on cache lines of its own, and the kernel doesn't bounce it for that reason;
+    /// - [`EINVAL`] if it breaks the boundary or the alignment of the device's
+    ///   [`Constraints`](super::Constraints);
+    /// - [`EOVERFLOW`] if it is longer than [`Mapper::max_mapping_size`], or than the longest
+    ///   segment of the constraints;
     /// - [`ENOMEM`] if there is no room for the mapping or the bounce buffer.
     #[inline]
     pub fn map(dma: Mapper<'a>, buf: B) -> Result<Self, ErrorWith<B>> {
@@ -551,14 +576,15 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
 
         hand_over(mapping.buf.as_mut_ptr());
 
-        // INVARIANT: The mapping call gave the buffer to the device, which doesn't know it yet.
+        // INVARIANT: The mapping call gave the buffer to the device; nobody has asked for the
+        // address.
         Ok(Self {
             mapping: ManuallyDrop::new(mapping),
             is_shown: Atomic::new(false),
         })
     }
 
-    /// Returns what it was mapped with.
+    /// Returns the permission that it was mapped with.
     #[inline]
     pub(in crate::dma) fn dma(&self) -> Mapper<'a> {
         self.mapping.dma
@@ -571,13 +597,15 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
         self.mapping.buf.len()
     }
 
-    /// Returns where the device finds the buffer.
+    /// Returns the bus address of the buffer.
     ///
-    /// From here on the device is taken to know it: only a protocol that saw it finish, or a stop,
-    /// gives the buffer back.
+    /// For a protocol of the driver's own; a [`TransferSlot`](super::super::transfer::TransferSlot)
+    /// asks for it by itself, and refuses a buffer whose address somebody else has. From here on
+    /// the buffer counts as shown: [`take_back`](Self::take_back) fails, and it isn't freed before
+    /// a stop of the device. Context: any.
     #[inline]
     pub fn address(&self) -> DmaAddr<'_> {
-        // INVARIANT: Somebody knows it.
+        // INVARIANT: Noted before the address is handed out.
         self.is_shown.store(true, Relaxed);
 
         // SAFETY: By the type invariants of `Mapping` the whole buffer is mapped, until `self`
@@ -591,25 +619,27 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
         self.is_shown.load(Relaxed)
     }
 
-    /// Forgets that somebody asked for the address.
+    /// Records that the buffer isn't shown, though somebody asked for the address.
     ///
     /// # Safety
     ///
-    /// The device must not have been told the address, or must not use it, and nobody may keep it.
+    /// The device must not have been shown the address, or must not use it. Nobody may keep the
+    /// address.
     #[inline]
     pub(in crate::dma) unsafe fn forget_address(&self) {
-        // INVARIANT: By the safety requirements.
+        // INVARIANT: By the safety requirements nobody has the address.
         self.is_shown.store(false, Relaxed);
     }
 
-    /// Takes the buffer back from a device that wasn't told about it.
+    /// Takes back a buffer that the device wasn't told about, for instance when a transfer was
+    /// refused.
     ///
     /// Context: any.
     ///
     /// # Errors
     ///
-    /// It comes back if somebody asked for the [address](Self::address): the device may be at work
-    /// on it.
+    /// `self` comes back if somebody asked for the [address](Self::address), since the device may
+    /// be accessing the buffer.
     ///
     /// # Examples
     ///
@@ -626,16 +656,17 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
 
         let len = self.len();
 
-        // SAFETY: By the type invariants the device doesn't know the address.
+        // SAFETY: By the type invariants nobody has the address, so the device was never shown it.
         Ok(unsafe { self.complete(0..len) })
     }
 
-    /// Takes the buffer back from a device that has accessed it in `range` at most.
+    /// Takes the buffer back from a device that is done with it. `range` is what the device reports
+    /// to have written or read, and becomes the [defined](StreamingBox) part.
     ///
     /// # Safety
     ///
-    /// The device must have been seen to be done with the buffer, or must never have been told the
-    /// address; `range` must lie inside the buffer.
+    /// The device must be done with the buffer, and the caller have seen that, or the device must
+    /// never have been shown the address. `range` must lie inside the buffer.
     #[inline]
     pub(in crate::dma) unsafe fn complete(self, range: Range<usize>) -> StreamingBox<'a, B, D> {
         let mut this = ManuallyDrop::new(self);
@@ -643,15 +674,15 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
         // SAFETY: `this` is not dropped and not used afterwards.
         let mut mapping = unsafe { ManuallyDrop::take(&mut this.mapping) };
 
-        // If both write, a line at the edge of the range could hold what the CPU wrote after this
-        // sync, and would be thrown away by the sync of the rest.
+        // If both write, all is synced now. The CPU could write to a cache line at the edge of the
+        // range, and a later sync of the rest would throw that line away.
         let range = if D::CPU_WRITES && D::DEVICE_WRITES {
             0..mapping.buf.len()
         } else {
             range
         };
 
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the device is done, and `range` is inside the buffer.
         unsafe { mapping.sync_for_cpu(range.clone()) };
 
         // INVARIANT: The device is done, and the CPU sees what it wrote in `range`.
@@ -673,7 +704,8 @@ impl<B: Buffer, D: Direction> Drop for Streaming<'_, B, D> {
     }
 }
 
-/// Frees a mapping that nobody uses any more, or keeps it if the device may access it.
+/// Unmaps and frees a buffer whose owner was dropped, or quarantines it if the device may access
+/// it.
 #[cold]
 fn release_or_keep<B: Buffer, D: Direction>(mapping: Mapping<'_, B, D>, is_shown: bool) {
     if !is_shown {
@@ -687,8 +719,8 @@ fn release_or_keep<B: Buffer, D: Direction>(mapping: Mapping<'_, B, D>, is_shown
     put_away(dma.device(), dma.record(), None, mapping);
 }
 
-// SAFETY: Unmapping may be done in any context, and so may freeing a buffer, or else it can't be
-// dropped there.
+// SAFETY: Unmapping may be done in any context, and by any thread. Dropping the buffer may be done
+// in process context, and in any in which the driver drops it.
 unsafe impl<B: Buffer, D: Direction> Orphan for Mapping<'_, B, D> {
     const ACCIDENT: bool = true;
 
@@ -697,7 +729,7 @@ unsafe impl<B: Buffer, D: Direction> Orphan for Mapping<'_, B, D> {
     }
 
     unsafe fn release(self) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements no device accesses the buffer any more.
         drop(unsafe { self.unmap() });
     }
 }

@@ -7,22 +7,23 @@ use crate::prelude::*;
 mod reader;
 pub use self::reader::Reader;
 
-/// A value that a device chose, and that may be anything.
+/// A value that a device chose: it may be anything, and must be checked before it is used.
 ///
-/// A device obeys (it accesses only memory that it was given), but every length, index and status
-/// that it reports may be wrong. The only ways to the value are checks, so a driver can't forget
-/// one, and what passed is an ordinary value again:
+/// A device is trusted to access only memory that it was shown. It is not trusted in what it
+/// writes: a length beyond the buffer or an index beyond the table would make the driver corrupt
+/// memory by itself. The only ways to the value are checks, so a driver can't miss one. What has
+/// passed a check is an ordinary value again:
 ///
 /// | the device says | use |
 /// |---|---|
 /// | which entry of a table | [`index_into`](Self::index_into) |
 /// | how much of a buffer it has written | [`at_most`](Self::at_most) |
 /// | how long a part of its message is | [`Reader::take`] |
-/// | a version, a magic number | `==`, which tells no more than whether it is that |
+/// | a version, a magic number | `==` |
 /// | something else | [`validate`](Self::validate), with a check of the driver's |
 ///
-/// None of them panics, whatever the device wrote. An index that passed `at_most` may still be one
-/// too many, so prefer `index_into` where there is a table.
+/// None of them panics, whatever the device wrote. Where there is a table, use `index_into`: with
+/// `at_most(table.len())` the index may still be one too large.
 ///
 /// # Examples
 ///
@@ -47,13 +48,14 @@ pub use self::reader::Reader;
 pub struct Untrusted<T>(T);
 
 impl<T> Untrusted<T> {
-    /// Marks a value as chosen by a device.
+    /// Marks a value as chosen by a device. A driver calls this where it reads a descriptor or a
+    /// register.
     #[inline]
     pub const fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// Returns what `check` makes of the value.
+    /// Hands the value to `check`, and returns its result: the driver's own check.
     #[inline]
     pub fn validate<V>(self, check: impl FnOnce(T) -> Result<V>) -> Result<V> {
         check(self.0)
@@ -61,11 +63,11 @@ impl<T> Untrusted<T> {
 }
 
 impl<T: PartialOrd> Untrusted<T> {
-    /// Returns a value that is not over `max`.
+    /// Returns the value if it is not greater than `max`.
     ///
     /// # Errors
     ///
-    /// [`EIO`]: the device reported nonsense.
+    /// [`EIO`] if it is greater.
     #[inline]
     pub fn at_most(self, max: T) -> Result<T> {
         if self.0 > max {
@@ -87,11 +89,11 @@ impl<I> Untrusted<I>
 where
     Untrusted<usize>: From<Untrusted<I>>,
 {
-    /// Returns the entry of a table that the value is the index of.
+    /// Returns the entry of `table` at that index.
     ///
     /// # Errors
     ///
-    /// [`EIO`]: there is no such entry.
+    /// [`EIO`] if there is no such entry.
     #[inline]
     pub fn index_into<T>(self, table: &[T]) -> Result<&T> {
         table.get(Untrusted::<usize>::from(self).0).ok_or(EIO)
@@ -111,7 +113,7 @@ macro_rules! impl_from_smaller {
             impl From<Untrusted<$number>> for Untrusted<usize> {
                 #[inline]
                 fn from(value: Untrusted<$number>) -> Self {
-                    // What is too large for the machine stays too large for any memory.
+                    // A number that doesn't fit is beyond any memory, and so is this one.
                     Self(usize::try_from(value.0).unwrap_or(usize::MAX))
                 }
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The half of a ring that gets buffers back.
+//! The half of a ring that gets segments back.
 
 use super::{
     super::{
@@ -33,16 +33,21 @@ use core::{
     ptr::NonNull, //
 };
 
-/// The half of a ring that gets buffers back.
+/// The half of a ring that gets segments back when the device is done with them.
 ///
-/// Belongs to one context at a time, which is what `&mut` says.
+/// - In a ring that sends: [`reap`](Self::reap) or [`reap_each`](Self::reap_each), what C drivers
+///   call to clean a transmit ring.
+/// - In a ring that receives: [`receive`](Self::receive) or [`receive_each`](Self::receive_each).
+///
+/// Its methods take `&mut self`, so it belongs to one context at a time. It needs no lock against
+/// the [`Producer`](super::Producer). Context of dropping it: process context.
 ///
 /// # Invariants
 ///
-/// The slots in `head..tail` belong to the caller of methods with `&mut self`. Each of them has a
-/// segment, unless that was taken out: by a [`Segments`] that was forgotten, or a
-/// [`reap_each`](Self::reap_each) or [`receive_each`](Self::receive_each) that isn't over; or it is
-/// one of a descriptor without memory.
+/// The slots in `head..tail` belong to this half. Each of them has a segment, except for a
+/// descriptor without memory, and unless the segment was taken out: by a [`Segments`] that was
+/// forgotten, or a [`reap_each`](Self::reap_each) or [`receive_each`](Self::receive_each) that
+/// isn't over.
 ///
 /// # Examples
 ///
@@ -51,11 +56,11 @@ use core::{
 pub struct Consumer<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     dma: Mapper<'a>,
     layout: Layout<Q, P>,
-    /// The first descriptor that we aren't done with.
+    /// The first descriptor that wasn't given back to the producer.
     head: u32,
-    /// The first one that wasn't posted when we looked.
+    /// The first descriptor that wasn't posted when we looked.
     tail: u32,
-    /// How many descriptors from `head` on are done, of a frame whose end isn't.
+    /// The frame at `head`, if some of its descriptors are done and the last isn't.
     partial: Partial,
     memory: Arc<Memory<'a, Q, P>>,
     malformed: u64,
@@ -63,20 +68,20 @@ pub struct Consumer<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     /// Whether bad frames are handed out.
     gives_bad: bool,
     /// How many bytes are in each segment of the frame that was received last, or has arrived in
-    /// part, as the device said when it was asked once.
+    /// part. They were read from the descriptors once, and checked.
     lens: [u32; MAX_SEGMENTS],
 }
 
-/// How many buffers a received frame may have. 16 KiB in buffers of 256 bytes.
+/// How many buffers a received frame may have: enough for 16 KiB in buffers of 256 bytes.
 const MAX_SEGMENTS: usize = 64;
 
-/// What there is in a slot.
+/// What was found in a slot.
 enum Look<T, P> {
-    /// Nothing yet.
+    /// The device isn't done.
     Pending,
-    /// A frame: its descriptor, its length, and its slot.
+    /// A frame in one good segment: its descriptor, its length, and its slot.
     Single(T, usize, NonNull<Slot<P>>),
-    /// A part of one, or what can't be.
+    /// A part of a frame, or one that is damaged or malformed.
     Other,
 }
 
@@ -85,7 +90,7 @@ enum Look<T, P> {
 struct Partial {
     count: u32,
     len: usize,
-    /// Whether there can be as many bytes as the device says.
+    /// Whether the buffers have room for as many bytes as the device reported.
     is_possible: bool,
     verdict: Verdict,
 }
@@ -108,12 +113,12 @@ struct Arrived<T> {
     is_bad: bool,
 }
 
-// SAFETY: It owns its part of the memory, where there are segments, which are `Send`.
+// SAFETY: It owns its part of the memory, with segments that are `Send`.
 unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Consumer<'a, Q, P> {}
 
 impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
-    /// How many bytes the ring needs for a descriptor, apart from the descriptor itself. (One that
-    /// sends needs four more, for the number of segments.)
+    /// How many bytes of memory the ring needs for each descriptor, besides the descriptor. A ring
+    /// that sends needs four more.
     pub const SLOT_SIZE: usize = size_of::<Slot<P>>();
 
     pub(super) fn new(memory: Arc<Memory<'a, Q, P>>) -> Self {
@@ -138,7 +143,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
         Arc::ptr_eq(&self.memory, memory)
     }
 
-    /// The ring begins anew.
+    /// Resets the counters, when all slots are the producer's.
     pub(super) fn reset(&mut self) {
         // INVARIANT: All slots are the producer's.
         self.head = self.layout.first();
@@ -146,14 +151,15 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
         self.partial = Partial::NONE;
     }
 
-    /// Goes on with another ring, which is empty.
+    /// Takes the memory of another ring, which is empty.
     pub(super) fn replace(&mut self, memory: Arc<Memory<'a, Q, P>>) {
         self.layout = memory.layout();
         self.memory = memory;
         self.reset();
     }
 
-    /// Returns how many descriptors the device was told of, and aren't reaped.
+    /// Returns how many descriptors the device was told of, and weren't given back to the producer
+    /// yet.
     ///
     /// Context: any.
     #[inline]
@@ -163,23 +169,26 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
         self.tail.wrapping_sub(self.head)
     }
 
-    /// Returns whether nothing more comes: the device was stopped, or not told of the ring yet.
+    /// Returns whether no more completions will come, since the device was stopped, or wasn't told
+    /// of the ring yet.
     ///
-    /// Frames with which it was done before may be there still. Context: any.
+    /// Frames that were completed before can still be taken. A thread that waits for a frame looks
+    /// for one first, and then calls this. Context: any.
     #[inline]
     pub fn is_stopped(&self) -> bool {
         self.memory.is_over()
     }
 
-    /// Returns how many frames were thrown away since what the device said of them was impossible.
+    /// Returns how many received frames were discarded since the device's report was impossible.
     #[inline]
     pub fn malformed(&self) -> u64 {
         self.malformed
     }
 
-    /// Returns how many frames the device has called [bad](super::Verdict::Bad), which were thrown
-    /// away if nobody [asked](Self::receive_bad) for them. They don't count as malformed, whatever
-    /// else the device says of them.
+    /// Returns how many received frames the device has called [bad](super::Verdict::Bad).
+    ///
+    /// They were discarded, unless the driver has [asked](Self::receive_bad) for them. A bad frame
+    /// with an impossible length is counted here, and not by [`malformed`](Self::malformed).
     #[inline]
     pub fn bad(&self) -> u64 {
         self.bad
@@ -216,7 +225,8 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
 }
 
 impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, Q, P> {
-    /// Takes the segments of the next frame, if the device is done with it.
+    /// Returns the segments of the next frame that was sent, unmapped (C: `dma_unmap_single()`);
+    /// [`None`] if the device isn't done with it.
     ///
     /// Context: any.
     #[inline]
@@ -231,7 +241,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
         let count = unsafe { *self.layout.note(head) };
         let last = head.wrapping_add(count).wrapping_sub(1);
 
-        // The device works the segments off in order.
+        // The device processes the segments in order.
         //
         // SAFETY: The memory is ours.
         if !unsafe { self.layout.is_done(last) } {
@@ -255,9 +265,10 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
     /// Gives the segments of all frames with which the device is done to `give`, in order; returns
     /// how many frames.
     ///
-    /// Cheaper than [`reap`](Self::reap) where frames are many: the slots go back to the producer
-    /// together, when this returns. So `give` must not wait for room in the ring; wake who does
-    /// afterwards. It isn't told where frames end. Context: as `give`, and as unmapping segments.
+    /// It costs less than [`reap`](Self::reap), since slots go back to the producer together. They
+    /// do so when this returns: `give` must not wait for room in the ring, and threads that do are
+    /// to be woken afterwards. `give` isn't told where frames end. Context: any in which `give` may
+    /// be called.
     ///
     /// # Examples
     ///
@@ -281,7 +292,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
 
             // Most frames are in one buffer.
             //
-            // SAFETY: There is a frame of so many.
+            // SAFETY: The slots of the frame are ours.
             let next = unsafe {
                 if count == 1 {
                     self.reap_segment(at, &mut give)
@@ -327,10 +338,10 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
     /// The slot must be ours, and the device done with it.
     #[inline]
     unsafe fn empty(&mut self, at: u32, give: &mut impl FnMut(P)) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the slot is ours.
         let slot = unsafe { self.layout.slot(at) };
 
-        // SAFETY: As above; nothing needs to be seen.
+        // SAFETY: By the safety requirements the device is done with it. 0 bytes are synced.
         if let Some(segment) = unsafe { slot.take::<ToDevice>(self.dma, 0) } {
             give(segment);
         }
@@ -351,7 +362,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
     ) -> Option<u32> {
         let end = at.wrapping_add(count);
 
-        // The device works them off in order.
+        // The device processes them in order.
         //
         // SAFETY: The memory is ours.
         if !unsafe { self.layout.is_done(end.wrapping_sub(1)) } {
@@ -378,30 +389,30 @@ where
     Q::Descriptor: ReceiveDescriptor,
     P: Segment<'a, FromDevice>,
 {
-    /// Has frames that the device calls [bad](super::Verdict::Bad) handed out with the others, or
-    /// not, as in the beginning: [`Frame::is_bad`] tells. Those with impossible lengths never are.
+    /// Sets whether frames that the device calls [bad](super::Verdict::Bad) are handed out with the
+    /// others, to be told by [`Frame::is_bad`]. At first they aren't.
     ///
-    /// Context: any.
+    /// Frames with impossible lengths never are. Context: any.
     #[inline]
     pub fn receive_bad(&mut self, on: bool) {
         self.gives_bad = on;
     }
 
-    /// Returns the next frame, if the device is done with it.
+    /// Returns the next frame that was received; [`None`] if the device isn't done with it.
     ///
-    /// Frames of which the device said what can't be are thrown away:
-    /// [`malformed`](Self::malformed) counts them. So are those that take more than 64 buffers, and
-    /// [bad](Self::bad) ones if nobody asked for them. When it has thrown a ringful away, this
-    /// returns [`None`], whether there is more or not. Context: any.
+    /// The frame stays mapped, and is synced when the driver looks at it. Frames whose report is
+    /// impossible are discarded ([`malformed`](Self::malformed)). So are frames of more than 64
+    /// buffers, and [bad](Self::bad) ones unless the driver has asked for them. After a ringful of
+    /// such frames this returns [`None`] even if there are more. Context: any.
     // A call for each frame, with the frame on the stack, would cost more than what is done here.
     #[inline(always)]
     pub fn receive(&mut self) -> Option<Frame<'_, 'a, Q, P>> {
         let at = self.head;
 
-        // Most frames are in one buffer. For all others `receive_segments()` does the same.
+        // Most frames are in one buffer. `receive_segments()` does the same for all others.
         if self.partial.count == 0 && self.is_posted(at) {
-            // A copy: where things are doesn't change, which the compiler can't know otherwise, for
-            // the device accesses memory.
+            // A copy, so that the compiler knows that the addresses don't change while the device
+            // accesses memory.
             let layout = self.layout;
 
             // SAFETY: The slot is ours.
@@ -428,17 +439,16 @@ where
         self.receive_segments()
     }
 
-    /// Gives up to `budget` frames to `give`, as far as the device is done with them; returns how
-    /// many.
+    /// Gives up to `budget` received frames to `give`; returns how many. For a poll function, such
+    /// as NAPI's.
     ///
-    /// Cheaper than [`receive`](Self::receive) where frames are many: slots go back to the producer
-    /// together, at the latest when this returns. So `give` must not wait for room in the ring. A
-    /// frame that it drops, or forgets, leaves its buffers in their slots.
+    /// It costs less than [`receive`](Self::receive), since slots go back to the producer together,
+    /// at the latest when this returns. So `give` must not wait for room in the ring. If `give`
+    /// drops or forgets a frame, its buffers stay in their slots.
     ///
-    /// Frames that are thrown away ([`malformed`](Self::malformed), [`bad`](Self::bad)) don't
-    /// count. When a ringful was, this returns, whether there is more or not; else if it returns
-    /// less than `budget`, there was nothing more. Context: as `give`, and as unmapping what it
-    /// takes.
+    /// Frames that are discarded ([`malformed`](Self::malformed), [`bad`](Self::bad)) don't count.
+    /// If the result is less than `budget`, the device had completed no more frames, except after a
+    /// ringful of discarded ones. Context: any in which `give` may be called.
     ///
     /// # Examples
     ///
@@ -492,7 +502,7 @@ where
                         return frames;
                     };
 
-                    // Frames before it may have been thrown away.
+                    // Frames before it may have been discarded.
                     at = self.head;
                     end = self.tail;
                     (
@@ -505,9 +515,9 @@ where
                 }
             };
 
-            // Only here, so that `give` can be compiled into the loop.
+            // The only call of `give`, so that it can be inlined.
             //
-            // INVARIANT: The device is done with the slots, which were looked at above.
+            // INVARIANT: The device is done with the slots, as was seen above.
             give(Frame {
                 at,
                 count,
@@ -548,14 +558,15 @@ where
             return Look::Other;
         }
 
-        // SAFETY: By the safety requirements; the device is done with it.
+        // SAFETY: By the safety requirements the slot is ours, and the device is done with it.
         match unsafe { Self::check(place, &received, 0) } {
             Ok(len) => Look::Single(descriptor, len, place),
             Err(_) => Look::Other,
         }
     }
 
-    /// Returns the frame that [`receive_segments`](Self::receive_segments) returns.
+    /// As [`receive_segments`](Self::receive_segments), for a caller that gives the slots back
+    /// itself.
     #[inline(never)]
     fn receive_segments_apart(&mut self) -> Option<Arrived<Q::Descriptor>> {
         let mut frame = self.receive_segments()?;
@@ -581,7 +592,7 @@ where
             let at = self.head.wrapping_add(partial.count);
 
             if !self.is_posted(at) {
-                // It takes all descriptors that there are, and has no end.
+                // The frame takes all descriptors, and has no end.
                 if partial.count == self.layout.usable() {
                     self.throw_away(&mut partial);
                 }
@@ -604,7 +615,7 @@ where
             // CAST: Widening.
             match (len, self.lens.get_mut(partial.count as usize)) {
                 (Ok(len), Some(place)) => {
-                    // CAST: Not more than a mapped buffer has.
+                    // CAST: No more than the length of a mapped buffer.
                     *place = len as u32;
                     partial.len += len;
                 }
@@ -645,7 +656,8 @@ where
         None
     }
 
-    /// Returns whether a frame is handed out of which the device says that. Counts it if it is bad.
+    /// Returns whether a frame with this verdict is handed out. Counts it if it is handed out and
+    /// bad.
     #[inline]
     fn gives(&mut self, verdict: Verdict) -> bool {
         match verdict {
@@ -658,15 +670,15 @@ where
         }
     }
 
-    /// Returns how many bytes there are in a slot, if there can be as many as the device says;
-    /// `before` are in those of the frame that come before it.
+    /// Returns how many bytes were received in a slot, if its buffer has room for them. `before` is
+    /// how many were received in earlier slots of the frame.
     ///
     /// # Safety
     ///
     /// `place` must be that of a slot of ours, and the device done with it.
     #[inline]
     unsafe fn check(place: NonNull<Slot<P>>, received: &Received, before: usize) -> Result<usize> {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements this is a slot of ours.
         let slot = unsafe { place.as_ref() };
         let room = Held::<FromDevice>::len(slot.segment.as_ref().ok_or(EIO)?);
 
@@ -681,7 +693,7 @@ where
         }
     }
 
-    /// Leaves the buffers of an impossible or bad frame in their slots.
+    /// Discards a malformed or bad frame: its buffers stay in their slots.
     #[cold]
     fn throw_away(&mut self, partial: &mut Partial) {
         self.advance(partial.count);
@@ -697,16 +709,24 @@ where
 
 /// A frame that was received, in buffers that are still mapped.
 ///
-/// Dropping it leaves the buffers in their slots, for
-/// [`Producer::refill`](super::Producer::refill).
+/// Look at it with [`bytes`](Self::bytes) or [`segments`](Self::segments). Then decide what becomes
+/// of its buffers:
+///
+/// - [`recycle`](Self::recycle) it, or drop it: the buffers stay in their slots, mapped, and
+///   [`Producer::refill`](super::Producer::refill) posts them again. For frames that are copied.
+/// - [`replace`](Self::replace), [`replace_each`](Self::replace_each): the driver gets the buffers,
+///   and others take their place. For frames that are kept.
+/// - [`take`](Self::take), [`take_single`](Self::take_single): the driver gets the buffers, and the
+///   slots are empty. For emptying a ring, and for a frame now and then.
 ///
 /// # Invariants
 ///
-/// The `count` slots from `at` on, of which `first` is the first, are those of the frame, each has
-/// a segment, and the device is done with them. They are the first ones of the consumer, unless
-/// `frees` is false. If there is one, the device wrote the first `len` bytes of its segment; else
-/// of each segment as many as `lens` of the consumer says, which come to `len`. If `is_synced`, the
-/// CPU sees them; else nobody has a reference to them.
+/// - The frame has the `count` slots from `at` on; `first` is the slot at `at`. Each has a segment,
+///   and the device is done with them. Unless `frees` is false, they are the first slots of the
+///   consumer.
+/// - If `count` is 1, the device wrote the first `len` bytes of the segment. Otherwise it wrote to
+///   each segment as many as `lens` of the consumer says, and `len` is the sum.
+/// - If `is_synced`, the CPU sees these bytes. Otherwise nobody has a reference to them.
 ///
 /// # Examples
 ///
@@ -740,7 +760,7 @@ where
     P: Segment<'a, FromDevice>,
 {
     consumer: &'c mut Consumer<'a, Q, P>,
-    /// The first slot.
+    /// The counter of the first slot.
     at: u32,
     count: u32,
     first: NonNull<Slot<P>>,
@@ -748,12 +768,12 @@ where
     descriptor: Q::Descriptor,
     is_bad: bool,
     is_synced: Cell<bool>,
-    /// Whether the slots go back to the producer when this is dropped. Else who made it sees to
-    /// that.
+    /// Whether the slots go back to the producer when this is dropped. Otherwise whoever made it
+    /// gives them back.
     frees: bool,
 }
 
-// SAFETY: It has slots of the consumer, which is `Send`.
+// SAFETY: It borrows the consumer, which is `Send`, and points to slots of the consumer only.
 unsafe impl<'a, Q, P> Send for Frame<'_, 'a, Q, P>
 where
     Q: Queue<Direction = FromDevice>,
@@ -767,7 +787,7 @@ where
     Q::Descriptor: ReceiveDescriptor,
     P: Segment<'a, FromDevice>,
 {
-    /// Returns the number of bytes, in all segments.
+    /// Returns how many bytes were received, in all segments together.
     #[inline]
     #[expect(clippy::len_without_is_empty, reason = "what is empty is a frame, too")]
     pub fn len(&self) -> usize {
@@ -780,8 +800,8 @@ where
         self.count
     }
 
-    /// Returns whether the device calls the frame bad: only if [`Consumer::receive_bad`] was told
-    /// to hand such frames out.
+    /// Returns whether the device calls the frame bad. Such frames are handed out only if the
+    /// driver has asked for them by [`Consumer::receive_bad`].
     #[inline]
     pub fn is_bad(&self) -> bool {
         self.is_bad
@@ -793,10 +813,10 @@ where
         Untrusted::new(self.descriptor)
     }
 
-    /// Lets the CPU see what the device wrote: when somebody looks for the first time.
+    /// Makes the CPU see what the device wrote to all segments, in the first call.
     #[inline]
     fn sync_for_cpu(&self) {
-        // INVARIANT: It sees it below.
+        // INVARIANT: The segments are synced below.
         if self.is_synced.replace(true) {
             return;
         }
@@ -804,20 +824,21 @@ where
         for i in 0..self.count {
             let place = self.consumer.layout.place(self.at.wrapping_add(i));
 
-            // SAFETY: There is one of the slots, and that is its length.
+            // SAFETY: This is a slot of the frame, and the device wrote that many bytes there.
+            // Nobody has a reference to them, since they weren't synced before.
             unsafe { self.sync_segment(place, self.len_of(i)) };
         }
     }
 
-    /// Lets the CPU see what the device wrote to a segment; returns where its bytes are.
+    /// Makes the CPU see what the device wrote to a segment; returns where its bytes are.
     ///
     /// # Safety
     ///
-    /// `place` must be that of a slot of ours, and nobody have a reference to what is in it; `len`
-    /// must be what the device wrote there.
+    /// `place` must be that of a slot of the frame, and nobody may have a reference to the segment.
+    /// `len` must be how many bytes the device wrote there.
     #[inline]
     unsafe fn sync_segment(&self, mut place: NonNull<Slot<P>>, len: usize) -> Option<*const u8> {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements this is a slot of the frame, and nobody refers to it.
         let slot = unsafe { place.as_mut() };
         let segment = slot.segment.as_mut()?;
 
@@ -825,9 +846,9 @@ where
         Some(unsafe { segment.sync_for_cpu(self.consumer.dma, slot.addr, len) })
     }
 
-    /// Returns the bytes of a frame of one segment.
+    /// Returns the bytes of a frame of one segment; [`None`] if it has several.
     ///
-    /// Context: any.
+    /// The first call syncs them (C: `dma_sync_single_for_cpu()`). Context: any.
     #[inline]
     pub fn bytes(&self) -> Option<&[u8]> {
         if self.count != 1 {
@@ -840,18 +861,19 @@ where
 
             Held::<FromDevice>::as_ptr(slot.segment.as_ref()?)
         } else {
-            // SAFETY: There is the slot, and that is its length.
+            // SAFETY: This is the slot of the frame, and the device wrote that many bytes there.
+            // Nobody has a reference to them, since they weren't synced before.
             unsafe { self.sync_segment(self.first, self.len) }?
         };
 
-        // SAFETY: The device is done with the buffer, of which the CPU sees that many bytes; nobody
-        // writes to it as long as it is borrowed.
+        // SAFETY: The device is done with the buffer, and the CPU sees that many bytes. Nobody
+        // writes to it as long as `self` is borrowed.
         Some(unsafe { core::slice::from_raw_parts(bytes, self.len) })
     }
 
     /// Returns the bytes, segment by segment.
     ///
-    /// Context: any.
+    /// The first call syncs all of them (C: `dma_sync_single_for_cpu()`). Context: any.
     #[inline]
     pub fn segments<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> + use<'s, 'c, 'a, Q, P> {
         self.sync_for_cpu();
@@ -869,7 +891,7 @@ where
         })
     }
 
-    /// Returns how many bytes are in a segment.
+    /// Returns how many bytes were received in a segment.
     #[inline]
     fn len_of(&self, segment: u32) -> usize {
         if self.count == 1 {
@@ -883,26 +905,25 @@ where
             .map_or(0, |len| *len as usize)
     }
 
-    /// Leaves the buffers in their slots, where they stay mapped.
+    /// Leaves the buffers in their slots, where they stay mapped, as dropping the frame does.
     #[inline]
     pub fn recycle(self) {}
 
-    /// Takes the buffer of a frame of one segment, which is unmapped, and leaves another one in its
-    /// place: the way to keep what was received. [`len`](Self::len) bytes of it were received.
+    /// Takes the buffer of a frame of one segment, unmapped, and puts `segment` in its place. Use
+    /// it to keep what was received: the first [`len`](Self::len) bytes.
     ///
-    /// The other one is mapped first. So the ring has as many buffers as before, whatever fails,
-    /// and goes on receiving.
+    /// `segment` is mapped before the buffer is taken. So whatever fails, the ring has as many
+    /// buffers as before, and goes on receiving.
     ///
-    /// Context: as mapping and unmapping segments.
+    /// Context: any.
     ///
     /// # Errors
     ///
-    /// The frame and the other buffer come back, with
+    /// The frame and `segment` come back, with
     ///
-    /// - [`EINVAL`] if the frame has several segments, for which there is
-    ///   [`replace_each`](Self::replace_each);
-    /// - [`EOVERFLOW`] if the other buffer is longer than [`Descriptor::MAX_LEN`];
-    /// - what [`Streaming::map`](super::super::Streaming::map) says.
+    /// - [`EINVAL`] if the frame has several segments: use [`replace_each`](Self::replace_each);
+    /// - [`EOVERFLOW`] if `segment` is longer than [`Descriptor::MAX_LEN`];
+    /// - what [`Streaming::map`](super::super::Streaming::map) returned.
     ///
     /// # Examples
     ///
@@ -945,8 +966,8 @@ where
 
         let synced = if self.is_synced.get() { self.len } else { 0 };
 
-        // SAFETY: The slot is one of the frame's, which is `self`'s alone here, and the CPU sees
-        // that much of what is in it.
+        // SAFETY: This is a slot of the frame. `self` was moved here, so nobody refers to the
+        // segment. The CPU sees its first `synced` bytes.
         match unsafe { self.exchange(self.first, segment, synced) } {
             Ok(segment) => Ok(segment),
             Err(ErrorWith { error, value }) => Err(ErrorWith {
@@ -956,16 +977,17 @@ where
         }
     }
 
-    /// As [`replace`](Self::replace), for frames of any number of segments: takes each buffer when
-    /// `alloc` has made the one that takes its place, and gives it to `keep`, with how many bytes
+    /// As [`replace`](Self::replace), for a frame of any number of segments. `alloc` makes the
+    /// buffers that take their places; `keep` gets each buffer of the frame, with how many bytes
     /// were received there.
     ///
-    /// Context: as `alloc` and `keep`, and as mapping and unmapping segments.
+    /// Context: any in which `alloc` and `keep` may be called.
     ///
     /// # Errors
     ///
-    /// What `alloc` or [`Streaming::map`](super::super::Streaming::map) says. The rest of the frame
-    /// is lost then, for its buffers stay in the ring; what `keep` got is to be dropped.
+    /// What `alloc` or [`Streaming::map`](super::super::Streaming::map) returned, or [`EOVERFLOW`]
+    /// if a new buffer is longer than [`Descriptor::MAX_LEN`]. The buffers that `keep` didn't get
+    /// stay in the ring. So the frame is incomplete, and what `keep` got is to be dropped.
     ///
     /// # Examples
     ///
@@ -1008,16 +1030,16 @@ where
         Ok(())
     }
 
-    /// Takes a segment, which is unmapped, and leaves another one in its place, which is mapped.
+    /// Maps `segment`, puts it into a slot, and returns the segment that was there, unmapped.
     ///
     /// # Errors
     ///
-    /// The other segment comes back if it can't be mapped, and nothing has changed.
+    /// `segment` comes back if it can't be mapped, and nothing has changed.
     ///
     /// # Safety
     ///
-    /// `place` must be that of a slot of the frame, and nobody have a reference to what is in it;
-    /// the CPU must see the first `synced` bytes of it, which has no fewer.
+    /// `place` must be that of a slot of the frame, and nobody may have a reference to the segment
+    /// in it. The CPU must see the first `synced` bytes of that segment, which must not have fewer.
     #[inline]
     unsafe fn exchange(
         &mut self,
@@ -1034,8 +1056,8 @@ where
             });
         }
 
-        // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
-        // the address.
+        // SAFETY: `segment` isn't mapped, since it was the driver's. It is unmapped when it is
+        // taken out of the slot. Only a descriptor of this ring gets the address.
         let addr = match unsafe { Held::<FromDevice>::map(&mut segment, dma) } {
             Ok(addr) => addr,
             Err(error) => {
@@ -1046,28 +1068,29 @@ where
             }
         };
 
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements this is a slot of the frame, and nobody refers to it.
         let slot = unsafe { place.as_mut() };
 
         // SAFETY: By the type invariants each slot of a frame has a segment.
         let old = unsafe { slot.segment.as_mut().unwrap_unchecked() };
 
-        // SAFETY: A segment in a slot is mapped, at its address, and the device is done with it, by
-        // the type invariants; the rest by the safety requirements.
+        // SAFETY: A segment in a slot is mapped at `slot.addr`. By the type invariants the device
+        // is done with it. By the safety requirements it has at least `synced` bytes.
         unsafe { Held::<FromDevice>::unmap(old, dma, slot.addr, synced) };
 
         slot.addr = addr;
         Ok(core::mem::replace(old, segment))
     }
 
-    /// Takes the buffers, which are unmapped, and how many bytes are in each.
+    /// Takes the buffers, unmapped, with how many bytes were received in each.
     ///
-    /// Nothing takes their places: a ring out of which all buffers were taken receives nothing
-    /// before [`Producer::refill`](super::Producer::refill) finds memory, and no interrupt reminds
-    /// the driver. So this is for emptying a ring, and for a frame now and then; who keeps what is
-    /// received uses [`replace`](Self::replace).
+    /// Their slots are empty then. If all buffers are taken, the ring receives nothing before
+    /// [`Producer::refill`](super::Producer::refill) gets memory, and no interrupt reminds the
+    /// driver. So use this to empty a ring, or for a frame now and then, and
+    /// [`replace`](Self::replace) to keep what is received. Dropping the iterator drops the buffers
+    /// that are left.
     ///
-    /// Context: as unmapping and dropping segments.
+    /// Context: any in which segments may be dropped.
     #[inline]
     pub fn take(self) -> impl Iterator<Item = (P, usize)> + use<'c, 'a, Q, P> {
         let this = core::mem::ManuallyDrop::new(self);
@@ -1097,18 +1120,16 @@ where
 
             let synced = if is_synced { len } else { 0 };
 
-            // SAFETY: By the type invariants each slot of a frame has a segment, so that the next
-            // segment is that of the next slot, and the CPU sees that much of it.
+            // SAFETY: By the type invariants each slot of a frame has a segment. So the next
+            // segment is that of the next slot, and the CPU sees its first `synced` bytes.
             Some((unsafe { taken.advance(synced) }?, len))
         })
     }
 
-    /// Takes the buffer of a frame of one segment, which is unmapped; [`len`](Self::len) bytes of
-    /// it were received.
+    /// Takes the buffer of a frame of one segment, unmapped. Its first [`len`](Self::len) bytes
+    /// were received.
     ///
-    /// As [`take`](Self::take), this leaves nothing in its place: see there.
-    ///
-    /// Context: as [`take`](Self::take).
+    /// As [`take`](Self::take), it leaves the slot empty. It costs less. Context: any.
     ///
     /// # Errors
     ///
@@ -1118,7 +1139,7 @@ where
     ///
     /// ```
     /// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
-    /// /// Gives long frames to `keep`, which are in one buffer.
+    /// /// Gives frames of one buffer to `keep`, and leaves others in the ring.
     /// fn receive<'a, Q>(
     ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
     ///     mut keep: impl FnMut(KBox<[u8; 2048]>, usize),
@@ -1147,7 +1168,7 @@ where
         // SAFETY: The slot is ours.
         let slot = unsafe { first.as_mut() };
 
-        // SAFETY: The device is done with it; the CPU sees that much of it.
+        // SAFETY: The device is done with the segment; the CPU sees its first `synced` bytes.
         match unsafe { slot.take::<FromDevice>(self.consumer.dma, synced) } {
             Some(segment) => Ok(segment),
             None => Err(self),
@@ -1168,20 +1189,20 @@ where
     }
 }
 
-/// The segments of a frame with which the device is done, unmapped one after the other.
+/// The segments of a frame with which the device is done: an iterator that unmaps each of them.
 ///
-/// Dropping it drops those that are left.
+/// Dropping it drops the segments that are left.
 ///
 /// # Invariants
 ///
-/// The `left` slots from `next` on are those of the frame, and the device is done with them. Those
-/// before `next` were the first ones of the consumer, unless `frees` is false.
+/// The `left` slots from `next` on are slots of the frame, and the device is done with them. Unless
+/// `frees` is false, the slots of the frame are the first ones of the consumer.
 #[must_use = "dropping it drops the segments"]
 pub struct Segments<'c, 'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     consumer: &'c mut Consumer<'a, Q, P>,
     /// The next slot.
     next: u32,
-    /// How many there are from there on.
+    /// How many slots are left, with that one.
     left: u32,
     /// As in [`Frame`].
     frees: bool,
@@ -1192,7 +1213,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Segments<'_, 'a, Q, P> {
     ///
     /// # Safety
     ///
-    /// The CPU must see the first `synced` bytes of it already, which has no fewer.
+    /// The CPU must see the first `synced` bytes of the next segment, which must not have fewer.
     #[inline]
     unsafe fn advance(&mut self, synced: usize) -> Option<P> {
         while self.left > 0 {
@@ -1202,7 +1223,8 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Segments<'_, 'a, Q, P> {
             self.next = self.next.wrapping_add(1);
             self.left -= 1;
 
-            // SAFETY: The device is done with it; the rest by the safety requirements.
+            // SAFETY: The device is done with it. It has at least `synced` bytes, by the safety
+            // requirement.
             let segment = unsafe { slot.take::<Q::Direction>(self.consumer.dma, synced) };
 
             if segment.is_some() {
@@ -1215,10 +1237,8 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Segments<'_, 'a, Q, P> {
 }
 
 impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Segments<'c, 'a, Q, P> {
-    /// Returns the last descriptor of the frame, in which the device says what became of it: read
-    /// anew by each call.
-    ///
-    /// Context: any.
+    /// Returns the last descriptor of the frame, in which some devices report whether it was sent.
+    /// Each call reads it again. Context: any.
     ///
     /// # Examples
     ///
@@ -1270,7 +1290,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Iterator for Segments<'_, 'a, Q
 
     #[inline]
     fn next(&mut self) -> Option<P> {
-        // SAFETY: Nothing needs to be seen.
+        // SAFETY: 0 bytes have to be seen.
         unsafe { self.advance(0) }
     }
 }

@@ -50,9 +50,9 @@ use core::{
     ptr::NonNull, //
 };
 
-/// What is known of a descriptor, where the device can't reach it.
+/// What the ring keeps for a descriptor, in memory that the device can't access.
 pub(super) struct Slot<P> {
-    /// If there is one, it is mapped, at `addr`.
+    /// A segment, which is mapped at `addr`.
     pub(super) segment: Option<P>,
     pub(super) addr: DmaAddress,
 }
@@ -62,8 +62,8 @@ impl<P> Slot<P> {
     ///
     /// # Safety
     ///
-    /// The device, which is that of `dma`, must be done with it. The CPU must see the first
-    /// `synced` bytes, and the segment have no fewer.
+    /// - The segment must be mapped for `dma`, and the device be done with it.
+    /// - The CPU must see the first `synced` bytes, and the segment must not have fewer.
     #[inline]
     pub(super) unsafe fn take<'a, D: Direction>(
         &mut self,
@@ -75,25 +75,28 @@ impl<P> Slot<P> {
     {
         let mut segment = self.segment.take()?;
 
-        // SAFETY: A segment in a slot is mapped; the rest by the safety requirements.
+        // SAFETY: A segment in a slot is mapped at `addr`. By the safety requirements the device is
+        // done with it, and it has at least `synced` bytes.
         unsafe { segment.unmap(dma, self.addr, synced) };
         Some(segment)
     }
 }
 
-/// Where things are: what a half needs again and again.
+/// Where descriptors and slots are: each half has a copy.
 ///
-/// Indexes are counters that wrap; the mask makes them indexes.
+/// Positions in the ring are counters that run on and wrap; with the mask they become indexes.
 ///
 /// # Invariants
 ///
-/// There are `mask + 1`, a power of two, descriptors and slots, and as many notes if there are any.
+/// There are `mask + 1` descriptors and slots, a power of two, and as many notes, unless there are
+/// none.
 pub(super) struct Layout<Q: Queue, P> {
     descriptors: NonNull<Q::Descriptor>,
     slots: NonNull<Slot<P>>,
-    /// Not for rings that receive, where the device says where frames end: for each frame that is
-    /// posted, at its first slot, how many descriptors it has; before it is posted, if the device
-    /// looks at own bits, at each slot the status word that is to be written.
+    /// A number for each slot, in rings that send. For a frame that is posted, its first slot has
+    /// the number of its descriptors. While it is being described, and if there are own bits, each
+    /// slot has the status word that is to be written. A ring that receives has none, since the
+    /// device reports where frames end.
     notes: NonNull<u32>,
     mask: u32,
 }
@@ -119,7 +122,7 @@ impl<Q: Queue, P> Layout<Q, P> {
         counter & self.mask
     }
 
-    /// Returns what the counters begin with.
+    /// Returns the first value of the counters.
     #[inline]
     pub(super) fn first(&self) -> u32 {
         first(self.mask + 1)
@@ -128,7 +131,7 @@ impl<Q: Queue, P> Layout<Q, P> {
     #[inline]
     fn descriptor(&self, counter: u32) -> NonNull<Q::Descriptor> {
         // CAST: Widening.
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants there are `mask + 1` of them, and the index is masked.
         unsafe { self.descriptors.add(self.index(counter) as usize) }
     }
 
@@ -136,34 +139,36 @@ impl<Q: Queue, P> Layout<Q, P> {
     #[inline]
     pub(super) fn place(&self, counter: u32) -> NonNull<Slot<P>> {
         // CAST: Widening.
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants there are `mask + 1` of them, and the index is masked.
         unsafe { self.slots.add(self.index(counter) as usize) }
     }
 
     /// # Safety
     ///
-    /// The caller must be who may use that slot, and use it by this reference only; and the memory
-    /// must be there, as long as it does.
+    /// - The slot must belong to the calling half, by the invariants of [`Memory`].
+    /// - As long as the result is used, the slot must be accessed through it only, and the memory
+    ///   must exist.
     #[inline]
     pub(super) unsafe fn slot<'s>(&self, counter: u32) -> &'s mut Slot<P> {
-        // SAFETY: By the type invariants and the safety requirements.
+        // SAFETY: By the type invariants there is a slot. By the safety requirements nobody else
+        // uses it.
         unsafe { self.place(counter).as_mut() }
     }
 
     /// # Safety
     ///
-    /// As [`slot`](Self::slot), in a ring whose device only reads.
+    /// As [`slot`](Self::slot). The ring must be one that sends.
     #[inline]
     pub(super) unsafe fn note<'s>(&self, counter: u32) -> &'s mut u32 {
-        // CAST: Widening.
-        // SAFETY: By the type invariants and the safety requirements.
+        // CAST: Widening. SAFETY: A ring that sends has a note for each slot. By the safety
+        // requirements nobody else uses this one.
         unsafe { self.notes.add(self.index(counter) as usize).as_mut() }
     }
 
-    /// Returns where the status word of a descriptor is.
+    /// Returns the address of the status word of a descriptor.
     #[inline]
     fn status_word(&self, counter: u32) -> *mut u32 {
-        // SAFETY: The word is inside the descriptor: see `Owned::new()`.
+        // SAFETY: `Owned::new()` has asserted that the word is inside the descriptor.
         unsafe {
             self.descriptor(counter)
                 .as_ptr()
@@ -172,12 +177,16 @@ impl<Q: Queue, P> Layout<Q, P> {
         }
     }
 
+    /// Reads the status word of a descriptor.
+    ///
     /// # Safety
     ///
-    /// The memory must be there.
+    /// The memory must exist.
     #[inline]
     unsafe fn status(&self, counter: u32) -> u32 {
-        // SAFETY: In the memory of the ring. The device may write it at any time, hence volatile.
+        // The device may write the word at any time, so the read is volatile.
+        //
+        // SAFETY: The word is in the memory of the ring, which exists by the safety requirement.
         u32::from_le(unsafe { self.status_word(counter).read_volatile() })
     }
 
@@ -185,13 +194,13 @@ impl<Q: Queue, P> Layout<Q, P> {
     ///
     /// # Safety
     ///
-    /// The memory must be there.
+    /// The memory must exist.
     #[inline]
     pub(super) unsafe fn is_done(&self, counter: u32) -> bool {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirement the memory exists.
         let status = unsafe { self.status(counter) };
 
-        // One that is the device's own isn't done, whatever else the device has written there.
+        // With an own bit set it isn't done, whatever else the device has written there.
         if status & Q::PUBLISH.own_bits() != 0 || !Q::Descriptor::is_done(status) {
             return false;
         }
@@ -201,12 +210,12 @@ impl<Q: Queue, P> Layout<Q, P> {
         true
     }
 
-    /// Returns whether the device has given back the `count` descriptors from `first` on, which
-    /// come before one that is done. Without own bits it has.
+    /// Returns whether the own bits are clear in the `count` descriptors from `first` on, which
+    /// come before one that is done. True without own bits.
     ///
     /// # Safety
     ///
-    /// The memory must be there.
+    /// The memory must exist.
     #[inline]
     pub(super) unsafe fn are_back(&self, first: u32, count: u32) -> bool {
         let own_bits = Q::PUBLISH.own_bits();
@@ -215,39 +224,40 @@ impl<Q: Queue, P> Layout<Q, P> {
             return true;
         }
 
-        // The device has written them before the one that is done.
+        // The device has cleared them before it wrote the one that is done.
         (0..count).all(|i| {
-            // SAFETY: By the safety requirements.
+            // SAFETY: By the safety requirement the memory exists.
             let status = unsafe { self.status(first.wrapping_add(i)) };
 
             status & own_bits == 0
         })
     }
 
-    /// Gives a descriptor to a device that looks at own bits.
+    /// Writes the status word of a descriptor, for a device that looks at own bits.
     ///
     /// # Safety
     ///
     /// As [`slot`](Self::slot).
     #[inline]
     pub(super) unsafe fn set_status(&self, counter: u32, status: u32) {
-        // SAFETY: In the memory of the ring.
+        // SAFETY: The word is in the memory of the ring, and by the safety requirements its
+        // descriptor belongs to this half.
         unsafe { self.status_word(counter).write_volatile(status.to_le()) };
     }
 
-    /// Reads what the device wrote, each word once.
+    /// Reads a descriptor, each word once.
     ///
     /// # Safety
     ///
-    /// The memory must be there.
+    /// The memory must exist.
     #[inline]
     pub(super) unsafe fn read(&self, counter: u32) -> Q::Descriptor {
         let from = self.descriptor(counter).as_ptr().cast::<u64>();
         let mut copy = MaybeUninit::<Q::Descriptor>::uninit();
 
         for i in 0..size_of::<Q::Descriptor>() / size_of::<u64>() {
-            // SAFETY: Inside of the descriptor, whose size suits: see `Owned::new()`. The memory of
-            // the ring is aligned; the copy may not be.
+            // SAFETY: The words are inside of the descriptor: `Owned::new()` has asserted that its
+            // size is a multiple of theirs. The memory of the ring is aligned; the copy may not be.
             unsafe {
                 copy.as_mut_ptr()
                     .cast::<u64>()
@@ -256,11 +266,11 @@ impl<Q: Queue, P> Layout<Q, P> {
             };
         }
 
-        // SAFETY: All of it was written, and any bytes are a descriptor.
+        // SAFETY: All bytes of the copy were written, and by `FromBytes` any bytes are valid.
         unsafe { copy.assume_init() }
     }
 
-    /// Writes a descriptor, but for its status word, if `hold` says so; returns that word.
+    /// Writes a descriptor, without its status word if `hold` is true. Returns that word.
     ///
     /// # Safety
     ///
@@ -270,8 +280,9 @@ impl<Q: Queue, P> Layout<Q, P> {
         let from = (&raw const descriptor).cast::<u32>();
         let to = self.descriptor(counter).as_ptr().cast::<u32>();
 
-        // SAFETY: Inside of the descriptors, whose size suits: see `Owned::new()`. The memory of
-        // the ring is aligned; what we copy may not be.
+        // SAFETY: The words are inside of the descriptors: `Owned::new()` has asserted that their
+        // size is a multiple of that of the words. The memory of the ring is aligned; `descriptor`
+        // may not be.
         unsafe {
             if hold {
                 for i in (0..size_of::<Q::Descriptor>() / size_of::<u32>())
@@ -292,7 +303,7 @@ impl<Q: Queue, P> Layout<Q, P> {
     }
 }
 
-/// What belongs to a ring, and is freed when the device is done with it.
+/// What a ring owns: descriptors, slots and segments. Freed when the device is done with them.
 struct Owned<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> {
     dma: Mapper<'a>,
     descriptors: Coherent<[u64]>,
@@ -363,44 +374,45 @@ impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Owned<'a, T, P, D> {
     }
 
     fn address(&self) -> DmaAddr<'_> {
-        // SAFETY: Coherent memory can be accessed by the device until it is freed.
+        // SAFETY: The device can access coherent memory until it is freed, which `self` owns.
         unsafe { DmaAddr::new(self.descriptors.dma_address(), self.descriptors.size()) }
     }
 }
 
 impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Drop for Owned<'a, T, P, D> {
-    /// Not called before the device is done with the memory.
+    /// Only called when the device is done with the memory.
     fn drop(&mut self) {
         for slot in self.slots.iter_mut().map(UnsafeCell::get_mut) {
-            // SAFETY: See above.
+            // SAFETY: A segment in a slot is mapped, and the device is done with it: see above.
             drop(unsafe { slot.take::<D>(self.dma, 0) });
         }
     }
 }
 
-/// Returns what the counters of a ring of `len` descriptors begin with: the index 0, one turn
-/// before they wrap. So what can't bear that they wrap fails in each ring, and soon, as with C's
+/// Returns the first value of the counters of a ring of `len` descriptors: index 0, one turn before
+/// they wrap. So code that can't bear the wrap fails in each ring, and soon, as with C's
 /// `INITIAL_JIFFIES`.
 #[inline]
 const fn first(len: u32) -> u32 {
     len.wrapping_neg()
 }
 
-/// A counter on a cache line of its own, so that one half isn't slowed down by what the other does.
+/// A counter on a cache line of its own, so that one half doesn't slow down the other.
 #[repr(align(64))]
 struct Line(Atomic<u32>);
 
-/// The ring was not shown to the device.
+/// No epoch: the ring was not shown to the device.
 const UNTOLD: u64 = u64::MAX;
 
 /// The memory of a ring, shared by its halves.
 ///
 /// # Invariants
 ///
-/// - Slots, notes and descriptors in `head..tail` belong to the consumer, others to the producer. A
-///   half that finds that it got one has loaded the counter with acquire semantics.
-/// - Unless `told` is [`UNTOLD`], or another number than the record's epoch, the device may access
-///   the descriptors, and what is in the slots.
+/// - Slots, notes and descriptors in `head..tail` belong to the consumer, the others to the
+///   producer. A half loads the counter of the other one with acquire semantics before it uses
+///   them.
+/// - The device may access the descriptors, and the segments in the slots, only if `told` is the
+///   record's epoch.
 pub(super) struct Memory<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     head: Line,
     tail: Line,
@@ -409,7 +421,7 @@ pub(super) struct Memory<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     owned: ManuallyDrop<Owned<'a, Q::Descriptor, P, Q::Direction>>,
 }
 
-// SAFETY: Of what it owns, which is `Send`, the halves use different parts, as the invariants say.
+// SAFETY: Everything in it is `Send`. By the type invariants the halves use different parts.
 unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Memory<'a, Q, P> {}
 
 // SAFETY: As above.
@@ -426,7 +438,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
 
         let owned = Owned::new(dma, len)?;
 
-        // INVARIANT: All is the producer's; the device knows nothing of it.
+        // INVARIANT: All slots are the producer's; the device was shown nothing.
         Ok(Arc::new(
             Self {
                 head: Line(Atomic::new(first(len))),
@@ -442,7 +454,8 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
     pub(super) fn layout(&self) -> Layout<Q, P> {
         let slots = &self.owned.slots;
 
-        // INVARIANT: As they were allocated; the number of slots is one of descriptors.
+        // INVARIANT: `Owned::new()` has allocated as many slots as descriptors, and as many notes
+        // or none.
         Layout {
             // SAFETY: Coherent memory isn't at null.
             descriptors: unsafe {
@@ -460,7 +473,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
         self.owned.dma
     }
 
-    /// What is before that counter belongs to the producer.
+    /// Returns the counter of the first slot that the consumer hasn't given back.
     #[inline]
     pub(super) fn head(&self) -> u32 {
         self.head.0.load(Acquire)
@@ -471,7 +484,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
         self.head.0.store(head, Release);
     }
 
-    /// What is before that counter belongs to the consumer.
+    /// Returns the counter of the first slot that the producer hasn't handed over.
     #[inline]
     pub(super) fn tail(&self) -> u32 {
         self.tail.0.load(Acquire)
@@ -482,38 +495,39 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
         self.tail.0.store(tail, Release);
     }
 
-    /// Keeps the device from being stopped for a moment, if it still knows this ring.
+    /// Keeps the device from being stopped until the result is dropped, if it still runs in the
+    /// epoch in which it was told of this ring.
     ///
     /// # Errors
     ///
-    /// [`ESHUTDOWN`] if it was stopped.
+    /// [`ESHUTDOWN`] if it was stopped, or not told.
     #[inline]
     pub(super) fn enter(&self) -> Result<Running<'a>> {
-        // Only the producer changes it, and calls this. `UNTOLD` is no epoch.
+        // Relaxed: only the producer changes `told`, and it calls this. `UNTOLD` is no epoch.
         Running::enter_epoch(self.record, self.told.load(Relaxed))
     }
 
-    /// Returns whether the device can't access the ring.
+    /// Returns whether the device was proven not to access the ring, or wasn't told of it.
     fn is_quiet(&self) -> bool {
         let told = self.told.load(Relaxed);
 
         told == UNTOLD || told != self.record.epoch()
     }
 
-    /// Returns whether the device can be told of the ring.
+    /// Returns whether the device runs, so that it can be told of the ring.
     pub(super) fn is_open(&self) -> bool {
         !self.record.is_closed()
     }
 
-    /// Returns whether the device does nothing more with the ring, proven or not.
+    /// Returns whether no more completions are to be expected from the device, proven or not.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
         self.is_quiet() || self.record.is_settled()
     }
 
-    /// Begins anew: all slots are the producer's, the descriptors are zero. The producer's and the
-    /// consumer's counters must begin anew, too ([`Layout::first`]). Gives what is in the slots to
-    /// `give`, in order, if the device only reads, or `all` says so.
+    /// Empties the ring: all slots become the producer's, and the descriptors zero. The caller must
+    /// reset the counters of both halves to [`Layout::first`]. Gives the segments to `give`, in
+    /// order, if the ring sends, or if `all` is true.
     ///
     /// # Errors
     ///
@@ -521,7 +535,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
     ///
     /// # Safety
     ///
-    /// Both halves must be the caller's.
+    /// The caller must have exclusive access to both halves.
     pub(super) unsafe fn reset(&self, mut give: impl FnMut(P), all: bool) -> Result {
         if !self.is_quiet() {
             return Err(EBUSY);
@@ -538,15 +552,16 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
 
         let descriptors = self.owned.descriptors.as_mut_ptr();
 
-        // SAFETY: Nobody accesses them.
+        // SAFETY: The device doesn't access the descriptors, and by the safety requirement neither
+        // half does.
         unsafe { (*descriptors).fill(0) };
 
         if all || !Q::Direction::DEVICE_WRITES {
             for i in 0..=layout.mask {
-                // SAFETY: By the safety requirements.
+                // SAFETY: By the safety requirement neither half uses the slot.
                 let slot = unsafe { layout.slot(head.wrapping_add(i)) };
 
-                // SAFETY: The device is done with it.
+                // SAFETY: A segment in a slot is mapped, and the device is done with it.
                 if let Some(segment) = unsafe { slot.take::<Q::Direction>(self.dma(), 0) } {
                     give(segment);
                 }
@@ -560,11 +575,11 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// [`ESHUTDOWN`] if the device is stopped, and what [`Queue::start`] says.
+    /// [`ESHUTDOWN`] if the device is stopped, and what [`Queue::start`] returned.
     pub(super) fn tell(&self, queue: &mut Q) -> Result {
         let running = Running::enter(self.record)?;
 
-        // Before the device knows it.
+        // Noted before the device is told.
         self.told.store(self.record.epoch(), Relaxed);
 
         queue
@@ -596,7 +611,8 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
     }
 }
 
-// SAFETY: Freeing is what dropping it would do, in process context.
+// SAFETY: To release it is to drop it, which may be done in process context, by any thread. Halves
+// are dropped in process context, too.
 unsafe impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Orphan for Owned<'a, T, P, D> {
     const ACCIDENT: bool = true;
 
@@ -604,7 +620,7 @@ unsafe impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Orphan for Owned
         let segments: usize = self
             .slots
             .iter()
-            // SAFETY: Both halves are gone.
+            // SAFETY: Both halves are gone, so nobody else uses the slot.
             .filter_map(|slot| unsafe { (*slot.get()).segment.as_ref() })
             .map(|segment| Held::<D>::len(segment))
             .sum();
@@ -617,5 +633,6 @@ unsafe impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Orphan for Owned
     }
 }
 
-// SAFETY: The cells are only a way to share it between two halves that use different ones.
+// SAFETY: All contents are `Send`. The cells only let two halves share them, which use different
+// ones.
 unsafe impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Send for Owned<'a, T, P, D> {}

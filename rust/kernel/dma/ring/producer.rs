@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The half of a ring that posts buffers.
+//! The half of a ring that posts segments.
 
 use super::{
     super::{
@@ -36,19 +36,25 @@ use crate::{
     sync::Arc, //
 };
 
-/// What the driver says for each segment.
+/// What the driver gives for each segment.
 type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 
-/// The half of a ring that posts buffers.
+/// The half of a ring that posts segments, and tells the device.
 ///
-/// Belongs to one context at a time, which is what `&mut` says.
+/// - In a ring that sends: [`post`](Self::post) or [`new_chain`](Self::new_chain), then
+///   [`kick`](Self::kick).
+/// - In a ring that receives: [`refill`](Self::refill), then [`kick`](Self::kick).
+/// - Before that, and after each stop: [`start`](Self::start), which takes both halves.
+///
+/// Its methods take `&mut self`, so it belongs to one context at a time. It needs no lock against
+/// the [`Consumer`]. Context of dropping it: process context.
 ///
 /// # Invariants
 ///
-/// - The slots from `tail` on, up to `head` in the next turn, belong to the caller of methods with
-///   `&mut self`. `tail` and `head` are at most `usable()` apart.
-/// - If the device only reads, those slots are empty, but for segments of a chain that isn't
-///   committed, which begins at `tail`.
+/// - The slots from `tail` on, up to `head` in the next turn, belong to this half. `tail` and
+///   `head` are at most `usable()` apart.
+/// - In a ring that sends those slots are empty, except those of a chain that isn't committed,
+///   which begins at `tail`.
 ///
 /// # Examples
 ///
@@ -59,17 +65,17 @@ pub struct Producer<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     layout: Layout<Q, P>,
     /// The first descriptor that isn't posted.
     tail: u32,
-    /// The first one that the device wasn't told of.
+    /// The first descriptor that the device wasn't told of.
     kicked: u32,
-    /// The first one that the consumer wasn't done with when we looked.
+    /// The first descriptor that the consumer hadn't given back when we looked.
     head: u32,
     memory: Arc<Memory<'a, Q, P>>,
     queue: Q,
     doorbells: u64,
 }
 
-// SAFETY: It owns its part of the memory, where there are segments, which are `Send`, and the
-// queue, which is, too.
+// SAFETY: It owns its part of the memory, with segments that are `Send`, and a queue that is
+// `Send`.
 unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Producer<'a, Q, P> {}
 
 impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
@@ -90,7 +96,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         }
     }
 
-    /// Returns the device's side of the ring.
+    /// Returns the registers of the ring.
     #[inline]
     pub fn queue(&self) -> &Q {
         &self.queue
@@ -103,14 +109,13 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         self.layout.usable() + 1
     }
 
-    /// Returns how many descriptors can be posted, as far as is known: [`refresh`](Self::refresh)
-    /// looks.
+    /// Returns how many descriptors can be posted, as of the last [`refresh`](Self::refresh).
     #[inline]
     pub fn free(&self) -> u32 {
         self.layout.usable() - self.tail.wrapping_sub(self.head)
     }
 
-    /// Looks how far the consumer is; returns how many descriptors can be posted.
+    /// Looks how many descriptors the consumer has given back; returns how many can be posted.
     ///
     /// Context: any.
     #[inline]
@@ -120,21 +125,21 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         self.free()
     }
 
-    /// Returns how often the device was told of new descriptors.
+    /// Returns how often [`kick`](Self::kick) has written the doorbell.
     #[inline]
     pub fn doorbells(&self) -> u64 {
         self.doorbells
     }
 
-    /// Tells the device of all that was posted since the last time: one barrier, one doorbell.
+    /// Writes the doorbell: tells the device of everything that was posted since the last call.
     ///
-    /// Does nothing if there is nothing new, also when the device was stopped, which
-    /// [`Consumer::is_stopped`] tells. Context: any.
+    /// Call it once for a batch, since a doorbell is expensive. If nothing was posted since, it
+    /// does nothing and returns `Ok`, even if the device was stopped. Context: any.
     ///
     /// # Errors
     ///
-    /// [`ESHUTDOWN`] if the device was stopped, or not [started](Self::start) since. What was
-    /// posted comes back from the next `start`.
+    /// [`ESHUTDOWN`] if the device was stopped, or the ring wasn't [started](Self::start) since.
+    /// What was posted comes back from the next `start`.
     #[inline]
     pub fn kick(&mut self) -> Result {
         if self.kicked == self.tail {
@@ -144,12 +149,12 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         let _running = self.memory.enter()?;
 
         if Q::Direction::DEVICE_WRITES {
-            // What was read of a buffer, before the device may write it again.
+            // The CPU reads a buffer before the device may write it again.
             loads_before_stores();
         }
 
         if matches!(Q::PUBLISH, Publish::Tail) {
-            // Ordering 4: slot before tail. Before the device can be done with it.
+            // Ordering 4: slot before tail. It is stored before the device can be done.
             self.memory.set_tail(self.tail);
         }
 
@@ -160,23 +165,24 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         Ok(())
     }
 
-    /// Begins anew with a device that has no ring, or was stopped since it got this one: tells it
-    /// where the ring is.
+    /// Empties the ring, and tells the device where it is.
     ///
-    /// What was posted and isn't reaped is given to `cancelled`, if the device only reads. Buffers
-    /// that it writes stay in their slots, for [`refill`](Self::refill), and frames that nobody has
-    /// received are lost: `cancelled` isn't called.
+    /// Call this after [`Session::start`](super::super::Session::start), at first and after each
+    /// stop. In a ring that sends, everything that was posted and not reaped is given to
+    /// `cancelled`, unmapped and in order. In a ring that receives, the buffers stay, `cancelled`
+    /// isn't called, and frames that weren't received are lost; [`refill`](Self::refill) must
+    /// follow.
     ///
-    /// Context: as unmapping and dropping segments; the rest any.
+    /// Context: any in which segments may be unmapped and dropped.
     ///
     /// # Errors
     ///
     /// - [`EINVAL`] if `consumer` is not the other half;
-    /// - [`EBUSY`] if the device may still access the ring: stop it
-    ///   ([`Session::stop`](super::super::Session::stop), `restart`);
-    /// - [`ESHUTDOWN`] if the device is stopped: start it before;
-    /// - what [`Queue::start`] says, or [`ESHUTDOWN`] if the device was stopped meanwhile: what was
-    ///   posted was given to `cancelled`.
+    /// - [`EBUSY`] if the device may still access the ring, since it wasn't stopped
+    ///   ([`Session::restart`](super::super::Session::restart));
+    /// - [`ESHUTDOWN`] if the device doesn't run;
+    /// - what [`Queue::start`] returned, or [`ESHUTDOWN`] if the device was stopped meanwhile. The
+    ///   ring is empty then, as above.
     pub fn start(&mut self, consumer: &mut Consumer<'a, Q, P>, cancelled: impl FnMut(P)) -> Result {
         if !self.memory.is_open() {
             return Err(ESHUTDOWN);
@@ -186,10 +192,10 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         self.memory.tell(&mut self.queue)
     }
 
-    /// Takes all buffers out of a ring that the device doesn't access. It must be
-    /// [started](Self::start) afterwards.
+    /// Takes all segments out of a ring that the device doesn't access, and gives them to `give`.
     ///
-    /// Context: as unmapping and dropping segments; the rest any.
+    /// Use it after a stop, to free memory or to change the size of buffers. [`start`](Self::start)
+    /// must follow. Context: any in which segments may be unmapped and dropped.
     ///
     /// # Errors
     ///
@@ -199,19 +205,18 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         self.reset(consumer, give, true)
     }
 
-    /// Changes the number of descriptors of a ring that the device doesn't access. It must be
-    /// [started](Self::start) afterwards.
+    /// Changes the number of descriptors of a ring that the device doesn't access.
     ///
-    /// All buffers that are in it are given to `cancelled`. Context: may sleep.
+    /// All segments in it are given to `cancelled`. [`start`](Self::start) must follow. Context:
+    /// may sleep.
     ///
     /// # Errors
     ///
-    /// As [`Ring::new`](super::Ring::new), and
+    /// The ring is as before, with
     ///
     /// - [`EINVAL`] if `consumer` is not the other half;
-    /// - [`EBUSY`] if the device may still access the ring.
-    ///
-    /// The ring is as before then.
+    /// - [`EBUSY`] if the device may still access the ring;
+    /// - what [`Ring::new`](super::Ring::new) returns.
     pub fn resize(
         &mut self,
         consumer: &mut Consumer<'a, Q, P>,
@@ -240,7 +245,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
             return Err(EINVAL);
         }
 
-        // SAFETY: Both halves are here.
+        // SAFETY: `self` and `consumer` are the two halves, as was just checked.
         unsafe { self.memory.reset(cancelled, all) }?;
 
         consumer.reset();
@@ -248,7 +253,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         Ok(())
     }
 
-    /// All slots are the producer's.
+    /// Resets the counters, when all slots are the producer's.
     fn begin(&mut self) {
         let first = self.layout.first();
 
@@ -258,14 +263,14 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         self.head = first;
     }
 
-    /// Returns where the device finds what is in a slot.
+    /// Returns the bus address of the segment in a slot.
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and the segment stay there as long as the result is used.
+    /// The slot must be ours, and the segment must stay there as long as the result is used.
     #[inline]
     unsafe fn memory_at<'r>(&self, at: u32) -> Option<DmaAddr<'r>> {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the slot is ours.
         let slot: &Slot<P> = unsafe { self.layout.slot(at) };
 
         slot.segment.as_ref().map(|segment| {
@@ -274,12 +279,12 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         })
     }
 
-    /// Writes a descriptor; returns its status word, which is not written yet if the device looks
-    /// at own bits.
+    /// Writes a descriptor, without its status word if the device looks at own bits. Returns that
+    /// word.
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and `memory` be where the device finds what is in it.
+    /// The slot must be ours, and `memory` be the address of the segment in it.
     #[inline]
     unsafe fn describe(
         &mut self,
@@ -296,15 +301,15 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
             last,
         })?;
 
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the slot is ours, and so is its descriptor.
         Ok(unsafe {
             self.layout
                 .write(at, descriptor, matches!(Q::PUBLISH, Publish::OwnBit(_)))
         })
     }
 
-    /// Keeps a device that would look at once from being stopped, for the moment in which something
-    /// is posted.
+    /// Keeps a device that looks at own bits from being stopped while something is posted. Does
+    /// nothing for others, which look at nothing before the doorbell.
     ///
     /// # Errors
     ///
@@ -317,26 +322,26 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         }
     }
 
-    /// Posts the slot at `tail`, which is a frame.
+    /// Posts the slot at `tail`, which is a whole frame.
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and described; `status` is what describing it has returned, and
-    /// `_running` what [`enter`](Self::enter) has.
+    /// The slot must be ours. `status` must be what [`describe`](Self::describe) has returned for
+    /// it, and `_running` what [`enter`](Self::enter) has returned.
     #[inline]
     unsafe fn post_slot(&mut self, status: u32, _running: Option<Running<'a>>) {
         let end = self.tail.wrapping_add(1);
 
         if matches!(Q::PUBLISH, Publish::OwnBit(_)) {
             if Q::Direction::DEVICE_WRITES {
-                // What was read of a buffer, before the device may write it again.
+                // The CPU reads a buffer before the device may write it again.
                 loads_before_stores();
             }
 
             // Ordering 2: descriptor before own bit.
             dma_wmb();
 
-            // SAFETY: By the safety requirements.
+            // SAFETY: By the safety requirements the slot is ours, and so is its descriptor.
             unsafe { self.layout.set_status(self.tail, status) };
 
             // Ordering 4: slot before tail, and own bit before tail.
@@ -348,9 +353,10 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
 }
 
 impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, Q, P> {
-    /// Posts a frame of one segment, which is mapped. [`kick`](Self::kick) tells the device of it.
+    /// Maps a segment, and posts it as a frame (C: `dma_map_single()`). [`kick`](Self::kick) tells
+    /// the device.
     ///
-    /// Context: any.
+    /// The ring owns the segment until [`Consumer::reap`] returns it. Context: any.
     ///
     /// # Errors
     ///
@@ -358,8 +364,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
     ///
     /// - [`EBUSY`] if there is no free descriptor;
     /// - [`EOVERFLOW`] if it is longer than [`Descriptor::MAX_LEN`];
-    /// - [`ESHUTDOWN`] if the device would look at once, but is stopped;
-    /// - what [`Streaming::map`](super::super::Streaming::map) says.
+    /// - [`ESHUTDOWN`] if the device looks at own bits, and is stopped;
+    /// - what [`Streaming::map`](super::super::Streaming::map) or [`Descriptor::new`] returned.
     #[inline]
     pub fn post(&mut self, segment: P, options: Options<Q>) -> Result<(), ErrorWith<P>> {
         let tail = self.tail;
@@ -399,7 +405,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         }
     }
 
-    /// Takes back the segment that was put into a slot, and can't be described.
+    /// Takes back a segment that was put into a slot, and for which no descriptor could be made.
     ///
     /// # Safety
     ///
@@ -407,16 +413,18 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
     #[cold]
     #[inline(never)]
     unsafe fn refuse(&mut self, at: u32, error: Error) -> ErrorWith<P> {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the slot is ours.
         let slot = unsafe { self.layout.slot(at) };
 
-        // SAFETY: The device wasn't told of it. There is one, by the safety requirements.
+        // SAFETY: The device wasn't told of the segment. By the safety requirements there is one.
         let value = unsafe { slot.take::<ToDevice>(self.dma, 0).unwrap_unchecked() };
 
         ErrorWith { error, value }
     }
 
-    /// Begins a frame of several segments.
+    /// Begins a frame of several segments: see [`Chain`].
+    ///
+    /// Context: any.
     ///
     /// # Examples
     ///
@@ -463,8 +471,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
             });
         }
 
-        // SAFETY: It is unmapped when it is taken out of the slot. Only a descriptor gets to know
-        // the address.
+        // SAFETY: The segment isn't mapped, since it was the driver's. It is unmapped when it is
+        // taken out of the slot. Only a descriptor of this ring gets the address.
         let addr = match unsafe { segment.map(self.dma) } {
             Ok(addr) => addr,
             Err(error) => {
@@ -475,7 +483,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
             }
         };
 
-        // SAFETY: By the safety requirements; there is nothing to be dropped.
+        // SAFETY: By the safety requirements the slot is ours; it is empty, so nothing has to be
+        // dropped.
         unsafe {
             core::ptr::write(
                 self.layout.slot(at),
@@ -488,7 +497,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         Ok(())
     }
 
-    /// Returns whether the slot is ours, and sees to it that it is empty.
+    /// Returns whether the slot is ours. If it is, it is empty afterwards.
     #[inline]
     fn has_room(&mut self, at: u32) -> bool {
         if at.wrapping_sub(self.head) >= self.layout.usable() {
@@ -520,22 +529,26 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
 }
 
 impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<'a, Q, P> {
-    /// Posts a buffer in each free descriptor: the one that was left in its slot, or a new one.
-    /// [`kick`](Self::kick) tells the device of them.
+    /// Posts a buffer in each free descriptor: the one that was left in its slot, or one from
+    /// `alloc`. [`kick`](Self::kick) tells the device.
     ///
-    /// If there is no new one, all buffers that were left in the ring are posted nevertheless, in
-    /// the descriptors that come first. So a ring whose frames are looked at, or
-    /// [replaced](super::Frame::replace), goes on receiving without memory. One whose last buffer
-    /// was [taken](super::Frame::take) doesn't: no interrupt will come, and the driver must call
-    /// this again by itself.
+    /// If `alloc` fails, the buffers that were left in the ring are posted all the same. So a ring
+    /// whose frames are only looked at, or [replaced](super::Frame::replace), goes on receiving
+    /// without memory. If all buffers were [taken](super::Frame::take), nothing is posted, no
+    /// interrupt will come, and the driver must call this again on its own.
     ///
-    /// Context: as `alloc`; any if it doesn't sleep.
+    /// Context: any in which `alloc` may be called.
     ///
     /// # Errors
     ///
-    /// What `alloc` says, or [`Streaming::map`](super::super::Streaming::map), or [`EOVERFLOW`] if
-    /// a new buffer is longer than [`Descriptor::MAX_LEN`]: the device has what there is then, and
-    /// the next call tries again. [`ESHUTDOWN`] if the device would look at once, but is stopped.
+    /// The device gets the buffers that there are, after a [`kick`](Self::kick), and the next call
+    /// tries again, with
+    ///
+    /// - what `alloc` or [`Streaming::map`](super::super::Streaming::map) returned;
+    /// - [`EOVERFLOW`] if a new buffer is longer than [`Descriptor::MAX_LEN`].
+    ///
+    /// Buffers stay in the ring with [`ESHUTDOWN`], if the device looks at own bits and is stopped,
+    /// and with what [`Descriptor::new`] returned.
     ///
     /// # Examples
     ///
@@ -564,7 +577,7 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
             let slot = unsafe { self.layout.slot(tail) };
 
             let len = match &mut slot.segment {
-                // Still mapped, and the CPU only read it.
+                // It is still mapped, and the CPU has only read it.
                 Some(segment) => {
                     segment.hand_over();
                     Held::<FromDevice>::len(segment)
@@ -605,17 +618,18 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
     ///
     /// # Errors
     ///
-    /// [`ESHUTDOWN`] if the device would look at once, but is stopped: the buffer stays, as if it
-    /// had been left there.
+    /// The buffer stays in its slot, with [`ESHUTDOWN`] if the device looks at own bits and is
+    /// stopped, and with what [`Descriptor::new`] returned.
     ///
     /// # Safety
     ///
-    /// The slot must be ours, and the segment in it be mapped, at `addr`, with `len` bytes.
+    /// The slot must be ours, and the segment in it must be mapped at `addr` and have `len` bytes.
     #[inline]
     unsafe fn post_buffer(&mut self, addr: DmaAddress, len: usize, options: Options<Q>) -> Result {
         let running = self.enter()?;
 
-        // SAFETY: By the safety requirements; the slot is described here.
+        // SAFETY: By the safety requirements the slot is ours, and the segment is mapped there. The
+        // slot is described before it is posted.
         unsafe {
             let memory = Some(DmaAddr::new(addr, len));
             let status = self.describe(self.tail, memory, options, true, true)?;
@@ -626,15 +640,15 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
         Ok(())
     }
 
-    /// Posts the buffers that were left in the slots after `tail`, which is empty, when there is no
-    /// other buffer for it: they move there. Returns the error.
+    /// Posts the buffers that were left in the slots after `tail`, when there is no buffer for
+    /// `tail`: they move forward. Returns the error.
     #[cold]
     #[inline(never)]
     fn post_left(&mut self, options: Options<Q>, room: u32, error: Error) -> Result {
         let first = self.tail;
 
-        // Ours are one more slots than descriptors that can be posted. The first one is empty, so
-        // there aren't more buffers than those.
+        // One more slot is ours than descriptors can be posted. The first slot is empty, so there
+        // are at most `room` buffers.
         for i in 1..=room {
             // SAFETY: The slot is ours.
             let slot = unsafe { self.layout.slot(first.wrapping_add(i)) };
@@ -647,8 +661,8 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
 
             segment.hand_over();
 
-            // It stays mapped. The slot is empty: it is before the one from which this was taken,
-            // and what was there was posted.
+            // The segment stays mapped. The slot at `tail` is empty: it comes before the one from
+            // which the segment was taken, and whatever was in slots before that was posted.
             //
             // SAFETY: The slot is ours.
             *unsafe { self.layout.slot(self.tail) } = Slot {
@@ -664,21 +678,23 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
     }
 }
 
-/// A frame of several segments that is being posted: all of them, or none.
+/// A frame of several segments that is being posted.
 ///
-/// Dropping it drops the segments; [`rollback`](Self::rollback) gives them back. Those of a chain
-/// that was forgotten are dropped when other frames take their places.
+/// [`push`](Self::push) adds a segment, and [`commit`](Self::commit) posts all of them. Before that
+/// the device sees none. [`rollback`](Self::rollback) gives the segments back instead, and dropping
+/// the chain drops them. If the chain is forgotten, they are dropped when other frames need their
+/// slots.
 #[must_use = "nothing is posted before `commit`"]
 pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> {
     producer: &'p mut Producer<'a, Q, P>,
     /// After the last slot.
     end: u32,
-    /// What was said for the last slot, which isn't described yet.
+    /// The options for the last slot, which isn't described yet.
     last: Option<Options<Q>>,
 }
 
 impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a, Q, P> {
-    /// Adds a segment, which is mapped.
+    /// Maps a segment, and adds it to the frame.
     ///
     /// Context: any.
     ///
@@ -688,9 +704,9 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
     ///
     /// - [`EBUSY`] if there is no free descriptor;
     /// - [`EOVERFLOW`] if it is longer than [`Descriptor::MAX_LEN`];
-    /// - what [`Streaming::map`](super::super::Streaming::map) says;
-    /// - what [`Descriptor::new`] says of the segment before, after which the chain can only be
-    ///   [rolled back](Self::rollback).
+    /// - what [`Streaming::map`](super::super::Streaming::map) returned;
+    /// - what [`Descriptor::new`] returned for the segment *before* this one. The chain can only be
+    ///   [rolled back](Self::rollback) then.
     #[inline]
     pub fn push(&mut self, segment: P, options: Options<Q>) -> Result<(), ErrorWith<P>> {
         if !self.producer.has_room(self.end) {
@@ -713,13 +729,17 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
         Ok(())
     }
 
-    /// Adds a descriptor without memory, which only tells the device something.
+    /// Adds a descriptor without memory, for instance one that sets up an offload.
     ///
     /// Context: any.
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if there is no free descriptor.
+    /// The chain is as before, with
+    ///
+    /// - [`EBUSY`] if there is no free descriptor;
+    /// - what [`Descriptor::new`] returned for the segment before. The chain can only be
+    ///   [rolled back](Self::rollback) then.
     #[inline]
     pub fn push_context(&mut self, options: Options<Q>) -> Result {
         if !self.producer.has_room(self.end) {
@@ -737,7 +757,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
         self.end = self.end.wrapping_add(1);
     }
 
-    /// Describes the last slot.
+    /// Writes the descriptor of the last slot, since it is known now whether the frame ends there.
     #[inline]
     fn describe(&mut self, last: bool) -> Result {
         let Some(options) = self.last else {
@@ -759,7 +779,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
         Ok(())
     }
 
-    /// Returns the number of descriptors so far.
+    /// Returns the number of descriptors that were added.
     #[inline]
     #[expect(
         clippy::len_without_is_empty,
@@ -769,7 +789,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
         self.end.wrapping_sub(self.producer.tail)
     }
 
-    /// Posts the frame. [`Producer::kick`] tells the device of it.
+    /// Posts the frame. [`Producer::kick`] tells the device.
     ///
     /// Context: any.
     ///
@@ -777,8 +797,9 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
     ///
     /// The chain comes back, with
     ///
-    /// - [`EINVAL`] if there is nothing in it;
-    /// - [`ESHUTDOWN`] if the device would look at once, but is stopped.
+    /// - [`EINVAL`] if it is empty;
+    /// - [`ESHUTDOWN`] if the device looks at own bits, and is stopped;
+    /// - what [`Descriptor::new`] returned for the last segment.
     #[inline]
     pub fn commit(mut self) -> Result<(), ErrorWith<Self>> {
         if self.last.is_none() {
@@ -802,11 +823,11 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
         Ok(())
     }
 
-    /// Posts the slots.
+    /// Posts the slots of the chain.
     ///
     /// # Safety
     ///
-    /// They must be described, and `_running` be what [`Producer::enter`] has returned.
+    /// All of them must be described, and `_running` must be what [`Producer::enter`] has returned.
     #[inline]
     unsafe fn post(&mut self, _running: Option<Running<'a>>) {
         let Self { producer, end, .. } = self;
@@ -820,7 +841,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
             for i in 1..count {
                 let at = first.wrapping_add(i);
 
-                // SAFETY: By the safety requirements: there is the status word.
+                // SAFETY: The slots of a chain are the producer's. By the safety requirements they
+                // are described, so the note is the status word.
                 unsafe { layout.set_status(at, *layout.note(at)) };
             }
 
@@ -841,9 +863,9 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
         }
     }
 
-    /// Posts nothing, and gives the segments back in the order in which they were added.
+    /// Gives the segments back, unmapped, in the order in which they were added. Nothing is posted.
     ///
-    /// Context: any.
+    /// Context: any in which `give` may be called.
     #[inline]
     pub fn rollback(mut self, give: impl FnMut(P)) {
         self.undo(give);
@@ -856,7 +878,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
             // SAFETY: The slots of a chain are the producer's.
             let slot = unsafe { self.producer.layout.slot(at) };
 
-            // SAFETY: The device wasn't told of it.
+            // SAFETY: The device wasn't told of the segment.
             if let Some(segment) = unsafe { slot.take::<ToDevice>(self.producer.dma, 0) } {
                 give(segment);
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a descriptor names: owned memory that can be put into a slot.
+//! Segments: owned memory that a descriptor can name.
 
 use super::super::{
     mapping::{
@@ -20,39 +20,41 @@ use crate::prelude::*;
 mod private {
     use super::*;
 
-    /// Memory that can lie in a slot while the device accesses it.
+    /// Memory that can be in a slot while the device accesses it.
     ///
     /// # Safety
     ///
-    /// - After [`map`](Self::map) returned an address, the device can access [`len`](Self::len)
-    ///   bytes there, in the direction `D`, and until [`unmap`](Self::unmap) nothing but the
-    ///   methods of this trait is needed to keep it so. The value may be moved.
-    /// - As long as it is mapped, `len` and [`as_ptr`](Self::as_ptr) don't access the memory, and
-    ///   return the same each time; there are `len` initialised bytes.
+    /// 1. From the moment in which [`map`](Self::map) has returned an address until
+    ///    [`unmap`](Self::unmap) is called, the device can access [`len`](Self::len) bytes there,
+    ///    in the direction `D`, even if the value is moved.
+    /// 2. Meanwhile `len` and [`as_ptr`](Self::as_ptr) don't read or write the memory, and return
+    ///    the same each time. There are `len` initialised bytes.
     pub unsafe trait Held<'a, D: Direction>: Send + Sized {
-        /// Lets the device access the memory, which is its own from here on. What the CPU wrote, it
-        /// sees.
+        /// Gives the memory to the device, which sees what the CPU wrote. Returns the bus address.
         ///
         /// # Safety
         ///
-        /// It must not be mapped. If this returns an address, it must be unmapped before it is
-        /// dropped, or accessed in other ways than by this trait; and the address must be shown to
-        /// the device of `dma` only.
+        /// - The memory must not be mapped.
+        /// - If this returns an address, the memory must be unmapped before it is dropped, or
+        ///   accessed by methods that aren't those of this trait.
+        /// - The address must be shown to the device of `dma` only.
         unsafe fn map(&mut self, dma: Mapper<'a>) -> Result<DmaAddress>;
 
         /// Gives the memory back to the CPU, which sees the first `synced` bytes already.
         ///
         /// # Safety
         ///
-        /// It must be mapped for `dma`, at `addr`, and the device be done with it. `synced` must
-        /// not be over `self.len()`.
+        /// - The memory must be mapped for `dma`, at `addr`, and the device must be done with it.
+        /// - `synced` must not be greater than `self.len()`.
         unsafe fn unmap(&mut self, dma: Mapper<'a>, addr: DmaAddress, synced: usize);
 
-        /// Lets the CPU see what the device wrote to the first `len` bytes; returns where they are.
+        /// Makes the CPU see what the device wrote to the first `len` bytes; returns where they
+        /// are.
         ///
         /// # Safety
         ///
-        /// As [`unmap`](Self::unmap); `len` must not be over `self.len()`.
+        /// - The memory must be mapped for `dma`, at `addr`, and the device must be done with it.
+        /// - `len` must not be greater than `self.len()`.
         unsafe fn sync_for_cpu(
             &mut self,
             dma: Mapper<'a>,
@@ -60,7 +62,7 @@ mod private {
             len: usize,
         ) -> *const u8;
 
-        /// Gives memory that the CPU only read back to the device.
+        /// Gives memory that the CPU has only read back to the device: no sync is needed.
         fn hand_over(&mut self);
 
         fn len(&self) -> usize;
@@ -70,13 +72,18 @@ mod private {
 }
 pub(super) use private::Held;
 
-/// What can be posted: a [`Buffer`], which is mapped when it is posted and unmapped when it is
-/// taken, or a [`Fragment`].
+/// A segment of a frame: what can be posted to a ring.
+///
+/// It is a [`Buffer`], which the ring maps when it is posted and unmaps when it comes back, or a
+/// [`Fragment`].
 pub trait Segment<'a, D: Direction>: private::Held<'a, D> {}
 
 impl<'a, D: Direction, T: private::Held<'a, D>> Segment<'a, D> for T {}
 
-// SAFETY: By the contract of `Buffer`, and of mapping.
+// SAFETY:
+// 1. `streaming::map()` maps the contents of the buffer, whose address doesn't change when the
+//    buffer is moved.
+// 2. By the contract of `Buffer`.
 unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     #[inline]
     unsafe fn map(&mut self, dma: Mapper<'a>) -> Result<DmaAddress> {
@@ -89,12 +96,13 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
         let len = Buffer::len(self);
 
         if D::DEVICE_WRITES && synced == 0 {
-            // SAFETY: By the safety requirements.
+            // SAFETY: By the safety requirements `len` bytes are mapped at `addr`, by `map()` in
+            // the direction `D`, and the device is done with them.
             unsafe { streaming::unmap::<D>(dma, addr, len, MapAttrs::NONE) };
         } else {
             // What the CPU sees already isn't copied again.
             //
-            // SAFETY: By the safety requirements.
+            // SAFETY: As above; the rest from `synced` on is inside the buffer.
             unsafe {
                 streaming::sync_for_cpu::<D>(dma, address::within(addr, synced), len - synced);
                 streaming::unmap::<D>(dma, addr, len, MapAttrs::NONE.skip_cpu_sync());
@@ -107,7 +115,8 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     unsafe fn sync_for_cpu(&mut self, dma: Mapper<'a>, addr: DmaAddress, len: usize) -> *const u8 {
         let bytes = Buffer::as_mut_ptr(self);
 
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the buffer is mapped at `addr`, by `map()` in the
+        // direction `D`, `len` isn't greater than its length, and the device is done with it.
         unsafe { streaming::sync_for_cpu::<D>(dma, addr, len) };
         streaming::hand_over(bytes);
         bytes
@@ -129,8 +138,10 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
     }
 }
 
-/// A buffer, or a block of a [`Pool`](super::super::Pool), which is never mapped: for frames whose
-/// heads are made by the driver.
+/// A segment that is either a buffer or a block of a [`Pool`](super::super::Pool).
+///
+/// Use it for frames whose headers the driver writes: the header goes into a block, which costs no
+/// mapping, and the payload stays in its buffer.
 ///
 /// # Examples
 ///
@@ -160,14 +171,15 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
 /// }
 /// ```
 pub enum Fragment<'a, B, T> {
-    /// A buffer.
+    /// A buffer, which is mapped when it is posted.
     Buffer(B),
-    /// A block.
+    /// A block of a pool, which the device can access as it is.
     Block(PoolBox<'a, T>),
 }
 
-// SAFETY: A block can be accessed by its device, in both directions, as long as it isn't freed; who
-// has the `PoolBox` decides about that. It is never empty. The rest is as for `B`.
+// SAFETY: As for `B`, and for a block:
+// 1. Its device can access it in both directions as long as it isn't freed, and `self` owns it.
+// 2. Its length is that of the type, and its address never changes.
 unsafe impl<'a, D, B, T> Held<'a, D> for Fragment<'a, B, T>
 where
     D: Direction,
@@ -180,7 +192,7 @@ where
     #[inline]
     unsafe fn map(&mut self, dma: Mapper<'a>) -> Result<DmaAddress> {
         match self {
-            // SAFETY: By the safety requirements.
+            // SAFETY: The requirements are those of this method.
             Self::Buffer(buf) => unsafe { Held::<D>::map(buf, dma) },
             Self::Block(block) => {
                 if !is_same(block.dma().device(), dma.device()) {
@@ -196,7 +208,7 @@ where
     #[inline]
     unsafe fn unmap(&mut self, dma: Mapper<'a>, addr: DmaAddress, synced: usize) {
         match self {
-            // SAFETY: By the safety requirements.
+            // SAFETY: The requirements are those of this method.
             Self::Buffer(buf) => unsafe { Held::<D>::unmap(buf, dma, addr, synced) },
             Self::Block(block) => streaming::hand_over(block.as_ptr().cast()),
         }
@@ -205,7 +217,7 @@ where
     #[inline]
     unsafe fn sync_for_cpu(&mut self, dma: Mapper<'a>, addr: DmaAddress, len: usize) -> *const u8 {
         match self {
-            // SAFETY: By the safety requirements.
+            // SAFETY: The requirements are those of this method.
             Self::Buffer(buf) => unsafe { Held::<D>::sync_for_cpu(buf, dma, addr, len) },
             Self::Block(block) => {
                 let bytes = block.as_ptr().cast();

@@ -2,12 +2,11 @@
 
 //! What a bus does to keep a device from memory.
 //!
-//! On some buses there is a switch between a device and memory that belongs to the bus, not to the
-//! device: the Bus Master Enable bit of a PCI function. A [`Session`](super::Session) opens it when
-//! the device holds no address, and closes it to stop the device. How that is done is the business
-//! of the bus, which implements [`Bus`] and hands it over with
-//! [`prepare`](super::prepare). On buses without such a switch, like the platform bus, the
-//! device's own stop has to do.
+//! Some buses have a switch between a device and memory, such as the Bus Master Enable bit of a PCI
+//! function. A [`Session`](super::Session) opens the switch when the device holds no address, and
+//! closes it to stop the device. The bus implements [`Bus`] for that, and hands it over by
+//! [`prepare`](super::prepare). On a bus without a switch, like the platform bus, only
+//! [`Quiesce::quiesce`](super::Quiesce::quiesce) stops the device.
 
 use super::quiesce::{
     Disarmed,
@@ -25,17 +24,17 @@ use super::quiesce::{
 ///    accesses no memory until [`open`](Self::open) is called. What the device wrote before is in
 ///    memory, and no request of it waits for an answer. Nothing else opens the switch meanwhile:
 ///    no driver, and no bus that restores what it saved.
-/// 2. `close` returns [`StopOutcome::Gone`] only if the device has left the bus, and can come back
-///    reset only. That it doesn't answer isn't enough.
+/// 2. `close` returns [`StopOutcome::Gone`] only if the device has left the bus, and is reset if it
+///    comes back. That it doesn't answer isn't enough.
 /// 3. In all other cases `close` returns [`StopOutcome::Unproven`]: the bus doesn't know.
 pub(crate) unsafe trait Bus: Send + Sync {
     /// Lets the device access memory.
     ///
-    /// `disarmed` is the proof that the device holds no address that it was given before.
+    /// `disarmed` is the proof that the device holds no address that it was shown before.
     fn open(&self, disarmed: Disarmed);
 
-    /// Keeps the device from memory, and says what that is worth.
+    /// Keeps the device from memory, and returns whether that is a proof.
     ///
-    /// May be called when that was done before, and for a device that doesn't answer.
+    /// May be called when the switch is closed already, and for a device that doesn't answer.
     fn close(&self) -> StopOutcome;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a bound device is started and stopped, whoever asks for it.
+//! How a bound device is started and stopped, whether the driver or the bus asks for it.
 
 #[cfg(CONFIG_RUST_DMA_DEBUG)]
 use super::debug;
@@ -54,15 +54,15 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// The state of a device, and what keeps it from being started.
+/// The state of a device, and everything else that decides whether it may be started.
 struct Machine {
     known: State,
     hardware: Option<Hardware>,
-    /// Whether the driver can't go on after an event: no start any more.
+    /// Whether the device was reset and the driver can't go on: it isn't started again.
     is_retired: bool,
     /// How many events, like a suspend, keep the device from being started.
     holds: u32,
-    /// Whether it is to be started when the last of them is over.
+    /// Whether to start it when the last of these events is over.
     is_wanted: bool,
     /// Whether a bus error is under way.
     #[cfg(CONFIG_PCI)]
@@ -72,17 +72,17 @@ struct Machine {
     stops: [u64; 3],
 }
 
-/// How it is found among the resources of a device.
+/// Tells a [`Control`] from other resources of a device.
 static CONTROL: Kind = Kind::new();
 
-/// What is kept of a bound device besides its [`Record`]: how it is started and stopped, who waits
-/// for that, and what waits for a proof.
+/// What a bound device has besides its [`Record`]: its state, the means to stop it, the threads
+/// that wait for it, and its quarantine.
 ///
-/// The bus adds it before `probe()`, right after the record: it is released right before that, and
-/// after all that a driver adds.
+/// The bus adds it before `probe()`, right after the record. So it is released right before the
+/// record, and after everything that a driver adds.
 #[pin_data]
 pub(in crate::dma) struct Control {
-    // Goes first, as it looks at the rest.
+    // Dropped first, since it reads the other fields.
     #[cfg(CONFIG_RUST_DMA_DEBUG)]
     #[pin]
     file: debugfs::File<debug::View>,
@@ -98,12 +98,13 @@ pub(in crate::dma) struct Control {
     machine: Mutex<Machine>,
     #[pin]
     quarantine: SpinLockIrq<Quarantine>,
-    /// Where threads wait for the device to be started or stopped, or for that besides others.
+    /// Woken when the device is started or stopped. Threads wait here alone, or here and on a queue
+    /// of the driver.
     #[pin]
     stops: WaitQueue,
 }
 
-// SAFETY: The record can be used by any thread, and so can the rest.
+// SAFETY: The record is `Send` and `Sync`, and so are the other fields.
 unsafe impl Send for Control {}
 
 // SAFETY: As above.
@@ -116,7 +117,7 @@ impl Keeper for Control {
 }
 
 impl Control {
-    /// Adds it to a device that is about to be probed, and that has a record.
+    /// Adds a [`Control`] to a device that is about to be probed, and that has a record.
     ///
     /// Context: may sleep.
     pub(super) fn add(dev: &Device<Bound>, resumes: bool, bus: Option<KBox<dyn Bus>>) -> Result {
@@ -124,11 +125,11 @@ impl Control {
         let this = KBox::pin_init(Self::init(dev, record, resumes, bus)?, GFP_KERNEL)?;
         let keeper: NonNull<dyn Keeper> = NonNull::from(&*this);
 
-        // SAFETY: It borrows nothing.
+        // SAFETY: A `Control` borrows nothing.
         unsafe { CONTROL.add(dev, this) }?;
 
-        // SAFETY: It is older than all that a driver adds, hence released after all else that
-        // borrows the bound device.
+        // SAFETY: It was added before the driver added anything. So it is released after everything
+        // else that borrows the bound device.
         unsafe { record.set_keeper(keeper) };
 
         Ok(())
@@ -164,7 +165,8 @@ impl Control {
             quarantine <- new_spinlock_irq!(Quarantine::new(owned.clone()), "dma::Quarantine"),
             stops <- new_wait_queue!("dma::Control::stops"),
             dev: owned,
-            // SAFETY: `this` is initialised but for these two, and both go before the rest.
+            // SAFETY: All of `this` is initialised except these two, which don't use each other,
+            // and are dropped before the rest.
             refusal <- unsafe { Refusal::new(this) },
             #[cfg(CONFIG_RUST_DMA_DEBUG)]
             // SAFETY: As above.
@@ -172,7 +174,7 @@ impl Control {
         }? Error))
     }
 
-    /// Returns it, if the device's driver has constraints.
+    /// Returns the [`Control`] of a device, if its driver has constraints.
     ///
     /// Context: any. Walks the resource list of the device.
     pub(in crate::dma) fn find(dev: &Device<Bound>) -> Option<&Self> {
@@ -186,11 +188,12 @@ impl Control {
     }
 
     fn record(&self) -> &Record {
-        // SAFETY: The record is the older resource of the device: it outlives this one.
+        // SAFETY: The record was added to the device before `self`, so it is released after `self`.
         unsafe { self.record.as_ref() }
     }
 
-    /// Returns what is woken when the device was started, or stopped, or couldn't be.
+    /// Returns the queue that is woken when the device was started or stopped, or couldn't be
+    /// stopped.
     pub(in crate::dma) fn stops(&self) -> &WaitQueue {
         &self.stops
     }
@@ -200,7 +203,7 @@ impl Control {
         self.resumes.load(Relaxed)
     }
 
-    /// Says whether the driver can go on after a stop.
+    /// Sets whether the driver can go on after a stop.
     #[cfg(CONFIG_RUST_DMA_FIXTURE)]
     pub(in crate::dma) fn set_resumes(&self, resumes: bool) {
         self.resumes.store(resumes, Relaxed);
@@ -211,7 +214,7 @@ impl Control {
         self.machine.lock().known
     }
 
-    /// Returns how often it was started, and stopped, by [`StopOutcome`].
+    /// Returns how often the device was started, and how often it was stopped, by [`StopOutcome`].
     #[cfg(CONFIG_RUST_DMA_DEBUG)]
     pub(super) fn turns(&self) -> (u64, [u64; 3]) {
         let machine = self.machine.lock();
@@ -219,24 +222,24 @@ impl Control {
         (machine.starts, machine.stops)
     }
 
-    /// Returns how many buffers were dropped in flight, and how many of them were freed since.
+    /// Returns how many orphans were dropped by accident, and how many of these were freed since.
     #[cfg(any(CONFIG_RUST_DMA_DEBUG, CONFIG_RUST_DMA_KUNIT_TEST))]
     pub(in crate::dma) fn counts(&self) -> (u64, u64) {
         self.quarantine.lock().counts()
     }
 
-    /// Keeps the device from memory, as far as its bus can.
+    /// Keeps the device from memory, if its bus can, and returns whether that is a proof.
     pub(super) fn close_bus(&self) -> StopOutcome {
         self.bus
             .as_ref()
             .map_or(StopOutcome::Unproven, |bus| bus.close())
     }
 
-    /// Says how the hardware is stopped, once for each binding.
+    /// Takes the means to stop the hardware, once for each binding.
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if there is one.
+    /// [`EBUSY`] if the device has, or had, a session, or is being shut down.
     pub(super) fn install(&self, hardware: Hardware) -> Result {
         let mut machine = self.machine.lock();
 
@@ -249,7 +252,7 @@ impl Control {
         Ok(())
     }
 
-    /// Disarms the device and lets it access memory. If `again`, stops it before.
+    /// Starts the device. If `again`, stops it before.
     pub(super) fn start(&self, again: bool) -> Result {
         let mut machine = self.machine.lock();
         let mut proven = Proven::default();
@@ -267,7 +270,7 @@ impl Control {
             self.start_locked(&mut machine, Event::Start)
         };
 
-        // What is freed now may lead here.
+        // Freeing may call methods of `self`, so the lock is released before.
         drop(machine);
         proven.reclaim(&self.quarantine);
         started.map(|proven| proven.reclaim(&self.quarantine))
@@ -291,16 +294,17 @@ impl Control {
             )
         })?;
 
-        // SAFETY: A device that was disarmed accesses nothing. It is closed: it was since it was
-        // stopped, or was never opened.
+        // SAFETY: A device that was disarmed accesses nothing. It is closed: it was never opened,
+        // or has been closed since it was stopped.
         let proven = unsafe { Quarantine::prove(&self.quarantine, self.record()) };
 
-        // Before it is shown anything: otherwise its first accesses could fail.
+        // Before the device is shown anything, or else its first accesses could fail.
         if let Some(bus) = &self.bus {
             bus.open(disarmed);
         }
 
-        // SAFETY: It was just proven to access nothing, and holds no address.
+        // SAFETY: The proof was just recorded, and a device that isn't open is shown nothing. It
+        // was disarmed, so it holds no address.
         unsafe { self.record().open() };
 
         machine.known = State::Running;
@@ -309,14 +313,14 @@ impl Control {
         Ok(proven)
     }
 
-    /// Disarms the device, with its bus keeping it from memory.
+    /// Disarms the device, while its bus keeps it from memory.
     fn disarm(&self, hardware: &mut Hardware) -> Result<Disarmed> {
         // The PCI core switches bus mastering on by itself where it restores what it saved.
         self.close_bus();
         hardware.disarm()
     }
 
-    /// Stops the device, if it isn't proven to have stopped, and wakes who waits for it.
+    /// Stops the device, unless it was proven to have stopped, and wakes the threads that wait.
     pub(super) fn stop(&self) -> StopOutcome {
         let mut machine = self.machine.lock();
 
@@ -356,8 +360,8 @@ impl Control {
         (outcome, self.conclude(machine, outcome))
     }
 
-    /// Quiesces the device: the engine first, since some devices don't take it well when they are
-    /// cut off.
+    /// Quiesces the engine, and then has the bus keep the device from memory. In this order, since
+    /// some devices break when they are cut off in the middle of their work.
     fn quiesce(&self, hardware: &mut Hardware) -> StopOutcome {
         let engine = hardware.quiesce();
         let bus = self.close_bus();
@@ -370,14 +374,14 @@ impl Control {
         }
     }
 
-    /// Records what came of a stop, and wakes who waits for it. The device is closed.
+    /// Records the outcome of a stop, and wakes the threads that wait. The device must be closed.
     fn conclude(&self, machine: &mut Machine, outcome: StopOutcome) -> Proven {
-        // CAST: A variant of three.
+        // CAST: The discriminant is 0, 1 or 2.
         machine.stops[outcome as usize] += 1;
 
         let proven = match outcome {
             // SAFETY: By the contracts of `Quiesce` and `Bus`, the device accesses nothing that it
-            // was shown before. It is closed.
+            // was shown before. The caller has closed it.
             StopOutcome::Stopped | StopOutcome::Gone => unsafe {
                 Quarantine::prove(&self.quarantine, self.record())
             },
@@ -396,8 +400,8 @@ impl Control {
         proven
     }
 
-    /// Stops the device for good, and disarms it: whoever has it next may let it access memory as
-    /// it is, so that it has stopped isn't enough.
+    /// Stops the device for good, and disarms it. A stop isn't enough: the next driver may let the
+    /// device access memory as it is.
     pub(super) fn end(&self) {
         let mut machine = self.machine.lock();
 
@@ -412,7 +416,7 @@ impl Control {
         }
 
         let Some(hardware) = machine.hardware.as_mut() else {
-            // It was never shown anything; unless a test opened it, of which nothing is known then.
+            // A device without a session was shown nothing. If a test opened it, nothing is known.
             self.record().settle();
             machine.known = if is_open { State::Lost } else { State::Ended };
             self.stops.wake_all();
@@ -442,7 +446,7 @@ impl Control {
         let proven = if is_open {
             self.conclude(&mut machine, outcome)
         } else {
-            // What was proven before stays so.
+            // The proof from before still holds: the device was shown nothing since.
             self.stops.wake_all();
             Proven::default()
         };
@@ -451,8 +455,8 @@ impl Control {
         proven.reclaim(&self.quarantine);
     }
 
-    /// The driver's part is over: drops what says how the hardware is stopped. Returns whether the
-    /// device is at rest, as far as it was ever started.
+    /// Drops the means to stop the hardware, at the end of the driver's use. Returns whether the
+    /// device is at rest, or was never started.
     pub(super) fn retire(&self) -> bool {
         let mut machine = self.machine.lock();
         let hardware = machine.hardware.take();
@@ -463,8 +467,8 @@ impl Control {
         is_at_rest
     }
 
-    /// Keeps the device from being started, until [`release_hold`](Self::release_hold), and stops
-    /// it.
+    /// Stops the device for an event, and keeps it from being started until
+    /// [`release_hold`](Self::release_hold).
     pub(super) fn hold(&self) -> Result {
         let mut machine = self.machine.lock();
 
@@ -485,8 +489,9 @@ impl Control {
         }
     }
 
-    /// An event is over. If it was the last one, and the device ran before, starts it if the driver
-    /// can go on, or ends its use. Returns whether it was started.
+    /// Ends an event. If it was the last one, and the device ran before, this starts the device if
+    /// the driver can go on, and otherwise lets nothing start it any more. Returns whether it was
+    /// started.
     pub(super) fn release_hold(&self) -> Result<bool> {
         let mut machine = self.machine.lock();
 
@@ -511,17 +516,18 @@ impl Control {
         Ok(true)
     }
 
-    /// A bus error is reported: holds the device until [`error_ends`](Self::error_ends).
+    /// Holds the device, for which a bus error was reported, until
+    /// [`error_ends`](Self::error_ends).
     #[cfg(CONFIG_PCI)]
     pub(super) fn error_begins(&self) {
-        // It may be reported more than once.
+        // An error may be reported more than once.
         if !core::mem::replace(&mut self.machine.lock().has_error, true) {
-            // Where the bus is frozen there may be no proof. Disarming is one, after the reset.
+            // While the bus is frozen there may be no proof. After the reset, disarming is one.
             let _ = self.hold();
         }
     }
 
-    /// It is over. It may have been reported before the driver was bound, which says nothing here.
+    /// Ends a bus error. Does nothing if the error was reported before the driver was bound.
     #[cfg(CONFIG_PCI)]
     pub(super) fn error_ends(&self) -> Result<bool> {
         if !core::mem::take(&mut self.machine.lock().has_error) {
@@ -531,8 +537,8 @@ impl Control {
         self.release_hold()
     }
 
-    /// Before the system goes to sleep: keeps the device from being started, unless it is at work.
-    /// Returns whether it isn't.
+    /// Keeps the device from being started while the system sleeps, unless it is at work. Returns
+    /// whether it is kept.
     #[cfg(CONFIG_PM_SLEEP)]
     pub(super) fn hold_if_stopped(&self) -> bool {
         let mut machine = self.machine.lock();
@@ -549,7 +555,7 @@ impl Control {
 
 #[cfg(CONFIG_RUST_DMA_FIXTURE)]
 impl Control {
-    /// Opens the device of a test that has no session, unless it is open.
+    /// Opens the device of a test that has no session, unless it is open already.
     pub(in crate::dma) fn open_for_test(&self) {
         let mut machine = self.machine.lock();
 
@@ -561,21 +567,22 @@ impl Control {
             return;
         }
 
-        // SAFETY: It was never open, or is proven to access nothing of what it was shown since.
+        // SAFETY: The device was never open, or was proven to have stopped and shown nothing since.
+        // The test vouches that it holds no address.
         unsafe { self.record().open() };
 
         machine.known = State::Running;
     }
 
-    /// Says that the device of a test, which has no session, accesses nothing of what it was shown.
+    /// Records a proof for the device of a test that has no session.
     ///
     /// # Safety
     ///
-    /// It must be so.
+    /// The device must access nothing of what it was shown.
     pub(in crate::dma) unsafe fn prove_for_test(&self) {
         self.record().close();
 
-        // SAFETY: By the safety requirement; it was just closed.
+        // SAFETY: By the safety requirement the device accesses nothing; it was just closed.
         let proven = unsafe { Quarantine::prove(&self.quarantine, self.record()) };
 
         self.machine.lock().known = State::Stopped;

@@ -48,7 +48,7 @@ impl View {
     ///
     /// # Safety
     ///
-    /// `control` must outlive the file, and be initialised but for that.
+    /// `control` must outlive the file, and be initialised except for that field.
     pub(super) unsafe fn init<'a>(
         control: NonNull<Control>,
         dir: &'a debugfs::Dir,
@@ -94,7 +94,7 @@ fn show_total(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     leaks::show(f)
 }
 
-/// Returns `<bus>-<device>`: names of devices are unique on their bus only.
+/// Returns `<bus>-<device>`, since names of devices are unique on their bus only.
 pub(super) fn unique_name(dev: &Device<Bound>) -> Result<CString> {
     // SAFETY: `dev` is a valid `struct device`; its bus, if any, has a name and outlives it.
     let bus = unsafe {
@@ -127,7 +127,7 @@ pub(super) fn root() -> debugfs::Dir {
         return root.dir.clone();
     }
 
-    // One makes it; another one that comes at the same time would find the name taken.
+    // One thread makes it: a second one would find the name taken.
     while BUSY.cmpxchg(0, 1, Full).is_err() {
         fsleep(Delta::from_millis(1));
     }

@@ -49,9 +49,9 @@ pub(crate) fn prepare(
     Ok(())
 }
 
-/// The driver's part is over: it has unbound the device, or its probe has failed. Stops the device,
-/// and drops what the driver gave to it. Returns whether the device is at rest, as far as it was
-/// ever started.
+/// Ends the driver's use of a device, after its `unbind()` or a failed probe: stops and disarms the
+/// device, and drops what the driver has lent to it. Returns whether the device is at rest, or was
+/// never started.
 ///
 /// Called by the buses, before they take away the device's DMA and power. Context: may sleep.
 pub(crate) fn end(dev: &Device<Core<'_>>) -> bool {
@@ -63,23 +63,23 @@ pub(crate) fn end(dev: &Device<Core<'_>>) -> bool {
     is_at_rest
 }
 
-/// Stops a device for good.
+/// Stops and disarms a device for good.
 ///
-/// Called by the buses, also when the system goes down. Context: may sleep.
+/// Called by the buses, also when the system is shut down. Context: may sleep.
 pub(crate) fn finish(dev: &Device<Bound>) {
     if let Some(control) = Control::find(dev) {
         control.end();
     }
 }
 
-/// Stops a device for an event that it is to survive.
+/// Stops a device before an event after which it may go on, such as a suspend or a reset.
 ///
 /// Called by the buses. Context: may sleep.
 ///
 /// # Errors
 ///
-/// [`EBUSY`] if the device could not be proven to have stopped: it should not come to the event.
-/// [`resume`] must be called in any case.
+/// [`EBUSY`] if the device could not be proven to have stopped. The bus should call the event off,
+/// if it can. [`resume`] must be called in any case.
 #[cfg_attr(
     not(any(CONFIG_PCI, CONFIG_RUST_DMA_KUNIT_TEST)),
     expect(dead_code, reason = "for buses with such events")
@@ -88,13 +88,14 @@ pub(crate) fn pause(dev: &Device<Bound>) -> Result {
     Control::find(dev).map_or(Ok(()), Control::hold)
 }
 
-/// The event is over; returns whether the device was started.
+/// Ends such an event: starts the device if it ran before and its driver can go on. Returns whether
+/// it was started.
 ///
 /// Called by the buses, once for each [`pause`]. Context: may sleep.
 ///
 /// # Errors
 ///
-/// What [`Quiesce::disarm`] says; the device stays stopped.
+/// What [`Quiesce::disarm`](super::Quiesce::disarm) returned; the device stays stopped.
 #[cfg_attr(
     not(any(CONFIG_PCI, CONFIG_RUST_DMA_KUNIT_TEST)),
     expect(dead_code, reason = "for buses with such events")
@@ -103,7 +104,7 @@ pub(crate) fn resume(dev: &Device<Bound>) -> Result<bool> {
     Control::find(dev).map_or(Ok(false), Control::release_hold)
 }
 
-/// A bus error is reported: as [`pause`], until [`error_ends`].
+/// Stops a device for which a bus error was reported, as [`pause`] does, until [`error_ends`].
 ///
 /// Called by the PCI bus. Context: may sleep.
 #[cfg(CONFIG_PCI)]
@@ -113,7 +114,7 @@ pub(crate) fn error_begins(dev: &Device<Bound>) {
     }
 }
 
-/// The bus error is over: as [`resume`].
+/// Ends a bus error, as [`resume`] does.
 ///
 /// Called by the PCI bus. Context: may sleep.
 ///

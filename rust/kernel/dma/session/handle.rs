@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a driver holds of its device's session.
+//! The driver's handle of its device's session.
 
 use super::{
     super::{
@@ -30,14 +30,21 @@ use core::{
     ops::Deref, //
 };
 
-/// All that a device may touch, and its stop.
+/// What a device may access, and the means to start and stop the device.
 ///
-/// There is one for a bound device. `R` is what the device may access: slots, rings, coherent
-/// memory, whatever owns it. It is reached by reference only, and freed when the session is
-/// dropped *and* the device was proven to have stopped; without that proof it is quarantined as a
-/// whole. How the device is stopped belongs to the device, not to this value: dropping or
-/// forgetting a session stops nothing, frees nothing that the device may access, and takes no
-/// proof away.
+/// A driver makes one in `probe()`, moves into it whatever the device may access (slots, rings,
+/// coherent memory: the contents, `R`), and [starts](Self::start) the device. There is one for a
+/// bound device. It dereferences to the contents, which can't be moved out.
+///
+/// The contents are freed when the session was dropped *and* the device was proven to have stopped
+/// since it last ran. Without that proof they are quarantined as a whole.
+///
+/// The bus stops the device, and not this value. Dropping or forgetting a session stops nothing,
+/// and frees nothing that the device may access. To stop the device early, call
+/// [`stop`](Self::stop).
+///
+/// C: `pci_set_master()`, `pci_clear_master()` and the driver's own reset, in the order that its
+/// `remove()`, suspend and error handlers have to keep.
 ///
 /// Context of dropping it: that of dropping an `R`.
 ///
@@ -73,16 +80,16 @@ pub struct Session<'a, R: Send> {
 }
 
 impl<'a, R: Send + 'a> Session<'a, R> {
-    /// Makes the session of a device, which is not started yet.
+    /// Makes the session of a device. The device isn't started: call [`start`](Self::start).
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
     /// - [`EBUSY`] if the device has, or had since it was bound, a session;
-    /// - [`EINVAL`] if the driver has no `dma_constraints()`, if these allow more than the hardware
-    ///   takes ([`Quiesce::limits`]), or if `quiesce` is about another device;
-    /// - [`ENOMEM`], and what the initialiser says.
+    /// - [`EINVAL`] if the driver is no `DmaDriver`, if its constraints allow more than the
+    ///   hardware takes ([`Quiesce::limits`]), or if `quiesce` is about another device;
+    /// - [`ENOMEM`], and what the initialiser of the contents returned.
     pub fn new<Q: Quiesce + 'a, E>(
         dev: &Device<Core<'a>>,
         quiesce: Q,
@@ -95,8 +102,8 @@ impl<'a, R: Send + 'a> Session<'a, R> {
         let control = Control::find(dev.bound()).ok_or(EINVAL)?;
         let contents = KBox::pin_init(contents, GFP_KERNEL)?;
 
-        // SAFETY: `Q: 'a`, and the brand of `Core<'a>` says that what lives for `'a` does so until
-        // the device is unbound. The bus drops the hardware before, when `unbind()` is done or the
+        // SAFETY: `Q: 'a`, and by `Core<'a>` whatever lives for `'a` lives until the device is
+        // unbound. The bus drops the hardware before that, when `unbind()` has returned or the
         // probe has failed.
         let hardware = unsafe { Hardware::new(dma.device(), dma.record().constraints(), quiesce) }?;
 
@@ -109,45 +116,48 @@ impl<'a, R: Send + 'a> Session<'a, R> {
         })
     }
 
-    /// [Disarms](Quiesce::disarm) the device, and lets it access memory: a PCI device gets bus
-    /// mastering.
+    /// [Disarms](Quiesce::disarm) the device, and lets it access memory: for a PCI device, bus
+    /// mastering is switched on.
     ///
-    /// What was in flight before is over then, and waiters find that. Does nothing if the device
-    /// runs. Context: may sleep.
+    /// Transfers that were in flight before are over then, and threads that wait for them are
+    /// woken. Rings must be [started](super::super::ring::Ring::start) after this. Does nothing if
+    /// the device runs. Context: may sleep.
     ///
     /// # Errors
     ///
-    /// - what [`Quiesce::disarm`] says;
-    /// - [`EBUSY`] while the device is suspended or reset;
-    /// - [`ESHUTDOWN`] if it is being unbound or shut down, or was reset and the driver can't go
-    ///   on;
-    /// - [`ENODEV`] if it is gone.
+    /// - what [`Quiesce::disarm`] returned;
+    /// - [`EBUSY`] during a suspend or a reset of the device;
+    /// - [`ESHUTDOWN`] if the device is being unbound or shut down, or was reset and the driver
+    ///   can't go on;
+    /// - [`ENODEV`] if the device has left the bus.
     pub fn start(&self) -> Result {
         self.control.start(false)
     }
 
-    /// Stops the device and starts it again, for one that hangs or is in disorder.
+    /// Stops the device and starts it again. Use it when the device hangs or is in disorder.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start). With [`EBUSY`] it is started when the device's suspend or reset
-    /// is over, if the driver can go on then.
+    /// As [`start`](Self::start). With [`EBUSY`] the device was stopped. It is started when its
+    /// suspend or reset is over, if the driver can go on then.
     pub fn restart(&self) -> Result {
         self.control.start(true)
     }
 
-    /// Stops the device until it is started again, and wakes who waits for it.
+    /// Stops the device until it is [started](Self::start) again, and wakes the threads that wait
+    /// for it. Returns whether the device was proven to have stopped.
     ///
-    /// All that was in flight is over, if the device was proven to have stopped. If it was not,
-    /// this may be tried again. Context: may sleep.
+    /// With a proof, [`StopOutcome::Stopped`] or [`StopOutcome::Gone`], all transfers are over and
+    /// quarantined memory is freed. With [`StopOutcome::Unproven`] nothing is freed, and this may
+    /// be called again. Context: may sleep.
     pub fn stop(&self) -> StopOutcome {
         self.control.stop()
     }
 
-    /// Keeps the device running for the moment in which it is shown an address, by a protocol of
-    /// the driver's own.
+    /// Keeps the device from being stopped until the result is dropped, so that it can be shown an
+    /// address, as [`Mapper::running`].
     ///
     /// Context: any. The caller must not sleep until it drops the result.
     ///
@@ -159,11 +169,12 @@ impl<'a, R: Send + 'a> Session<'a, R> {
         self.dma.running()
     }
 
-    /// Waits until `look` finds something, for `timeout` at most. Looks at once, whenever the
-    /// interrupt handler wakes `queue`, when the device was started or stopped, and at the end.
+    /// Waits until `look` returns [`Some`], and returns that; or [`None`] after `timeout`.
     ///
-    /// After a stop there are no interrupts, so `look` should find that the device was stopped,
-    /// too. Context: may sleep.
+    /// It calls `look` at once, whenever the interrupt handler wakes `queue`, when the device was
+    /// started or stopped, and once more at the end. After a stop no interrupt comes, so `look`
+    /// should also return [`Some`] when the device was stopped. (C: `wait_event_timeout()`.)
+    /// Context: may sleep.
     pub fn wait_until<T>(
         &self,
         queue: &WaitQueue,
@@ -197,12 +208,12 @@ impl<R: Send> Drop for Session<'_, R> {
     }
 }
 
-/// What was in a session that was dropped.
+/// The contents of a session that was dropped.
 struct Contents<R>(Pin<KBox<R>>);
 
-// SAFETY: Releasing is dropping.
+// SAFETY: To release the contents is to drop them, and they are `Send`.
 unsafe impl<R: Send> Orphan for Contents<R> {
-    // The device is stopped when it is unbound, so a driver may drop it before.
+    // The bus stops the device at unbind, so a driver may drop its session before that.
     const ACCIDENT: bool = false;
 
     fn bytes(&self) -> usize {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that a device may still access, though nobody uses it any more.
+//! The quarantine: memory that was dropped while its device might access it.
 //!
-//! What is dropped while the device may access it is kept here, in any context and without
-//! sleeping, until a stop proves that the device is done with it. What was never proven when the
-//! device is unbound is leaked.
+//! It is kept here, mapped and allocated, until a stop proves that the device is done with it. That
+//! works in any context. If there is no proof when the device is unbound, the memory is leaked.
 
 use super::super::mapping::{
     leaks::leak,
@@ -31,9 +30,9 @@ use crate::{
     },
 };
 
-/// What is kept for one binding of a device.
+/// The quarantine of one binding of a device.
 ///
-/// Dropping it leaks what is left.
+/// Dropping it leaks the memory that is left.
 pub(super) struct Quarantine {
     dev: ARef<Device>,
     list: List,
@@ -51,7 +50,7 @@ impl Quarantine {
         }
     }
 
-    /// Keeps an orphan if `is_needed`; else it comes back.
+    /// Keeps an orphan if `is_needed` returns true; otherwise gives it back, to be freed.
     ///
     /// Context: any.
     pub(super) fn keep(
@@ -62,7 +61,7 @@ impl Quarantine {
         let (bytes, is_accident) = (orphan.bytes(), orphan.is_accident());
         let mut quarantine = this.lock();
 
-        // Under the lock: `prove()` comes before, or finds the orphan in the list.
+        // Under the lock: `prove()` either came before, or will find the orphan in the list.
         if !is_needed() {
             return Err(orphan);
         }
@@ -92,8 +91,7 @@ impl Quarantine {
         Ok(())
     }
 
-    /// Records that the device accesses nothing of what it was shown. Returns what was kept only
-    /// for want of that proof.
+    /// Records a proof. Returns the orphans, which may be freed now.
     ///
     /// Context: any.
     ///
@@ -103,14 +101,14 @@ impl Quarantine {
     pub(super) unsafe fn prove(this: &SpinLockIrq<Self>, record: &Record) -> Proven {
         let mut quarantine = this.lock();
 
-        // SAFETY: By the safety requirements.
+        // SAFETY: The requirements of `Record::prove` hold, by those of this function.
         unsafe { record.prove() };
 
-        // INVARIANT: As was just proven.
+        // INVARIANT: The device was just proven to access nothing of what it was shown.
         Proven(core::mem::take(&mut quarantine.list))
     }
 
-    /// Returns how many accidents there were, and how many of them were made good.
+    /// Returns how many orphans were dropped by accident, and how many of these were freed since.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.quarantined, self.reclaimed)
     }
@@ -126,11 +124,11 @@ impl Drop for Quarantine {
     }
 }
 
-/// Orphans that the device was proven not to access any more. Dropping them leaks them.
+/// Orphans that may be freed. Dropping this leaks them.
 ///
 /// # Invariants
 ///
-/// That is so.
+/// The device was proven not to access the orphans any more.
 #[derive(Default)]
 #[must_use]
 pub(in crate::dma) struct Proven(List);
@@ -140,7 +138,8 @@ impl Proven {
     ///
     /// Context: may sleep.
     pub(super) fn reclaim(self, quarantine: &SpinLockIrq<Quarantine>) {
-        // SAFETY: By the type invariants. The quarantine is there, so the device is still bound.
+        // SAFETY: By the type invariants the device doesn't access the orphans. It is still bound,
+        // since its quarantine exists.
         let count = unsafe { self.0.release() };
 
         quarantine.lock().reclaimed += count;
@@ -156,9 +155,11 @@ static QUARANTINED: Atomic<u64> = Atomic::new(0);
 #[cfg(CONFIG_RUST_DMA_DEBUG)]
 static RECLAIMED: Atomic<u64> = Atomic::new(0);
 
-/// Returns the number of buffers that were dropped while a device might access them, since boot.
+/// Returns how many buffers, blocks and rings were dropped while a device might access them, since
+/// boot.
 ///
-/// Zero in a system whose drivers are right. With `CONFIG_RUST_DMA_DEBUG`, for tests.
+/// A test compares the number before and after. It is 0 in a system whose drivers are right. Only
+/// with `CONFIG_RUST_DMA_DEBUG`. Context: any.
 ///
 /// # Examples
 ///

@@ -12,56 +12,63 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// What came of an attempt to stop a device.
+/// Whether a device was proven to have stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopOutcome {
-    /// The device accesses no memory until it is started.
+    /// A proof: the device accesses none of its memory until it is started.
     Stopped,
-    /// The device has left the bus. If it comes back, it does so reset.
+    /// A proof: the device has left the bus. If it comes back, it has been reset.
     Gone,
-    /// There is no telling: it may go on.
+    /// No proof: the device may still access memory.
     Unproven,
 }
 
-/// How the hardware of a device is stopped, and made to let go of all memory.
+/// How the hardware of a device is stopped, and made to let go of all addresses.
 ///
 /// Implement this once for a device, in the one file of its driver that says `unsafe`, and give it
-/// to the device's [`Session`](super::Session), which calls it at the right times. All memory that
-/// the session frees, it frees because of what an implementation says. So check each point of the
-/// contract against the data sheet, and answer it number by number.
+/// to [`Session::new`](super::Session::new). The session calls it at the right times. The session
+/// frees memory because of what an implementation returns, so a false answer corrupts memory. Check
+/// each point of the contract against the data sheet, and answer it number by number.
 ///
 /// # Safety
 ///
-/// *The device* is what [`device`](Self::device) returns. *Its memory* is all that it can reach by
-/// bus addresses that it was shown. Messages that signal interrupts don't count.
+/// *The device* is what [`device`](Self::device) returns. *Its memory* is all memory whose bus
+/// address it was shown. The addresses of message-signalled interrupts don't count.
 ///
 /// 1. `device` always returns the same device, and the implementation drives its hardware.
 /// 2. After [`disarm`](Self::disarm) returned `Ok`, the device accesses none of its memory, even if
-///    its bus lets it, until it is shown an address and told to use it; and then only that one. No
-///    engine is at work, none is armed, and no register or queue holds an address that the device
-///    would use by itself.
+///    its bus allows it, until it is shown an address and told to use it; and then only that one.
+///    No engine is at work, none is armed, and no register or queue holds an address that the
+///    device would use by itself. (In the data sheet: base addresses, lengths, heads, tails, enable
+///    bits, queues of commands; what a reset clears.)
 /// 3. What the device wrote before `disarm` returned `Ok`, or before [`quiesce`](Self::quiesce)
 ///    returned [`StopOutcome::Stopped`], has arrived in memory, or will have before the CPU's next
-///    read of a register of the device returns. (On PCI, reading a register after the last write
+///    read of a register of the device returns. (On PCI, a read of a register after the last write
 ///    has that effect.)
 /// 4. `disarm` returns an error if the device isn't there. A register that reads as all ones proves
-///    nothing: a device that was unplugged reads so.
+///    nothing, since an unplugged device reads so. (In the data sheet: a register with a known
+///    value.)
 /// 5. After `quiesce` returned [`StopOutcome::Stopped`], the device accesses none of its memory
-///    until the driver starts something, or the bus, which keeps it from memory afterwards, lets it
-///    again.
+///    until the driver starts something. It may do so when its bus, which keeps it from memory
+///    after this call, allows it again. (In the data sheet: the bit that shows that the engine is
+///    idle.)
 /// 6. `quiesce` returns [`StopOutcome::Gone`] only for a device that can't come back without being
-///    reset. If in doubt return [`StopOutcome::Unproven`], and let the bus find out.
+///    reset. If in doubt return [`StopOutcome::Unproven`]: the bus finds out by itself.
 /// 7. If [`HEEDS_BUS`](Self::HEEDS_BUS) is true, the device accesses no memory while its bus keeps
-///    it from it (on PCI: while its bus master bit is off). It sends all its requests under its own
-///    requester ID, shares no engine with another function, and can be cut off in the middle of its
-///    work without harm. The exceptions are listed in `Documentation/rust/dma/ownership.rst`.
-/// 8. The hardware takes all that [`limits`](Self::limits) allows: addresses of as many bits, and
-///    pieces of memory as long, aligned and placed as it says.
-/// 9. `disarm` and `quiesce` come to an end, and don't use the device's session.
+///    it from memory (on PCI: while its bus master bit is off). It sends all its requests under its
+///    own requester ID, shares no engine with another function, and can be cut off in the middle of
+///    its work without harm. `Documentation/rust/dma/ownership.rst` lists devices that don't.
+/// 8. The hardware takes everything that [`limits`](Self::limits) allows: addresses of as many
+///    bits, and pieces of memory as long, aligned and placed as it says. (In the data sheet: the
+///    width of the address and length fields.)
+/// 9. `disarm` and `quiesce` return in bounded time, and don't use the device's session.
 ///
-/// While one of them runs, nothing is started, and nothing is between a `quiesce` and the next
-/// `disarm`. But interrupt handlers run, and others look at the device whether it is done. Both may
-/// be called for a device whose registers don't answer, for instance after a bus error.
+/// # What may happen meanwhile
+///
+/// The device is started neither while `disarm` or `quiesce` runs, nor between a `quiesce` and the
+/// next `disarm`. But interrupt handlers run, and other threads may call
+/// [`Engine::poll`](super::super::transfer::Engine::poll). Both methods may be called for a device
+/// whose registers don't answer, for instance after a bus error.
 ///
 /// # Examples
 ///
@@ -134,45 +141,48 @@ pub enum StopOutcome {
 /// }
 /// ```
 pub unsafe trait Quiesce: Send {
-    /// Whether the device stops when its bus keeps it from memory, if all else fails.
+    /// Whether it is a proof that the bus keeps the device from memory, if
+    /// [`quiesce`](Self::quiesce) gives none (point 7 of the contract).
     const HEEDS_BUS: bool = false;
 
-    /// Returns the device that this is about.
+    /// Returns the device whose hardware this stops.
     fn device(&self) -> &Device;
 
-    /// Returns what the hardware can take. A session refuses a device whose driver asked for more,
-    /// by its [`Constraints`].
+    /// Returns what the hardware can take (point 8 of the contract). A session refuses a device
+    /// whose driver asked for more, by its [`Constraints`].
     fn limits(&self) -> Constraints;
 
-    /// Makes the device let go of all addresses that it was ever shown, and takes back the
-    /// interrupts that it raised.
+    /// Makes the device let go of all addresses that it was ever shown, and clears the interrupts
+    /// that it has raised.
     ///
-    /// Called before each start, and when the driver's part is over. The bus keeps the device from
-    /// memory meanwhile, if it can. Context: may sleep.
+    /// Called before each start, and at the end of the driver's use: unbind, failed probe,
+    /// shutdown. The bus keeps the device from memory meanwhile, if it can. Context: may sleep.
     ///
     /// # Errors
     ///
-    /// If the device doesn't come to rest, or isn't there. It is not started then.
+    /// Any, if the device doesn't become idle, or isn't there. The device isn't started then.
     fn disarm(&mut self) -> Result;
 
-    /// Stops the device, in an orderly way.
+    /// Stops the device in an orderly way, and returns whether it is idle.
     ///
-    /// The bus keeps it from memory afterwards. May be called when the device is stopped already,
-    /// or gone. Context: may sleep.
+    /// The bus keeps the device from memory afterwards. May be called when the device is stopped
+    /// already, or gone. Context: may sleep.
+    ///
+    /// Without an implementation, a stop relies on [`HEEDS_BUS`](Self::HEEDS_BUS).
     fn quiesce(&self) -> StopOutcome {
         StopOutcome::Unproven
     }
 }
 
-/// That a device holds no address: what it takes to let it access memory.
+/// The proof that a device holds no address. It takes one to let the device access memory.
 pub(crate) struct Disarmed(());
 
-/// A [`Quiesce`] of whichever type, on the heap.
+/// A [`Quiesce`] of any type, on the heap.
 ///
 /// # Invariants
 ///
-/// `quiesce` is a `KBox<Q>` that was turned into a pointer, `Q` being the type for which the
-/// functions were made. Whatever `Q` borrows outlives this.
+/// `quiesce` is a `KBox<Q>` that was turned into a pointer, and the functions were made for that
+/// `Q`. Whatever `Q` borrows outlives this.
 pub(super) struct Hardware {
     quiesce: NonNull<c_void>,
     heeds_bus: bool,
@@ -185,6 +195,8 @@ pub(super) struct Hardware {
 unsafe impl Send for Hardware {}
 
 impl Hardware {
+    /// Moves a [`Quiesce`] for `dev`, which has these constraints, to the heap.
+    ///
     /// # Errors
     ///
     /// - [`EINVAL`] if it is about another device than `dev`, or the hardware can't take what the
@@ -203,7 +215,7 @@ impl Hardware {
         ///
         /// `quiesce` must point to a `Q` that nobody else uses.
         unsafe fn disarm<Q: Quiesce>(quiesce: NonNull<c_void>) -> Result {
-            // SAFETY: By the safety requirement.
+            // SAFETY: By the safety requirement there is a `Q`, and nobody else uses it.
             unsafe { quiesce.cast::<Q>().as_mut() }.disarm()
         }
 
@@ -211,7 +223,7 @@ impl Hardware {
         ///
         /// `quiesce` must point to a `Q` that nobody else uses.
         unsafe fn stop<Q: Quiesce>(quiesce: NonNull<c_void>) -> StopOutcome {
-            // SAFETY: By the safety requirement.
+            // SAFETY: By the safety requirement there is a `Q`, and nobody else uses it.
             unsafe { quiesce.cast::<Q>().as_ref() }.quiesce()
         }
 
@@ -219,7 +231,8 @@ impl Hardware {
         ///
         /// `quiesce` must come from a `KBox<Q>`, and not be used afterwards.
         unsafe fn free<Q>(quiesce: NonNull<c_void>) {
-            // SAFETY: By the safety requirement.
+            // SAFETY: By the safety requirement it comes from a `KBox<Q>`, and isn't used
+            // afterwards.
             drop(unsafe { KBox::<Q>::from_raw(quiesce.as_ptr().cast()) });
         }
 
@@ -237,7 +250,8 @@ impl Hardware {
 
         let quiesce = KBox::into_raw(KBox::new(quiesce, GFP_KERNEL)?);
 
-        // INVARIANT: The functions are for a `Q`; the rest by the safety requirement.
+        // INVARIANT: The functions are for a `Q`. What it borrows outlives the result, by the
+        // safety requirement.
         Ok(Self {
             // SAFETY: A box isn't null.
             quiesce: unsafe { NonNull::new_unchecked(quiesce.cast()) },
@@ -255,7 +269,7 @@ impl Hardware {
 
     /// Makes the device let go of all addresses.
     pub(super) fn disarm(&mut self) -> Result<Disarmed> {
-        // SAFETY: By the type invariants; `&mut self` excludes other users.
+        // SAFETY: By the type invariants there is a `Q`; `&mut self` excludes other users.
         unsafe { (self.disarm)(self.quiesce) }?;
 
         Ok(Disarmed(()))
@@ -263,14 +277,14 @@ impl Hardware {
 
     /// Stops the device.
     pub(super) fn quiesce(&mut self) -> StopOutcome {
-        // SAFETY: By the type invariants; `&mut self` excludes other users.
+        // SAFETY: By the type invariants there is a `Q`; `&mut self` excludes other users.
         unsafe { (self.stop)(self.quiesce) }
     }
 }
 
 impl Drop for Hardware {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; `self` is not used afterwards.
+        // SAFETY: By the type invariants it comes from a `KBox<Q>`; `self` is not used afterwards.
         unsafe { (self.drop)(self.quiesce) };
     }
 }

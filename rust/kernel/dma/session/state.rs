@@ -1,37 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In which state a device is, and what is done when something happens to it.
+//! The states of a device, and what is done when an event happens to it.
 //!
-//! [`action`] is the whole table. What is to be done is carried out by
-//! [`Control`](super::control::Control), under a lock; the result says which state comes next.
+//! [`State::on`] is the whole table. [`Control`](super::control::Control) carries the action out
+//! under a lock; its outcome is the next state.
 
 use crate::prelude::*;
 
-/// What is known of a device that a driver is bound to.
+/// The state of a device that a driver is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// The driver has not started it yet. It was shown nothing, and its bus keeps it from memory.
     Closed,
-    /// It may access what it is shown.
+    /// It may be shown addresses, and access memory there.
     Running,
-    /// It was proven to have stopped. It may hold addresses, and go on if its bus let it.
+    /// It was proven to have stopped. It may still hold addresses, and would go on if its bus
+    /// allowed it.
     Stopped,
     /// It has left the bus.
     Gone,
-    /// It could not be proven to have stopped.
+    /// A stop gave no proof: it may still access memory.
     Unproven,
-    /// It is at rest for good: it was disarmed, or has left the bus.
+    /// Its driver is done with it. It was disarmed, has left the bus, or was never started.
     Ended,
-    /// Its driver is done with it, but it may still be at work, or hold addresses.
+    /// Its driver is done with it, and it could not be disarmed: it may still access memory, or
+    /// hold addresses.
     Lost,
 }
 
-/// What happens to a device.
+/// An event that happens to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// The driver starts it.
     Start,
-    /// A suspend or a reset is over, before which it ran. A device that was gone may be back.
+    /// A suspend or a reset is over, and the device ran before it. A device that had left the bus
+    /// may be back.
     Resume,
     /// The driver stops it, or a suspend or a reset begins.
     Stop,
@@ -39,7 +42,7 @@ pub(super) enum Event {
     End,
 }
 
-/// What is to be done.
+/// What is done about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Nothing.
@@ -50,9 +53,9 @@ pub(super) enum Action {
     Quiesce,
     /// Quiesce and disarm the device. Next: `Ended` or `Lost`.
     End,
-    /// Refuse, since the device is not there.
+    /// Refuse with `ENODEV`, since the device has left the bus.
     Absent,
-    /// Refuse, since nothing starts the device any more.
+    /// Refuse with `ESHUTDOWN`, since the driver is done with the device.
     Refuse,
 }
 
@@ -68,7 +71,7 @@ impl State {
         Self::Lost,
     ];
 
-    /// Returns what is to be done when something happens to a device in this state.
+    /// Returns what is done when an event happens to a device in this state.
     #[rustfmt::skip]
     pub(super) const fn on(self, event: Event) -> Action {
         use Event::{End, Resume, Start, Stop};

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Refusing to sleep.
+//! Refusing to suspend while a device runs whose driver can't go on afterwards.
 //!
-//! A driver that doesn't know how to go on after a suspend would find its device reset, or the
-//! device would go on to work on what it was told before. So the system doesn't suspend, hibernate
-//! or wake from an image while such a device runs, and such a device isn't started until the system
-//! is awake again.
+//! After a suspend such a driver would find its device reset, or the device would go on with what
+//! it was told before. So the system doesn't suspend, hibernate or restore an image while such a
+//! device runs, and the device can't be started until the system is awake again.
 //!
 //! C header: [`include/linux/suspend.h`](srctree/include/linux/suspend.h)
 
@@ -25,7 +24,7 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// Keeps the system from suspending while the device runs, unless its driver can go on afterwards.
+/// The notifier by which a device refuses a suspend.
 #[pin_data(PinnedDrop)]
 pub(super) struct Refusal {
     #[cfg(CONFIG_PM_SLEEP)]
@@ -45,10 +44,12 @@ unsafe impl Send for Refusal {}
 unsafe impl Sync for Refusal {}
 
 impl Refusal {
+    /// Registers the notifier.
+    ///
     /// # Safety
     ///
-    /// `control` must outlive the result, and be initialised but for the parts that this doesn't
-    /// use: itself, and debugfs.
+    /// `control` must outlive the result, and be initialised except for this field and that for
+    /// debugfs, which aren't used here.
     #[cfg(CONFIG_PM_SLEEP)]
     pub(super) unsafe fn new(control: NonNull<Control>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
@@ -99,8 +100,8 @@ impl Refusal {
         // CAST: A small number.
         const DONT_CARE: c_int = bindings::NOTIFY_DONE as c_int;
 
-        // SAFETY: `block` is the field of a `Refusal`, which is initialised, and outlived by what
-        // it leads to.
+        // SAFETY: By the safety requirement `block` is the field of a `Refusal` that is registered,
+        // hence initialised. By the requirement of `new()` its `control` outlives it.
         let (this, control) = unsafe {
             let this = &*container_of!(
                 block.cast::<Opaque<bindings::notifier_block>>(),
@@ -116,7 +117,7 @@ impl Refusal {
         }
 
         if AFTER_SLEEP.contains(&action) && this.is_held.xchg(false, Full) {
-            // Nothing was stopped, so nothing is started.
+            // The driver can't go on, so this starts nothing.
             let _ = control.release_hold();
         }
 
@@ -134,7 +135,7 @@ impl Refusal {
             "its driver can't go on after a suspend: unbind the device first\n"
         );
 
-        // SAFETY: No requirements.
+        // SAFETY: The function has no requirements.
         unsafe { bindings::notifier_from_errno(EBUSY.to_errno()) }
     }
 }
@@ -143,7 +144,7 @@ impl Refusal {
 impl PinnedDrop for Refusal {
     fn drop(self: Pin<&mut Self>) {
         #[cfg(CONFIG_PM_SLEEP)]
-        // SAFETY: It was registered. Waits until it isn't called any more.
+        // SAFETY: The notifier was registered by `new()`. This waits until no call of it runs.
         unsafe {
             bindings::unregister_pm_notifier(self.block.get())
         };

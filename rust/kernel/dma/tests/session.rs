@@ -8,7 +8,8 @@ use super::{
         self,
         on_each_bus,
         with_platform_device,
-        with_platform_device_twice, //
+        with_platform_device_twice,
+        with_platform_driver, //
     }, //
 };
 use crate::{
@@ -308,6 +309,74 @@ mod cases {
 
         ensure!(puppet.stops.load(Relaxed) == 1);
         ensure!(puppet.owners() == 0);
+        Ok(())
+    }
+
+    /// A driver whose session is a field of its private data, next to what borrows the device.
+    struct Natural;
+
+    struct NaturalData<'bound> {
+        session: TestSession<'bound>,
+        buf: Streaming<'bound, KVec<u8>, FromDevice>,
+        puppet: Arc<Puppet>,
+    }
+
+    /// The device of [`Natural`].
+    static NATURAL: SetOnce<Arc<Puppet>> = SetOnce::new();
+
+    impl platform::DmaDriver for Natural {
+        type IdInfo = ();
+        type Data<'bound> = NaturalData<'bound>;
+
+        fn dma_constraints(_dev: &platform::Device, _info: Option<&()>) -> Result<Constraints> {
+            Ok(Constraints::new(DmaMask::new::<64>()))
+        }
+
+        fn probe<'bound>(
+            pdev: &platform::Device<Core<'bound>>,
+            _info: Option<&'bound ()>,
+        ) -> impl PinInit<NaturalData<'bound>, Error> {
+            pin_init::pin_init_scope(move || {
+                let puppet = NATURAL.as_ref().ok_or(EINVAL)?.clone();
+                let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
+                let buf = Streaming::map(dma, KVec::from_elem(0, 256, GFP_KERNEL)?)?;
+
+                session.start()?;
+                buf.address();
+
+                Ok(Ok::<_, Error>(NaturalData {
+                    session,
+                    buf,
+                    puppet,
+                }))
+            })
+        }
+
+        fn unbind<'bound>(_dev: &platform::Device<Core<'bound>>, this: Pin<&NaturalData<'bound>>) {
+            // Not stopped yet.
+            if this.session.running().is_ok() && this.buf.address().len() == 256 {
+                this.puppet.ends.store(7, Relaxed);
+            }
+        }
+    }
+
+    /// A session can be private data, as upstream's resources can. The device is stopped after the
+    /// driver's `unbind()`, and before its data is dropped, so all in it is freed at once.
+    #[test]
+    fn as_private_data() -> Result {
+        let before = (quarantined(), leaked());
+
+        NATURAL.populate(Puppet::new()?);
+
+        let puppet = NATURAL.as_ref().ok_or(EINVAL)?;
+        let stops = puppet.stops.load(Relaxed);
+
+        with_platform_driver::<Natural>()?;
+
+        ensure!(puppet.ends.load(Relaxed) == 7);
+        ensure!(puppet.stops.load(Relaxed) == stops + 1);
+        ensure!(puppet.owners() == 0);
+        ensure!((quarantined(), leaked()) == before);
         Ok(())
     }
 

@@ -5,11 +5,15 @@
 use super::Untrusted;
 use crate::prelude::*;
 
-/// Takes a message apart, from front to back, without trusting a word of it.
+/// Takes a message that a device wrote apart, from front to back.
 ///
-/// For what a device wrote into a buffer: the header of a frame, a completion with a text of its
-/// own. What isn't there is an error and never a panic, and the numbers in it are [`Untrusted`], so
-/// that a length can be used, but not before it was compared with what is left.
+/// Use it for what is in a buffer: the header of a frame, a completion with fields of varying
+/// length. Reading past the end is an error, and never a panic. The numbers in the message are
+/// [`Untrusted`] again. [`take`](Self::take) accepts such a number as a length, and compares it
+/// with what is left.
+///
+/// Each method fails with [`EIO`] if the message has fewer bytes left than it takes; the position
+/// stays as it was then.
 ///
 /// # Examples
 ///
@@ -45,11 +49,11 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    /// Returns the next `n` bytes, of which the message itself may say how many there are.
+    /// Returns the next `n` bytes. `n` may be a length field of the message itself.
     ///
     /// # Errors
     ///
-    /// [`EIO`] if there are fewer; none is taken then. So for all other methods.
+    /// [`EIO`] if there are fewer.
     #[inline]
     pub fn take(&mut self, n: impl Into<Untrusted<usize>>) -> Result<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(n.into().0).ok_or(EIO)?;
@@ -72,31 +76,31 @@ impl<'a> Reader<'a> {
         self.array().map(u8::from_le_bytes).map(Untrusted)
     }
 
-    /// Returns the next two bytes, as a number whose low byte comes first.
+    /// Returns the next two bytes, as a little-endian number.
     #[inline]
     pub fn u16_le(&mut self) -> Result<Untrusted<u16>> {
         self.array().map(u16::from_le_bytes).map(Untrusted)
     }
 
-    /// Returns the next two bytes, as a number whose high byte comes first.
+    /// Returns the next two bytes, as a big-endian number.
     #[inline]
     pub fn u16_be(&mut self) -> Result<Untrusted<u16>> {
         self.array().map(u16::from_be_bytes).map(Untrusted)
     }
 
-    /// Returns the next four bytes, as a number whose low byte comes first.
+    /// Returns the next four bytes, as a little-endian number.
     #[inline]
     pub fn u32_le(&mut self) -> Result<Untrusted<u32>> {
         self.array().map(u32::from_le_bytes).map(Untrusted)
     }
 
-    /// Returns the next four bytes, as a number whose high byte comes first.
+    /// Returns the next four bytes, as a big-endian number.
     #[inline]
     pub fn u32_be(&mut self) -> Result<Untrusted<u32>> {
         self.array().map(u32::from_be_bytes).map(Untrusted)
     }
 
-    /// Returns all that is left.
+    /// Returns all bytes that are left.
     #[inline]
     pub const fn rest(self) -> &'a [u8] {
         self.0
