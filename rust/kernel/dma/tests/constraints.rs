@@ -216,17 +216,21 @@ mod cases {
 
         Ok(())
     }
+}
+
+#[cfg(CONFIG_RUST_DMA_SIM)]
+#[kunit_tests(rust_dma_constraints_sim)]
+mod on_bus {
+    use super::*;
+    use crate::dma::sim::{
+        self,
+        Model,
+        Script, //
+    };
 
     /// What the C side says about a device reaches the driver.
-    #[cfg(CONFIG_RUST_DMA_SIM)]
     #[test]
     fn answers() -> Result {
-        use crate::dma::sim::{
-            self,
-            Model,
-            Script, //
-        };
-
         for model in Model::ALL {
             for (mask, limited) in [
                 (DmaMask::new::<24>(), true),

@@ -19,6 +19,11 @@
 use super::ensure;
 #[cfg(CONFIG_KCSAN)]
 use super::fixture::expect;
+#[cfg(CONFIG_KCSAN)]
+use crate::time::{
+    delay::fsleep,
+    Delta, //
+};
 use crate::{
     bindings,
     cpu::{
@@ -1096,10 +1101,15 @@ unsafe impl Sync for Racy {}
 
 #[cfg(CONFIG_KCSAN)]
 impl Racy {
-    /// How often something is done that must be seen: KCSAN looks at one access of some hundred.
+    /// How often both threads store: KCSAN looks at one access of some hundred.
     const TIMES: u32 = 100_000;
 
-    /// How often one looks for an answer before the CPU is given away.
+    /// How many values are handed over, and how often each is loaded. Of these KCSAN must look at
+    /// one at the same time as at the store.
+    const VALUES: u32 = 20_000;
+    const LOADS: u32 = 16;
+
+    /// How often one looks for an answer before one sleeps.
     const PATIENCE: u32 = 1_000;
 
     fn new() -> Self {
@@ -1167,33 +1177,44 @@ impl Racy {
     }
 
     /// One thread hands a value to another one, again and again: `publish` stores the flag.
+    ///
+    /// Who has to wait sleeps soon, so that two CPUs that share one of the host's don't take a time
+    /// slice for each value.
     fn hand_over(&self, publish: impl Fn(&Atomic<u32>, u32) + Sync) -> Result {
+        let rest = |together: &Together| {
+            fsleep(Delta::from_micros(10));
+            together.pause()
+        };
+
         on_cpus(
             [
                 &mut |together| {
-                    for i in 1..=Self::TIMES {
+                    for i in 1..=Self::VALUES {
                         self.handed_store(i, &publish);
 
                         while self.ack.load(Acquire) != i {
-                            together.pause()?;
+                            rest(together)?;
                         }
                     }
 
                     Ok(())
                 },
                 &mut |together| {
-                    for i in 1..=Self::TIMES {
+                    for i in 1..=Self::VALUES {
                         let mut looks = 0;
 
                         while self.flag.load(Acquire) != i {
                             looks += 1;
 
                             if looks % Self::PATIENCE == 0 {
-                                together.pause()?;
+                                rest(together)?;
                             }
                         }
 
-                        ensure!(self.handed_load() == u64::from(i));
+                        for _ in 0..Self::LOADS {
+                            ensure!(self.handed_load() == u64::from(i));
+                        }
+
                         self.ack.store(i, Release);
                     }
 
