@@ -27,8 +27,7 @@ pub(in crate::dma) const fn within(addr: DmaAddress, offset: usize) -> DmaAddres
 /// There is no way from an integer to a `DmaAddr`, and turning one into bits is `unsafe`: that is
 /// the moment at which a device learns an address, and the caller says why the device will be done
 /// with it in time. It takes a device that [runs](Running): one that is stopped, or not started
-/// yet, learns nothing. Protocols such as [`transfer`](super::super::transfer) do it once for all
-/// drivers.
+/// yet, learns nothing. Protocols such as transfers do it once for all drivers.
 ///
 /// # Invariants
 ///

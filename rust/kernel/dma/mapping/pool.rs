@@ -469,9 +469,9 @@ impl<T> Drop for PoolBox<'_, T> {
 ///
 /// If it is dropped, the block is given back at once if the device can't have been told about it:
 /// nobody asked for the [address](Self::address), or the device never ran. Else it is given back if
-/// the device was [proven](super::super::Session) to have stopped since, or quarantined until there
-/// is such a proof, as a [`Streaming`](super::Streaming) buffer would be. Forgetting it keeps the
-/// block allocated for good.
+/// the device was proven to have stopped since, or quarantined until there is such a proof, as a
+/// [`Streaming`](super::Streaming) buffer would be. Forgetting it keeps the block allocated for
+/// good.
 ///
 /// Context of dropping it: any.
 ///

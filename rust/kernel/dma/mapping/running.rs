@@ -12,10 +12,10 @@ use core::marker::PhantomData;
 /// A device that runs, and isn't stopped as long as this lives: the permission to show it an
 /// address.
 ///
-/// Protocols such as [`transfer`](super::super::transfer) and [`ring`](super::super::ring) hand one
-/// to the driver when they ask it to program the hardware. A driver with a protocol of its own
-/// takes one by [`Mapper::running`](super::Mapper::running), for the moment in which it writes
-/// addresses to where the device finds them.
+/// Protocols such as transfers and rings hand one to the driver when they ask it to program the
+/// hardware. A driver with a protocol of its own takes one by
+/// [`Mapper::running`](super::Mapper::running), for the moment in which it writes addresses to
+/// where the device finds them.
 ///
 /// This is an RCU read-side section. Whoever stops the device waits for it, so hold it for short,
 /// and don't sleep.

@@ -20,8 +20,8 @@
 //!
 //! There is no safe way from a `Streaming` whose address was asked for back to `StreamingBox`: only
 //! code that saw the device finish may go it, and that is the protocols of this crate, such as
-//! [`transfer`](super::super::transfer). The buffer is owned throughout, so forgetting any of these
-//! values leaks memory and never frees it.
+//! transfers. The buffer is owned throughout, so forgetting any of these values leaks memory and
+//! never frees it.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
@@ -491,8 +491,7 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 /// Dropping it unmaps and frees the buffer at once if the device can't have been told about it:
 /// nobody asked for the [address](Self::address), or the device never ran. Otherwise freeing the
 /// buffer while the device may still access it would be corruption. So it is freed only if the
-/// device was [proven](super::super::Session) to have stopped since; else it is quarantined: it
-/// stays mapped and allocated until there is such a proof, and the log names the device.
+/// device was proven to have stopped since; else it is quarantined: it stays mapped and allocated until there is such a proof, and the log names the device.
 ///
 /// Context of dropping it: any in which a `B` may be dropped.
 ///

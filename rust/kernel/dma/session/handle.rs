@@ -44,22 +44,16 @@ use core::{
 /// # Examples
 ///
 /// ```
-/// # use kernel::{device::{Core, Device}, prelude::*, sync::Mutex};
-/// use kernel::dma::{
-///     transfer::{Engine, TransferSlot},
-///     Mapper, Session, Quiesce,
-/// };
+/// # use kernel::{device::{Core, Device}, prelude::*};
+/// use kernel::dma::{Session, Quiesce};
 ///
-/// type Contents<'a, E> = Mutex<TransferSlot<'a, E, KVec<u8>>>;
-///
-/// fn bring_up<'a, E: Engine + 'a>(
+/// /// `contents` is what the device may access: a transfer or a ring, with its buffers.
+/// fn bring_up<'a, R: Send + 'a>(
 ///     dev: &Device<Core<'a>>,
-///     engine: E,
 ///     quiesce: impl Quiesce + 'a,
-/// ) -> Result<Session<'a, Contents<'a, E>>> {
-///     let dma = Mapper::get(dev.bound())?;
-///     let slot = kernel::new_mutex!(TransferSlot::new(dma, engine)?);
-///     let session = Session::new(dev, quiesce, slot)?;
+///     contents: R,
+/// ) -> Result<Session<'a, R>> {
+///     let session = Session::new(dev, quiesce, contents)?;
 ///
 ///     // From here on the device can do DMA.
 ///     session.start()?;
