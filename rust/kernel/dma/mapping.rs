@@ -58,9 +58,3 @@ pub use self::{
         Untrusted, //
     },
 };
-
-use super::{
-    DataDirection,
-    DmaAddress,
-    DmaMask, //
-};

@@ -3,8 +3,8 @@
 //! Bus addresses that can't outlive what keeps them valid.
 
 use super::{
-    running::Running,
-    DmaAddress, //
+    super::DmaAddress,
+    running::Running, //
 };
 use crate::prelude::*;
 use core::{

@@ -8,10 +8,11 @@
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
-    record::Record,
-    streaming::ALWAYS_MAPPABLE,
-    DmaAddress,
-    DmaMask, //
+    super::{
+        DmaAddress,
+        DmaMask, //
+    },
+    record::Record, //
 };
 use crate::{
     bindings,
@@ -23,6 +24,16 @@ use crate::{
     page::PAGE_SIZE,
     prelude::*, //
 };
+
+/// No backend has a lower limit, so it is only asked for its own if there is more to map. The
+/// lowest is that of bounce buffers: `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an
+/// alignment of up to a page.
+pub(super) const ALWAYS_MAPPABLE: usize = 128 << 10;
+
+const _: () = assert!(
+    PAGE_SIZE <= ALWAYS_MAPPABLE,
+    "that alignment is at most half of it"
+);
 
 /// How a device addresses memory: masks, segment limits and alignment.
 ///

@@ -26,12 +26,12 @@
 //! C header: [`include/linux/dmapool.h`](srctree/include/linux/dmapool.h)
 
 use super::{
+    super::DmaAddress,
     orphan::{
         put_away,
         Orphan, //
     },
     DmaAddr,
-    DmaAddress,
     Mapper, //
 };
 use crate::{

@@ -26,8 +26,10 @@
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
+    super::DmaAddress,
     address,
     barrier::loads_before_stores,
+    constraints::ALWAYS_MAPPABLE,
     orphan::{
         put_away,
         Orphan, //
@@ -36,14 +38,12 @@ use super::{
     CpuWrites,
     Direction,
     DmaAddr,
-    DmaAddress,
     MapAttrs,
     Mapper, //
 };
 use crate::{
     bindings,
     error::ErrorWith,
-    page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -152,16 +152,6 @@ fn map_checked<B: Buffer, D: Direction>(
 fn no_room() -> Error {
     ENOMEM
 }
-
-/// No backend has a lower limit, so it is only asked for its own if there is more to map. The
-/// lowest is that of bounce buffers: `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an
-/// alignment of up to a page.
-pub(super) const ALWAYS_MAPPABLE: usize = 128 << 10;
-
-const _: () = assert!(
-    PAGE_SIZE <= ALWAYS_MAPPABLE,
-    "that alignment is at most half of it"
-);
 
 /// Refuses what the C side would warn about or get wrong.
 #[inline]
