@@ -481,7 +481,8 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 /// Dropping it unmaps and frees the buffer at once if the device can't have been told about it:
 /// nobody asked for the [address](Self::address), or the device never ran. Otherwise freeing the
 /// buffer while the device may still access it would be corruption. So it is freed only if the
-/// device was proven to have stopped since; else it is quarantined: it stays mapped and allocated until there is such a proof, and the log names the device.
+/// device was proven to have stopped since; else it is quarantined: it stays mapped and allocated
+/// until there is such a proof, and the log names the device.
 ///
 /// Context of dropping it: any in which a `B` may be dropped.
 ///
