@@ -69,9 +69,3 @@ pub use self::{
         Untrusted, //
     },
 };
-
-use super::{
-    DataDirection,
-    DmaAddress,
-    DmaMask, //
-};

@@ -2,10 +2,9 @@
 
 //! Barriers between the CPU and a device that share memory.
 //!
-//! Who uses [`Streaming`](super::Streaming), a [`ring`](super::ring) or a
-//! [`TransferSlot`](super::transfer::TransferSlot) needs none: they are inside. These are for
-//! protocols of a driver's own, in [`Coherent`](super::Coherent) memory or blocks of a
-//! [`Pool`](super::Pool).
+//! Who uses [`Streaming`](super::Streaming), a ring or a transfer needs none: they are inside.
+//! These are for protocols of a driver's own, in [`Coherent`](super::Coherent) memory or blocks
+//! of a [`Pool`](super::Pool).
 //!
 //! They are the kernel's. In kernels with a simulated bus they also tell it, so that a missing one
 //! shows there: see `Documentation/rust/dma/testing.rst`.

@@ -8,10 +8,11 @@
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
-    record::Record,
-    streaming::ALWAYS_MAPPABLE,
-    DmaAddress,
-    DmaMask, //
+    super::{
+        DmaAddress,
+        DmaMask, //
+    },
+    record::Record, //
 };
 use crate::{
     bindings,
@@ -24,6 +25,16 @@ use crate::{
     prelude::*, //
 };
 
+/// No backend has a lower limit, so it is only asked for its own if there is more to map. The
+/// lowest is that of bounce buffers: `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an
+/// alignment of up to a page.
+pub(super) const ALWAYS_MAPPABLE: usize = 128 << 10;
+
+const _: () = assert!(
+    PAGE_SIZE <= ALWAYS_MAPPABLE,
+    "that alignment is at most half of it"
+);
+
 /// Which memory a device can address: address bits, and the size, boundary and alignment of a
 /// piece.
 ///
@@ -33,13 +44,9 @@ use crate::{
 /// a mapping that breaks one of those is refused with an error. A limit that isn't given is not
 /// checked.
 ///
-/// Returned by `DmaDriver::dma_constraints()` of the bus ([`pci::DmaDriver::dma_constraints`],
-/// [`platform::DmaDriver::dma_constraints`]), which the bus calls before `probe()`. There is
-/// no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller one fails only where the
-/// platform really can't serve it.
-///
-/// [`pci::DmaDriver::dma_constraints`]: kernel::pci::DmaDriver::dma_constraints
-/// [`platform::DmaDriver::dma_constraints`]: kernel::platform::DmaDriver::dma_constraints
+/// A driver returns them from `dma_constraints()` of its bus's `DmaDriver`, which the bus calls
+/// before `probe()`. There is no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller
+/// one fails only where the platform really can't serve it.
 ///
 /// # Examples
 ///

@@ -13,12 +13,12 @@
 //! C header: [`include/linux/dmapool.h`](srctree/include/linux/dmapool.h)
 
 use super::{
+    super::DmaAddress,
     orphan::{
         put_away,
         Orphan, //
     },
     DmaAddr,
-    DmaAddress,
     Mapper, //
 };
 use crate::{
@@ -476,7 +476,7 @@ impl<T> Drop for PoolBox<'_, T> {
 /// Dropping it is safe at any time, as with [`Streaming`](super::Streaming):
 ///
 /// - The block is given back at once if nobody asked for the address, or if the device didn't run
-///   since it was last [proven](super::super::Session) to have stopped.
+///   since it was last proven to have stopped.
 /// - Otherwise it is quarantined until there is such a proof, and the log says so.
 ///
 /// Forgetting it leaks the block.

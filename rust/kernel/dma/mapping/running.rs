@@ -12,11 +12,10 @@ use core::marker::PhantomData;
 /// The permission to show an address to a device: the device runs, and isn't stopped as long as
 /// this guard lives.
 ///
-/// [`DmaAddr::to_bits`](super::DmaAddr::to_bits) takes one. A
-/// [`TransferSlot`](super::super::transfer::TransferSlot) and a [`Ring`](super::super::ring::Ring)
-/// hand one to the driver when they ask it to program the hardware. A driver with a protocol of its
-/// own takes one by [`Mapper::running`](super::Mapper::running), just before it writes an address
-/// to where the device looks.
+/// [`DmaAddr::to_bits`](super::DmaAddr::to_bits) takes one. A `TransferSlot` and a `Ring` hand one
+/// to the driver when they ask it to program the hardware. A driver with a protocol of its own
+/// takes one by [`Mapper::running`](super::Mapper::running), just before it writes an address to
+/// where the device looks.
 ///
 /// This is an RCU read-side section. Whoever stops the device waits for it, so hold it for short,
 /// and don't sleep.

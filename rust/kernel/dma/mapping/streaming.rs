@@ -3,16 +3,17 @@
 //! Streaming mappings of single buffers.
 //!
 //! [`Streaming`] is a buffer that the device owns, [`StreamingBox`] one that the CPU owns. The
-//! protocols of this crate, such as [`transfer`](super::super::transfer), call
-//! [`Streaming::complete`] when they have seen the device finish. [`map`], [`unmap`] and
-//! [`sync_for_cpu`] are for protocols that keep a buffer and its address apart, such as
-//! [`ring`](super::super::ring).
+//! protocols of this crate, such as `transfer`, call [`Streaming::complete`] when they have seen
+//! the device finish. [`map`], [`unmap`] and [`sync_for_cpu`] are for protocols that keep a buffer
+//! and its address apart, such as `ring`.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
+    super::DmaAddress,
     address,
     barrier::loads_before_stores,
+    constraints::ALWAYS_MAPPABLE,
     orphan::{
         put_away,
         Orphan, //
@@ -21,14 +22,12 @@ use super::{
     CpuWrites,
     Direction,
     DmaAddr,
-    DmaAddress,
     MapAttrs,
     Mapper, //
 };
 use crate::{
     bindings,
     error::ErrorWith,
-    page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -136,16 +135,6 @@ fn map_checked<B: Buffer, D: Direction>(
 fn no_room() -> Error {
     ENOMEM
 }
-
-/// The length in bytes up to which no backend refuses a mapping, so that it needn't be asked for
-/// `dma_max_mapping_size()`. The lowest limit is that of bounce buffers:
-/// `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an alignment of up to a page.
-pub(super) const ALWAYS_MAPPABLE: usize = 128 << 10;
-
-const _: () = assert!(
-    PAGE_SIZE <= ALWAYS_MAPPABLE,
-    "that alignment is at most half of it"
-);
 
 /// Refuses what the C side would warn about or get wrong: see [`Streaming::map`].
 #[inline]
@@ -489,11 +478,9 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 
 /// A mapped buffer that the device owns: it has a bus address, and no bytes.
 ///
-/// Map a buffer, and hand the result to a protocol: a
-/// [`TransferSlot`](super::super::transfer::TransferSlot) takes it, while a
-/// [`Ring`](super::super::ring::Ring) maps buffers by itself. A protocol that has seen the
-/// completion returns a [`StreamingBox`], from which the buffer comes back. Moving between the two
-/// types *is* the sync:
+/// Map a buffer, and hand the result to a protocol: a `TransferSlot` takes it, while a `Ring` maps
+/// buffers by itself. A protocol that has seen the completion returns a [`StreamingBox`], from
+/// which the buffer comes back. Moving between the two types *is* the sync:
 ///
 /// ```text
 ///                   Streaming::map()
@@ -509,7 +496,7 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 /// Dropping it is safe at any time:
 ///
 /// - The buffer is unmapped and freed at once if nobody asked for its [address](Self::address), or
-///   if the device didn't run since it was last [proven](super::super::Session) to have stopped.
+///   if the device didn't run since it was last proven to have stopped.
 /// - Otherwise the device may be accessing the buffer. So it is *quarantined*: it stays mapped and
 ///   allocated until there is such a proof, and the log names the device.
 ///
@@ -599,10 +586,10 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
 
     /// Returns the bus address of the buffer.
     ///
-    /// For a protocol of the driver's own; a [`TransferSlot`](super::super::transfer::TransferSlot)
-    /// asks for it by itself, and refuses a buffer whose address somebody else has. From here on
-    /// the buffer counts as shown: [`take_back`](Self::take_back) fails, and it isn't freed before
-    /// a stop of the device. Context: any.
+    /// For a protocol of the driver's own; a `TransferSlot` asks for it by itself, and refuses a
+    /// buffer whose address somebody else has. From here on the buffer counts as shown:
+    /// [`take_back`](Self::take_back) fails, and it isn't freed before a stop of the device.
+    /// Context: any.
     #[inline]
     pub fn address(&self) -> DmaAddr<'_> {
         // INVARIANT: Noted before the address is handed out.
