@@ -208,8 +208,11 @@ class Lines:
         self.all[first] = text
 
     def text(self):
-        """What is left."""
-        return "".join(line for at, line in enumerate(self.all) if at not in self.gone)
+        """What is left, without empty lines at the end."""
+        left = [line for at, line in enumerate(self.all) if at not in self.gone]
+        while self.gone and left and not left[-1].strip():
+            left.pop()
+        return "".join(left)
 
 
 def heading(lines, at, marks):

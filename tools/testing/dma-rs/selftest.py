@@ -599,6 +599,7 @@ class Series(unittest.TestCase):
         """Entries go with the comment above, and what selects them."""
         self.check("a/Kconfig", "config A\n\tbool\n\tselect LATE\n\n# Why.\nconfig LATE\n\tbool\n\n# B.\n"
                    "config B\n\tbool\n", "config A\n\tbool\n\n# B.\nconfig B\n\tbool\n")
+        self.check("a/Kconfig", "config A\n\tbool\n\n# Why.\nconfig LATE\n\tbool\n", "config A\n\tbool\n")
 
     def test_lists(self):
         """Makefiles, includes, MAINTAINERS, configurations."""
