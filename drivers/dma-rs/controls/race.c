@@ -16,7 +16,7 @@
 #include <linux/sched.h>
 
 /* KCSAN looks at one access of some hundred. */
-#define TIMES	200000
+#define TIMES	100000
 
 struct racer {
 	struct completion done;

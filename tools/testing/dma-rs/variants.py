@@ -169,7 +169,7 @@ VARIANTS = {
                             guest_tests=("sweep", "nic_sweep", "unplug", "nic_unplug"), slow=True),
         "kcsan": Variant("a kernel that looks for data races (KCSAN), and two that it must find",
                          f"{KCSAN} {WIDE}", edu=WIDE_EDU, suites=DMA_SUITES, slow=True, flavour="kcsan",
-                         adds=RACY_SUITES, dma_debug=False),
+                         adds=RACY_SUITES, lacks=SIM_SUITES, dma_debug=False),
         "rt": Variant("a kernel whose spinlocks sleep (PREEMPT_RT)", WIDE, edu=WIDE_EDU, suites=DMA_SUITES,
                       slow=True, flavour="rt", lacks=SIM_SUITES, guest_tests=("modules",)),
         "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,

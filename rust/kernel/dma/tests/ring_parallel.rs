@@ -1097,7 +1097,10 @@ unsafe impl Sync for Racy {}
 #[cfg(CONFIG_KCSAN)]
 impl Racy {
     /// How often something is done that must be seen: KCSAN looks at one access of some hundred.
-    const TIMES: u32 = 200_000;
+    const TIMES: u32 = 100_000;
+
+    /// How often one looks for an answer before the CPU is given away.
+    const PATIENCE: u32 = 1_000;
 
     fn new() -> Self {
         Self {
@@ -1114,12 +1117,22 @@ impl Racy {
         unsafe { *self.data.get() = u64::from(value) };
     }
 
+    /// Stores a value and publishes it. KCSAN has the store come late up to the next barrier, but
+    /// not later than the function returns, so the answer is waited for in here: some time. Before
+    /// that is over, nothing may sleep: a report from within the scheduler can hang the machine.
     #[inline(never)]
-    fn handed_store(&self, value: u32) {
+    fn handed_store(&self, value: u32, publish: impl Fn(&Atomic<u32>, u32)) {
         // SAFETY: `data` is valid for writes, because `self` is borrowed. The other thread has said
         // by `ack` that it is done with the last value. Whether it learns of this store before it
         // looks depends on the control: see the type.
         unsafe { *self.data.get() = u64::from(value) };
+        publish(&self.flag, value);
+
+        for _ in 0..Self::PATIENCE {
+            if self.ack.load(Acquire) == value {
+                break;
+            }
+        }
     }
 
     #[inline(never)]
@@ -1159,8 +1172,7 @@ impl Racy {
             [
                 &mut |together| {
                     for i in 1..=Self::TIMES {
-                        self.handed_store(i);
-                        publish(&self.flag, i);
+                        self.handed_store(i, &publish);
 
                         while self.ack.load(Acquire) != i {
                             together.pause()?;
@@ -1171,8 +1183,14 @@ impl Racy {
                 },
                 &mut |together| {
                     for i in 1..=Self::TIMES {
+                        let mut looks = 0;
+
                         while self.flag.load(Acquire) != i {
-                            together.pause()?;
+                            looks += 1;
+
+                            if looks % Self::PATIENCE == 0 {
+                                together.pause()?;
+                            }
                         }
 
                         ensure!(self.handed_load() == u64::from(i));
@@ -1276,7 +1294,7 @@ mod controls {
             return Ok(());
         }
 
-        expect("handed_load / ");
+        expect("handed_load");
         Racy::new().hand_over(|flag, i| flag.store(i, Relaxed))
     }
 }
