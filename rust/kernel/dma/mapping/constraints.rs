@@ -56,8 +56,6 @@ const _: () = assert!(
 /// const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<64>())
 ///     .coherent_mask(DmaMask::new::<32>())
 ///     .max_segment_size(64 * 1024);
-///
-/// assert_eq!(CONSTRAINTS.streaming_mask(), DmaMask::new::<64>());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Constraints {
@@ -128,8 +126,8 @@ impl Constraints {
     }
 
     /// Returns the mask for streaming mappings.
-    #[inline]
-    pub const fn streaming_mask(&self) -> DmaMask {
+    #[cfg(all(CONFIG_RUST_DMA_SIM, CONFIG_RUST_DMA_KUNIT_TEST))]
+    pub(in crate::dma) const fn streaming_mask(&self) -> DmaMask {
         self.mask
     }
 
@@ -209,6 +207,41 @@ impl Constraints {
             ..*self
         }
         .admit(addr, len)
+    }
+
+    /// Returns how to make a pool of blocks of `len` bytes all of which meet the constraints: at
+    /// which alignment, and without crossing which boundary, unless that is 0. They are at least as
+    /// strict as those that are given.
+    ///
+    /// # Errors
+    ///
+    /// As [`admit_len`](Self::admit_len), and [`EINVAL`] for an alignment of more than a page,
+    /// which pools don't have.
+    pub(super) fn admit_blocks(
+        &self,
+        len: usize,
+        align: usize,
+        boundary: usize,
+    ) -> Result<(usize, usize)> {
+        self.admit_len(len)?;
+
+        // CAST: Widening.
+        let align = align.max(self.alignment as usize);
+
+        if align > PAGE_SIZE {
+            return Err(EINVAL);
+        }
+
+        // A mask of all ones is no boundary.
+        let ours = self.segment_boundary.map_or(0, |mask| mask.wrapping_add(1));
+
+        Ok((
+            align,
+            match (boundary, ours) {
+                (0, only) | (only, 0) => only,
+                (one, other) => one.min(other),
+            },
+        ))
     }
 
     /// Returns whether a device may be used under these constraints, if its hardware takes what

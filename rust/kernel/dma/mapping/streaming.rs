@@ -64,59 +64,101 @@ pub(in crate::dma) fn map<B: Buffer, D: Direction>(
     buf: &B,
     attrs: MapAttrs,
 ) -> Result<DmaAddress> {
-    if buf.len() > dma.record().plain_len {
-        return map_limited::<B, D>(dma, buf, attrs);
+    check::<B, D>(dma, buf)?;
+
+    // INVARIANT: They are those of `buf`.
+    let bytes = Bytes {
+        ptr: buf.as_ptr(),
+        len: buf.len(),
+    };
+
+    if bytes.len > dma.record().plain_len {
+        let Mapped { addr, errno } = map_limited::<D>(dma, bytes, attrs);
+
+        if errno != 0 {
+            return Err(Error::from_errno(errno));
+        }
+
+        return Ok(addr);
     }
 
-    check::<B, D>(dma, buf)?;
-    map_checked::<B, D>(dma, buf, attrs)
+    map_bytes::<D>(dma, bytes, attrs)
+}
+
+/// Where a buffer is. The buffer itself would have to be in memory for a function that isn't
+/// inlined.
+///
+/// # Invariants
+///
+/// The bytes are those of a [`Buffer`], as its contract says.
+struct Bytes {
+    ptr: *const u8,
+    len: usize,
+}
+
+/// What came of mapping. Unlike a [`Result`], it is returned in two registers.
+struct Mapped {
+    addr: DmaAddress,
+    /// 0 if it is mapped.
+    errno: c_int,
 }
 
 /// As [`map`], for a buffer that may break a constraint, or be too long for the backend.
 #[cold]
-fn map_limited<B: Buffer, D: Direction>(
+#[inline(never)]
+fn map_limited<D: Direction>(dma: Mapper<'_>, bytes: Bytes, attrs: MapAttrs) -> Mapped {
+    match try_map_limited::<D>(dma, bytes, attrs) {
+        Ok(addr) => Mapped { addr, errno: 0 },
+        Err(error) => Mapped {
+            addr: 0,
+            errno: error.to_errno(),
+        },
+    }
+}
+
+#[inline]
+fn try_map_limited<D: Direction>(
     dma: Mapper<'_>,
-    buf: &B,
+    bytes: Bytes,
     attrs: MapAttrs,
 ) -> Result<DmaAddress> {
-    if buf.len() > ALWAYS_MAPPABLE && buf.len() > dma.max_mapping_size() {
+    let constraints = dma.record().constraints();
+    let len = bytes.len;
+
+    if len > ALWAYS_MAPPABLE && len > dma.max_mapping_size() {
         return Err(EOVERFLOW);
     }
 
-    check::<B, D>(dma, buf)?;
-    dma.record().constraints().admit_len(buf.len())?;
+    constraints.admit_len(len)?;
 
-    let addr = map_checked::<B, D>(dma, buf, attrs)?;
+    let addr = map_bytes::<D>(dma, bytes, attrs)?;
 
-    dma.record()
-        .constraints()
-        .admit(addr, buf.len())
+    constraints
+        .admit(addr, len)
         // SAFETY: It was just mapped, and no device was shown the address.
-        .inspect_err(|_| unsafe { unmap::<D>(dma, addr, buf.len(), attrs) })?;
+        .inspect_err(|_| unsafe { unmap::<D>(dma, addr, len, attrs) })?;
     Ok(addr)
 }
 
-/// Maps a buffer that was checked.
+/// Maps what was checked.
 #[inline]
-fn map_checked<B: Buffer, D: Direction>(
-    dma: Mapper<'_>,
-    buf: &B,
-    attrs: MapAttrs,
-) -> Result<DmaAddress> {
+fn map_bytes<D: Direction>(dma: Mapper<'_>, bytes: Bytes, attrs: MapAttrs) -> Result<DmaAddress> {
+    let Bytes { ptr, len } = bytes;
+
     // SAFETY: The device and the bytes are valid. This only looks at them, and complains.
     #[cfg(CONFIG_DMA_API_DEBUG)]
     unsafe {
-        bindings::debug_dma_map_single(dma.as_raw(), buf.as_ptr().cast(), buf.len())
+        bindings::debug_dma_map_single(dma.as_raw(), ptr.cast(), len)
     };
 
-    // SAFETY: `Mapper` proves a bound device whose masks are set. By the contract of
-    // `Buffer` the bytes are in the linear map, contiguous, initialised and ours alone.
-    // Failure is checked below.
+    // SAFETY: `Mapper` proves a bound device whose masks are set. By the type invariants of
+    // `Bytes`, and the contract of `Buffer`, the bytes are in the linear map, contiguous,
+    // initialised and ours alone. Failure is checked below.
     let addr = unsafe {
         bindings::dma_map_phys(
             dma.as_raw(),
-            bindings::virt_to_phys(buf.as_ptr().cast_mut().cast()),
-            buf.len(),
+            bindings::dma_linear_to_phys(ptr.cast()),
+            len,
             D::DATA_DIRECTION.into(),
             attrs.as_raw(),
         )
@@ -547,19 +589,7 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     /// - [`ENOMEM`] if there is no room for the mapping or the bounce buffer.
     #[inline]
     pub fn map(dma: Mapper<'a>, buf: B) -> Result<Self, ErrorWith<B>> {
-        Self::map_with_attrs(dma, buf, MapAttrs::NONE)
-    }
-
-    /// As [`map`](Self::map), with attributes.
-    ///
-    /// Context: any.
-    ///
-    /// # Errors
-    ///
-    /// As [`map`](Self::map).
-    #[inline]
-    pub fn map_with_attrs(dma: Mapper<'a>, buf: B, attrs: MapAttrs) -> Result<Self, ErrorWith<B>> {
-        let mut mapping = Mapping::new(dma, buf, attrs)?;
+        let mut mapping = Mapping::new(dma, buf, MapAttrs::NONE)?;
 
         hand_over(mapping.buf.as_mut_ptr());
 
