@@ -10,6 +10,9 @@ KSRC    ?=
 CHECK   ?=
 BASELINE ?=
 RELEASE ?=
+COMMITS ?=
+CHECKS  ?=
+KEEP    ?=
 TARGETS ?= run test
 
 COMMON := --arch='$(ARCH)' --ksrc='$(KSRC)'
@@ -35,6 +38,9 @@ help: ## show this list
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  CHECK=1         for bench: fail if a count is worse than the committed baseline'
 	@echo '  BASELINE=1      for bench: make this run the baseline, and what Documentation says'
+	@echo '  COMMITS=        for seriescheck: numbers of commits (3, 3..7, 9..) or globs of their names'
+	@echo '  CHECKS=         for seriescheck: some checks only; a wrong name lists them'
+	@echo '  KEEP=1          for seriescheck: go on after a commit that fails'
 	@echo '  RELEASE=        for fresh: trixie or bookworm'
 	@echo '  TARGETS=        for fresh: what to make there; "run test" if not given'
 	@echo '  KSRC=           your own Linux 7.3 tree; it is copied, never changed'
@@ -80,7 +86,7 @@ update: ## look for a newer packaged 7.3 kernel source
 	@$(BUILD) --until=setup --update
 
 .PHONY: tree
-tree: ## prepare the kernel tree: source, overlay, patches
+tree: ## prepare the kernel tree: source, our files, hunks
 	@$(BUILD) --until=tree
 
 .PHONY: build
@@ -104,8 +110,21 @@ rustdoc: ## build the kernel crate's documentation, check our part of it
 	@$(LINT) rustdoc
 
 .PHONY: checkpatch
-checkpatch: ## run checkpatch --strict over our files and patches
+checkpatch: ## run checkpatch --strict over our files and commits
 	@$(LINT) checkpatch
+
+.PHONY: floors
+floors: ## show the floors of the kernel crate's part, see that none imports one above; list switches
+	@scripts/floors.py
+
+.PHONY: series
+series: ## make git commits of it all, and mails of these, in out/series/
+	@scripts/series.py --ksrc='$(KSRC)'
+
+.PHONY: seriescheck
+seriescheck: ## check each commit of the series by itself: style, build, documentation, tests
+	@tools/testing/dma-rs/series_check.py --ksrc='$(KSRC)' --commits='$(COMMITS)' --checks='$(CHECKS)' \
+		$(if $(filter-out 0,$(KEEP)),--keep-going)
 
 .PHONY: kunitconfig
 kunitconfig: tree ## show how to run our tests with the kernel's own kunit.py

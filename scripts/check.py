@@ -8,34 +8,34 @@ import os
 import re
 
 import build
-import tree
-from common import Fail, lock, main, run, say
+import stages
+from common import REPO, Fail, lock, main, run, say
 
 
 def rustfmt(opened):
     """rustfmt, with the kernel's settings."""
-    files = [path for path in tree.overlay_paths() if path.endswith(".rs")]
-    settings = opened.prepared.source.tree / ".rustfmt.toml"
-    if files:
-        run([opened.tools.rust_tool("rustfmt"), "--check", "--config-path", settings, *files],
-            "Format them with: rustfmt --config-path " + str(settings), cwd=build.REPO)
+    files = [path for path in stages.overlay_paths() if path.endswith(".rs")]
+    unformatted(opened, files, REPO)
     return f"{len(files)} files"
 
 
 def checkpatch(opened):
-    """checkpatch --strict, over our files in the tree and over the patches."""
-    names = [path for path in tree.overlay_paths() if not path.endswith((".dtb", ".json"))]
+    """checkpatch --strict, over our files in the tree, those beside it, and the commits."""
+    unfit = (".dtb", ".json")
+    names = [path for path in stages.overlay_paths() if not path.endswith(unfit)]
+    apart = [REPO / path for path in stages.all_paths()
+             if stages.is_apart(path) and not path.endswith(unfit)]
+    commits = [commit.path for commit in stages.commits() if commit.diff]
     cpus = os.cpu_count()
     runs = [["-f", *names[first::cpus]] for first in range(min(cpus, len(names)))]
-    if tree.series():
-        # The mailing-list series adds the sign-off.
-        runs.append(["--ignore=MISSING_SIGN_OFF,FILE_PATH_CHANGES", *map(str, tree.series())])
+    # `make series` adds the sign-off, and MAINTAINERS is dealt with by a commit.
+    runs += [["-f", *map(str, apart)], ["--ignore=MISSING_SIGN_OFF,FILE_PATH_CHANGES", *map(str, commits)]]
     command = ["scripts/checkpatch.pl", "--strict", "--terse", "--show-types", "--no-summary"]
     with concurrent.futures.ThreadPoolExecutor(cpus) as pool:
         tree_folder = opened.prepared.source.tree
         for done in [pool.submit(run, command + words, cwd=tree_folder) for words in runs]:
             done.result()
-    return f"{len(names)} files, {len(tree.series())} patches"
+    return f"{len(names) + len(apart)} files, {len(commits)} commits"
 
 
 def clippy(opened):
@@ -52,14 +52,26 @@ def clippy(opened):
 def rustdoc(opened):
     """rustdoc over the kernel crate; warnings count where they point to our files."""
     build.configure(opened)
+    document(opened, set(stages.overlay_paths()))
+    return str(opened.folder / "Documentation/output/rust/rustdoc/kernel/index.html")
+
+
+def document(opened, ours):
+    """Runs rustdoc in a configured build folder. Fails where it warns of our files."""
     build.compile_kernel(opened, ["rustdoc"], "documenting")
-    ours = set(tree.overlay_paths())
     lines = opened.log.read_text(errors="replace").splitlines()
     found = [f"{lines[at - 1]}\n    {line.strip()}" for at, line in enumerate(lines)
              if (match := re.match(r" +--> (?:\S*/tree/)?([^:]+):\d", line)) and match[1] in ours]
     if found:
         raise Fail("rustdoc has warnings about our files:\n    " + "\n    ".join(found))
-    return str(opened.folder / "Documentation/output/rust/rustdoc/kernel/index.html")
+
+
+def unformatted(opened, files, folder):
+    """Runs rustfmt with the kernel's settings over files in a folder; fails if one isn't formatted."""
+    settings = opened.prepared.source.tree / ".rustfmt.toml"
+    if files:
+        run([opened.tools.rust_tool("rustfmt"), "--check", "--color=never", "--config-path", settings, *files],
+            "Format them with: rustfmt --config-path " + str(settings), cwd=folder)
 
 
 CHECKS = {check.__name__: check for check in (rustfmt, checkpatch, clippy, rustdoc)}

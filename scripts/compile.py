@@ -10,7 +10,7 @@ import re
 import shutil
 
 import build
-import tree
+import stages
 from common import OUT, REPO, Fail, checksum, lock, main, say, write
 
 TARGETS = ("rust/kernel.o", "drivers/dma-rs/", "samples/rust/")
@@ -46,7 +46,7 @@ def forget(opened):
 def warnings(text, root):
     """The warnings in a build log that are about our files, or those that we patch, as lines. Objects
     hold code of ours and of others: objtool's are all of them."""
-    ours = {*tree.overlay_paths(), *(path for patch in tree.series() for path in tree.touched_by(patch))}
+    ours = {*stages.overlay_paths(), *(path for commit in stages.commits() for path in commit.touched)}
     found = []
     for match in WARNINGS.finditer(text):
         path = (match["c"] or match["rust"] or "").removeprefix(f"{root}/")

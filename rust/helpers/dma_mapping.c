@@ -35,14 +35,17 @@ __rust_helper bool rust_helper_dev_is_dma_coherent(struct device *dev)
 	return dev_is_dma_coherent(dev);
 }
 
-__rust_helper bool rust_helper_dma_dev_need_sync(const struct device *dev)
+/*
+ * As virt_to_phys(), for memory that is in the linear map, and not in the
+ * kernel's image, for which x86 would look.
+ */
+__rust_helper phys_addr_t rust_helper_dma_linear_to_phys(const void *address)
 {
-	return dma_dev_need_sync(dev);
-}
-
-__rust_helper phys_addr_t rust_helper_virt_to_phys(void *address)
-{
-	return virt_to_phys(address);
+#if defined(CONFIG_X86_64) && !defined(CONFIG_DEBUG_VIRTUAL)
+	return (unsigned long)address - PAGE_OFFSET;
+#else
+	return virt_to_phys((void *)address);
+#endif
 }
 
 __rust_helper int rust_helper_dma_mapping_error(struct device *dev,
@@ -103,6 +106,30 @@ __rust_helper void rust_helper_dma_unpin_code(struct module *module)
 	module_put(module);
 }
 
+/*
+ * A section for which synchronize_rcu() waits. Without preemption is what costs
+ * the least, but with PREEMPT_RT the locks that drivers take meanwhile sleep.
+ */
+__rust_helper void rust_helper_dma_running_enter(void)
+{
+#ifdef CONFIG_PREEMPT_RT
+	rcu_read_lock();
+#else
+	preempt_disable();
+	rcu_lock_acquire(&rcu_lock_map);
+#endif
+}
+
+__rust_helper void rust_helper_dma_running_exit(void)
+{
+#ifdef CONFIG_PREEMPT_RT
+	rcu_read_unlock();
+#else
+	rcu_lock_release(&rcu_lock_map);
+	preempt_enable();
+#endif
+}
+
 #ifdef CONFIG_MMIOWB
 __rust_helper void rust_helper_mmiowb(void)
 {
@@ -143,16 +170,6 @@ __rust_helper void rust_helper_dma_unmap_phys(struct device *dev,
 					      unsigned long attrs)
 {
 	dma_unmap_phys(dev, addr, size, dir, attrs);
-}
-
-__rust_helper bool rust_helper_dma_addressing_limited(struct device *dev)
-{
-	return dma_addressing_limited(dev);
-}
-
-__rust_helper size_t rust_helper_dma_opt_mapping_size(struct device *dev)
-{
-	return dma_opt_mapping_size(dev);
 }
 
 __rust_helper void *rust_helper_dma_pool_create_node(const char *name,

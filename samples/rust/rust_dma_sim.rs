@@ -20,11 +20,11 @@ use kernel::{
         },
         transfer::{
             Engine,
-            OneWay,
             TransferSlot, //
         },
         FromDevice,
         Mapper,
+        OneWay,
         Reader,
         Streaming,
         StreamingBox,

@@ -44,7 +44,12 @@ use kernel::{
         Untrusted, //
     },
     error::to_result,
-    io::Io,
+    io::{
+        Io,
+        IoBase,
+        Mmio,
+        Region, //
+    },
     pci,
     prelude::*, //
 };
@@ -178,7 +183,7 @@ pub(crate) fn take_back<'a, B: Buffer, D: Direction>(
     streaming: Streaming<'a, B, D>,
     len: usize,
 ) -> StreamingBox<'a, B, D> {
-    let len = len.min(streaming.address().len());
+    let len = len.min(streaming.len());
 
     // SAFETY: The device does no DMA, and nobody in this crate tells it an address.
     unsafe { dma::bench::complete(streaming, 0..len) }
@@ -280,7 +285,7 @@ impl Drop for SoftDevice {
 /// A ring's place in the device.
 struct Place<'a> {
     dev: &'a Device<Bound>,
-    registers: &'a Registers<'a>,
+    registers: Mmio<'a, Region<4096>>,
     soft: SoftDevice,
 }
 
@@ -290,7 +295,7 @@ impl<'a> Place<'a> {
 
         Ok(Self {
             dev,
-            registers,
+            registers: registers.as_view(),
             soft: SoftDevice::new(dev)?,
         })
     }

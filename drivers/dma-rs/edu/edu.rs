@@ -19,13 +19,11 @@ use kernel::{
     },
     devres::DevresSrcu,
     dma::{
-        transfer::{
-            OneWay,
-            TransferSlot, //
-        },
+        transfer::TransferSlot,
         Constraints,
         FromDevice,
         Mapper,
+        OneWay,
         Session,
         Streaming,
         StreamingBox,

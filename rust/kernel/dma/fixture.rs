@@ -18,7 +18,7 @@ use crate::{
         Core, //
     },
     dma::{
-        session::control::Control,
+        mapping::record::Record,
         Constraints,
         DmaMask,
         Mapper, //
@@ -40,10 +40,19 @@ use crate::{
     workqueue,
     ThisModule, //
 };
+
 #[cfg(CONFIG_PCI)]
-use crate::{
-    device_id::IdArray,
-    pci, //
+mod pci;
+
+#[cfg(CONFIG_PCI)]
+pub use self::pci::{
+    command_after_unbind,
+    has_pci_device,
+    recover_pci_device,
+    with_pci_device,
+    with_pci_device_alone,
+    with_pci_device_left_on,
+    with_pci_driver, //
 };
 
 /// Fails the test, saying where, unless a condition holds.
@@ -80,7 +89,7 @@ struct Job<'f> {
 /// The device, on whichever bus.
 enum Bus<'d, 'a> {
     #[cfg(CONFIG_PCI)]
-    Pci(&'d pci::Device<Core<'a>>),
+    Pci(&'d crate::pci::Device<Core<'a>>),
     Platform(&'d platform::Device<Core<'a>>),
 }
 
@@ -157,8 +166,8 @@ impl<'f> Job<'f> {
             Bus::Platform(pdev) => pdev.as_ref(),
         };
 
-        if let Some(control) = Control::find(dev) {
-            control.set_resumes(RESUMES.load(Acquire) != 0);
+        if let Some(keeper) = Record::find(dev).and_then(Record::keeper) {
+            keeper.set_resumes(RESUMES.load(Acquire) != 0);
         }
 
         self.outcome = (self.body)(bus);
@@ -415,19 +424,21 @@ pub fn expect(text: &str) {
 ///
 /// Context: may sleep.
 ///
-/// # Errors
-///
-/// [`ENODEV`] if the device isn't bound any more.
-///
 /// # Safety
 ///
 /// It must be so.
-pub unsafe fn prove(dma: Mapper<'_>) -> Result {
-    let control = Control::find(dma.device()).ok_or(ENODEV)?;
+pub unsafe fn prove(dma: Mapper<'_>) {
+    let record = dma.record();
 
-    // SAFETY: By the safety requirements.
-    unsafe { control.prove_for_test() };
-    Ok(())
+    if let Some(keeper) = record.keeper() {
+        // SAFETY: By the safety requirements.
+        unsafe { keeper.prove_for_test() };
+        return;
+    }
+
+    record.close();
+    // SAFETY: By the safety requirements; it was just closed.
+    unsafe { record.prove() };
 }
 
 /// Returns the permission to map for a device that runs, though it has no session: for tests of
@@ -440,8 +451,15 @@ pub unsafe fn prove(dma: Mapper<'_>) -> Result {
 /// As [`Mapper::get`].
 pub fn open(dev: &device::Device<Bound>) -> Result<Mapper<'_>> {
     let dma = Mapper::get(dev)?;
+    let record = dma.record();
 
-    Control::find(dev).ok_or(ENODEV)?.open_for_test();
+    if let Some(keeper) = record.keeper() {
+        keeper.open_for_test();
+    } else if record.is_closed() {
+        // SAFETY: It was never open, or is proven to access nothing of what it was shown since.
+        unsafe { record.open() };
+    }
+
     Ok(dma)
 }
 
@@ -453,227 +471,6 @@ pub fn open(dev: &device::Device<Bound>) -> Result<Mapper<'_>> {
 pub unsafe fn free_forgotten(ptr: *const u8) {
     // SAFETY: By the safety requirements: a kmalloc() allocation that nobody owns.
     unsafe { bindings::kfree(ptr.cast()) };
-}
-
-/// Returns whether there is a PCI device with these IDs.
-#[cfg(CONFIG_PCI)]
-pub fn has_pci_device(vendor: u16, device: u16) -> bool {
-    // SAFETY: No requirements; this takes a reference to the device that it returns.
-    let pdev =
-        unsafe { bindings::pci_get_device(vendor.into(), device.into(), core::ptr::null_mut()) };
-
-    // SAFETY: Null, or the reference that we took.
-    unsafe { bindings::pci_dev_put(pdev) };
-
-    !pdev.is_null()
-}
-
-/// Runs `body` on the first PCI device with these IDs, taking it from its driver meanwhile.
-///
-/// # Errors
-///
-/// [`ENXIO`] if there is none; [`EBUSY`] if called by a test that already runs on a device; what
-/// `body` says.
-#[cfg(CONFIG_PCI)]
-pub fn with_pci_device(
-    vendor: u16,
-    device: u16,
-    constraints: Constraints,
-    mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
-) -> Result {
-    on_pci_device(vendor, device, Some(constraints), |_| {}, &mut body)
-}
-
-/// As [`with_pci_device`], with bus mastering left on, as firmware may do it.
-///
-/// # Errors
-///
-/// As [`with_pci_device`].
-#[cfg(CONFIG_PCI)]
-pub fn with_pci_device_left_on(
-    vendor: u16,
-    device: u16,
-    constraints: Constraints,
-    mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
-) -> Result {
-    // SAFETY: The device is valid. Its driver has stopped it, and it was told nothing since.
-    let leave_on = |pdev| unsafe { bindings::pci_set_master(pdev) };
-
-    on_pci_device(vendor, device, Some(constraints), leave_on, &mut body)
-}
-
-/// As [`with_pci_device`], with a driver that is no [`pci::DmaDriver`].
-///
-/// # Errors
-///
-/// As [`with_pci_device`].
-#[cfg(CONFIG_PCI)]
-pub fn with_pci_device_alone(
-    vendor: u16,
-    device: u16,
-    mut body: impl FnMut(&pci::Device<Core<'_>>) -> Result,
-) -> Result {
-    on_pci_device(vendor, device, None, |_| {}, &mut body)
-}
-
-/// Binds a driver of the test's own to the devices that it matches and that have no other driver,
-/// and unbinds it. Takes the first PCI device with these IDs from its driver meanwhile.
-///
-/// # Errors
-///
-/// As [`with_pci_device`]. What the probe says is up to the driver.
-#[cfg(CONFIG_PCI)]
-pub fn with_pci_driver<T: pci::DmaDriver + 'static>(vendor: u16, device: u16) -> Result {
-    with_detached(vendor, device, |_| bind_and_unbind::<pci::DmaAdapter<T>>())
-}
-
-/// Runs `body` on a PCI device, to which `before` is done when its own driver is gone.
-#[cfg(CONFIG_PCI)]
-fn on_pci_device(
-    vendor: u16,
-    device: u16,
-    constraints: Option<Constraints>,
-    before: impl FnOnce(*mut bindings::pci_dev),
-    body: &mut dyn FnMut(&pci::Device<Core<'_>>) -> Result,
-) -> Result {
-    with_detached(vendor, device, |pdev| {
-        before(pdev);
-
-        // SAFETY: `pdev` is a valid function.
-        let raw = unsafe { &raw mut (*pdev).dev };
-        let body = &mut |bus: Bus<'_, '_>| match bus {
-            Bus::Pci(pdev) => body(pdev),
-            Bus::Platform(_) => Err(EINVAL),
-        };
-
-        match constraints {
-            Some(_) => Job::run::<pci::DmaAdapter<TestDriver>>(raw, constraints, body),
-            None => Job::run::<pci::Adapter<TestDriver>>(raw, constraints, body),
-        }
-    })
-}
-
-/// Runs `f` with a PCI device that is taken from its driver meanwhile.
-#[cfg(CONFIG_PCI)]
-fn with_detached(
-    vendor: u16,
-    device: u16,
-    f: impl FnOnce(*mut bindings::pci_dev) -> Result,
-) -> Result {
-    Job::check_free()?;
-
-    // SAFETY: No requirements; this takes a reference to the device that it returns.
-    let pdev =
-        unsafe { bindings::pci_get_device(vendor.into(), device.into(), core::ptr::null_mut()) };
-    if pdev.is_null() {
-        return Err(ENXIO);
-    }
-
-    // SAFETY: We hold a reference.
-    let raw = unsafe { &raw mut (*pdev).dev };
-
-    // SAFETY: `raw` is a registered device.
-    unsafe { bindings::device_release_driver(raw) };
-
-    let outcome = f(pdev);
-    let mut command = 0;
-
-    // SAFETY: `raw` is a registered device, and we drop the reference that we took, last.
-    unsafe {
-        // CAST: A small number.
-        bindings::pci_read_config_word(pdev, bindings::PCI_COMMAND as i32, &mut command);
-        COMMAND.store(command.into(), Release);
-
-        // Back to its own driver, if it has one.
-        let _ = bindings::device_attach(raw);
-        bindings::pci_dev_put(pdev);
-    }
-
-    outcome
-}
-
-/// The command register of the device of the last test.
-#[cfg(CONFIG_PCI)]
-static COMMAND: Atomic<u32> = Atomic::new(0);
-
-/// Returns the command register as the last test of [`with_pci_device`] left it when its device was
-/// unbound, before the device's own driver had it back.
-#[cfg(CONFIG_PCI)]
-pub fn command_after_unbind() -> u16 {
-    // CAST: As it was stored.
-    COMMAND.load(Acquire) as u16
-}
-
-/// Reports a bus error to the driver of the first PCI device with these IDs, and that the device
-/// was reset, as the PCI core does; looks at bus mastering meanwhile.
-///
-/// # Errors
-///
-/// [`ENXIO`] if there is no such device, or if its driver handles no errors; [`EINVAL`] if it
-/// doesn't do so as it should.
-#[cfg(CONFIG_PCI)]
-pub fn recover_pci_device(vendor: u16, device: u16) -> Result {
-    // SAFETY: No requirements; this takes a reference to the device that it returns.
-    let pdev =
-        unsafe { bindings::pci_get_device(vendor.into(), device.into(), core::ptr::null_mut()) };
-    if pdev.is_null() {
-        return Err(ENXIO);
-    }
-
-    // SAFETY: We hold a reference; the lock keeps the driver where it is, as the PCI core does.
-    unsafe {
-        bindings::mutex_lock(&raw mut (*pdev).dev.mutex);
-        let outcome = report_error(pdev);
-        bindings::mutex_unlock(&raw mut (*pdev).dev.mutex);
-        bindings::pci_dev_put(pdev);
-        outcome
-    }
-}
-
-/// # Safety
-///
-/// `pdev` must be a valid and locked device.
-#[cfg(CONFIG_PCI)]
-unsafe fn report_error(pdev: *mut bindings::pci_dev) -> Result {
-    // SAFETY: By the safety requirements.
-    let is_on = || unsafe {
-        let mut command = 0;
-
-        // CAST: A small number.
-        bindings::pci_read_config_word(pdev, bindings::PCI_COMMAND as i32, &mut command);
-        u32::from(command) & bindings::PCI_COMMAND_MASTER != 0
-    };
-
-    // SAFETY: By the safety requirements.
-    let driver = unsafe { (*pdev).driver.as_ref() }.ok_or(ENXIO)?;
-    // SAFETY: The handlers of a driver live as long as it.
-    let handlers = unsafe { driver.err_handler.as_ref() }.ok_or(ENXIO)?;
-    let (Some(detected), Some(reset), Some(resume)) = (
-        handlers.error_detected,
-        handlers.slot_reset,
-        handlers.resume,
-    ) else {
-        return Err(ENXIO);
-    };
-
-    ensure!(is_on());
-
-    // SAFETY: By the safety requirements; in this order, as the PCI core does.
-    let vote = unsafe { detected(pdev, bindings::pci_channel_io_frozen) };
-
-    ensure!(vote == bindings::pci_ers_result_PCI_ERS_RESULT_NEED_RESET);
-    ensure!(!is_on());
-
-    // SAFETY: As above.
-    let vote = unsafe { reset(pdev) };
-
-    ensure!(vote == bindings::pci_ers_result_PCI_ERS_RESULT_RECOVERED);
-
-    // SAFETY: As above.
-    unsafe { resume(pdev) };
-
-    ensure!(is_on());
-    Ok(())
 }
 
 /// Binds to the device of the current job, and to no other.
@@ -714,42 +511,5 @@ impl platform::DmaDriver for TestDriver {
         _info: Option<&'bound ()>,
     ) -> impl PinInit<(), Error> {
         Self::probe(pdev.as_ref(), Bus::Platform(pdev))
-    }
-}
-
-/// Matches every device; the job says which one is meant.
-#[cfg(CONFIG_PCI)]
-static PCI_TABLE: IdArray<pci::DeviceId, (), 1> =
-    IdArray::new([(pci::DeviceId::from_class(0, 0), &())]);
-
-#[cfg(CONFIG_PCI)]
-impl pci::Driver for TestDriver {
-    type IdInfo = ();
-    type Data<'bound> = ();
-    const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
-
-    fn probe<'bound>(
-        pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound ()>,
-    ) -> impl PinInit<(), Error> + 'bound {
-        Self::probe(pdev.as_ref(), Bus::Pci(pdev))
-    }
-}
-
-#[cfg(CONFIG_PCI)]
-impl pci::DmaDriver for TestDriver {
-    type IdInfo = ();
-    type Data<'bound> = ();
-    const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
-
-    fn dma_constraints(dev: &pci::Device, _info: Option<&()>) -> Result<Constraints> {
-        Self::constraints(dev.as_ref())
-    }
-
-    fn probe<'bound>(
-        pdev: &pci::Device<Core<'bound>>,
-        _info: Option<&'bound ()>,
-    ) -> impl PinInit<(), Error> {
-        Self::probe(pdev.as_ref(), Bus::Pci(pdev))
     }
 }

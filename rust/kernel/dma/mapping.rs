@@ -21,6 +21,7 @@ mod constraints;
 mod direction;
 pub(super) mod leaks;
 pub(super) mod mapper;
+pub(super) mod one_way;
 pub(super) mod orphan;
 mod pages;
 mod pool;
@@ -32,11 +33,6 @@ mod untrusted;
 
 pub use self::{
     address::DmaAddr,
-    attributes::MapAttrs,
-    barrier::{
-        dma_rmb,
-        dma_wmb, //
-    },
     buffer::Buffer,
     constraints::Constraints,
     direction::{
@@ -48,6 +44,7 @@ pub use self::{
     },
     leaks::leaked,
     mapper::Mapper,
+    one_way::OneWay,
     pages::Pages,
     pool::{
         Pool,
@@ -70,8 +67,4 @@ pub use self::{
     },
 };
 
-use super::{
-    DataDirection,
-    DmaAddress,
-    DmaMask, //
-};
+pub(super) use self::attributes::MapAttrs;

@@ -209,9 +209,9 @@ pub use self::{
 use self::memory::Memory;
 use super::{
     mapping::mapper::is_same,
-    transfer::OneWay,
     DmaAddr,
     Mapper,
+    OneWay,
     Running,
     Untrusted, //
 };

@@ -30,7 +30,7 @@
 //! C header: [`include/linux/dma-map-ops.h`](srctree/include/linux/dma-map-ops.h)
 
 mod addresses;
-pub(super) mod barrier;
+pub(crate) mod barrier;
 mod bus;
 mod copy_engine;
 mod device;
@@ -245,9 +245,12 @@ impl Script {
     ///   Flags with [`RingConsumer::OWN`] it sees at once.
     ///
     /// Registers are written as with `writel()`, hence are a write barrier, and are read as with
-    /// `readl_relaxed()`, hence are none. The barriers are those of `kernel::dma`; the bus doesn't
-    /// hear of others. That other code on the machine executes them, too, can hide a mistake, but
-    /// never makes one.
+    /// `readl_relaxed()`, hence are none. The barriers are [`dma_mb()`] and [`mb()`] of Rust; the
+    /// bus doesn't hear of those in C code. That other code on the machine executes them, too, can
+    /// hide a mistake, but never makes one.
+    ///
+    /// [`dma_mb()`]: kernel::sync::barrier::dma_mb
+    /// [`mb()`]: kernel::sync::barrier::mb
     pub const fn weak_order(mut self, weak: bool) -> Self {
         self.weak_order = weak;
         self

@@ -23,19 +23,18 @@
 use super::{
     mapping::{
         mapper::is_same,
+        one_way::EitherWay,
         record::Record, //
     },
     session::control::Control,
     Buffer,
     DataDirection,
-    Direction,
     DmaAddr,
-    FromDevice,
     Mapper,
+    OneWay,
     Running,
     Streaming,
     StreamingBox,
-    ToDevice,
     Untrusted, //
 };
 use crate::{
@@ -210,70 +209,9 @@ pub unsafe trait Engine: Send {
     fn poll(&mut self) -> Result<Progress>;
 }
 
-mod private {
-    use super::*;
-
-    /// A buffer in flight, whichever way.
-    pub enum Held<'a, B: Buffer> {
-        ToDevice(Streaming<'a, B, ToDevice>),
-        FromDevice(Streaming<'a, B, FromDevice>),
-    }
-
-    /// How to put a buffer away, and how to get it back.
-    pub trait Hold: Direction {
-        fn hold<B: Buffer>(streaming: Streaming<'_, B, Self>) -> Held<'_, B>
-        where
-            Self: Sized;
-
-        fn release<B: Buffer>(held: Held<'_, B>) -> Result<Streaming<'_, B, Self>, Held<'_, B>>
-        where
-            Self: Sized;
-    }
-}
-use private::{
-    Held,
-    Hold, //
-};
-
-/// A direction in which a slot can move data: [`ToDevice`] or [`FromDevice`].
-pub trait OneWay: Hold {}
-
-impl OneWay for ToDevice {}
-impl OneWay for FromDevice {}
-
-impl Hold for ToDevice {
-    #[inline]
-    fn hold<B: Buffer>(streaming: Streaming<'_, B, Self>) -> Held<'_, B> {
-        Held::ToDevice(streaming)
-    }
-
-    #[inline]
-    fn release<B: Buffer>(held: Held<'_, B>) -> Result<Streaming<'_, B, Self>, Held<'_, B>> {
-        match held {
-            Held::ToDevice(streaming) => Ok(streaming),
-            other => Err(other),
-        }
-    }
-}
-
-impl Hold for FromDevice {
-    #[inline]
-    fn hold<B: Buffer>(streaming: Streaming<'_, B, Self>) -> Held<'_, B> {
-        Held::FromDevice(streaming)
-    }
-
-    #[inline]
-    fn release<B: Buffer>(held: Held<'_, B>) -> Result<Streaming<'_, B, Self>, Held<'_, B>> {
-        match held {
-            Held::FromDevice(streaming) => Ok(streaming),
-            other => Err(other),
-        }
-    }
-}
-
 /// What a slot keeps of a transfer.
 struct Job<'a, B: Buffer> {
-    held: Held<'a, B>,
+    held: EitherWay<'a, B>,
     /// The part of the buffer that the device was pointed at.
     range: Range<usize>,
     /// The epoch in which it was started.
@@ -365,9 +303,9 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
         self.dma.record()
     }
 
-    /// Returns the engine.
-    #[inline]
-    pub fn engine(&self) -> &E {
+    /// Returns the engine, for tests.
+    #[cfg(CONFIG_RUST_DMA_KUNIT_TEST)]
+    pub(in crate::dma) fn engine(&self) -> &E {
         &self.engine
     }
 
@@ -563,8 +501,8 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
             // empty range is inside the buffer.
             unsafe {
                 match held {
-                    Held::ToDevice(buf) => drop(buf.complete(0..0)),
-                    Held::FromDevice(buf) => drop(buf.complete(0..0)),
+                    EitherWay::ToDevice(buf) => drop(buf.complete(0..0)),
+                    EitherWay::FromDevice(buf) => drop(buf.complete(0..0)),
                 }
             }
         }

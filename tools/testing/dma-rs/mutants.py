@@ -13,8 +13,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
-import stat
 import sys
 import tomllib
 
@@ -26,6 +24,7 @@ import initramfs
 import qemu
 import results
 import run
+import stages
 import tree
 import variants
 from common import CACHE, OUT, REPO, Fail, Progress, checksum, lock, main, say, write
@@ -90,13 +89,13 @@ def read_list(arch):
 
 
 def text_of(folder, file):
-    """What is in a file; of one that the checkout only patches, what the patches add."""
+    """What is in a file; of one that the checkout only patches, what the hunks add."""
     path = folder / file
     if path.is_file():
         return path.read_text()
-    patches = [part.split("\n--- a/")[0] for patch in tree.series()
-               for part in patch.read_text().split(f"\n+++ b/{file}\n")[1:]]
-    return "".join(line[1:] + "\n" for patch in patches for line in patch.splitlines()
+    hunks = [part.split("\n--- a/")[0] for commit in stages.commits()
+             for part in commit.diff.split(f"\n+++ b/{file}\n")[1:]]
+    return "".join(line[1:] + "\n" for part in hunks for line in part.splitlines()
                    if line.startswith(("+", " ")))
 
 
@@ -111,43 +110,6 @@ def stale(mutants, folder):
     return found
 
 
-def mirror(origin, copy):
-    """Makes the folder `copy` equal to `origin`. New files are hard links, since nothing ever writes
-    into a file of a tree, only a new one in its place. What an earlier run left there with another
-    content gets the right one with a new time stamp, so that make builds it again."""
-    copy.mkdir(parents=True, exist_ok=True)
-    wanted = {entry.name: entry for entry in os.scandir(origin)}
-    found = {entry.name: entry for entry in os.scandir(copy)}
-    for name, entry in found.items():
-        if name not in wanted or kind(entry) != kind(wanted[name]):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry)
-            else:
-                os.unlink(entry)
-            found[name] = None
-    for name, entry in wanted.items():
-        if entry.is_dir(follow_symlinks=False):
-            mirror(pathlib.Path(entry), copy / name)
-        elif not found.get(name):
-            os.link(entry, copy / name, follow_symlinks=False)
-        elif found[name].inode() != entry.inode():
-            put(pathlib.Path(entry), copy / name)
-
-
-def kind(entry):
-    """Whether something is a file, a folder or a link."""
-    return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
-
-
-def put(origin, target):
-    """Gives `target` what is in `origin`."""
-    if origin.is_symlink():
-        target.unlink()
-        os.link(origin, target, follow_symlinks=False)
-    else:
-        write(target, *tree.content_of(origin))
-
-
 def flavour_of(arch, mutant):
     """Which kernel a mutant is built as: the small one, or that of its variant."""
     return "-".join(filter(None, ("mutants", variants.VARIANTS[arch][mutant.variant].flavour)))
@@ -158,7 +120,7 @@ def open_copy(options, lock_fd, flavour="mutants"):
     opened = build.open_build(options.arch, options.ksrc, lock_fd, flavour)
     source = opened.prepared.source
     copy = dataclasses.replace(source, home=CACHE / "mutants" / source.home.name)
-    mirror(source.tree, copy.tree)
+    tree.mirror(source.tree, copy.tree)
     return dataclasses.replace(opened, prepared=dataclasses.replace(opened.prepared, source=copy))
 
 

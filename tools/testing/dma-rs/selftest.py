@@ -22,13 +22,17 @@ import common
 import compile as compile_script
 import console
 import controls
+import floors
 import fresh
 import oracle
 import qemu
 import qemu_configs
 import results
 import run
+import series_check
+import stages
 import toolchain
+import tree
 import variants
 from common import Fail
 from selection import Selection
@@ -426,7 +430,7 @@ class Compile(unittest.TestCase):
     def test_warnings(self):
         """Those about files of ours, or that we patch; and all of objtool's."""
         ours = "rust/kernel/dma/mapping/streaming.rs"
-        self.enterContext(mock.patch.object(compile_script.tree, "series", lambda: []))
+        self.enterContext(mock.patch.object(compile_script.stages, "commits", lambda: []))
         for log, count in (
                 (f"warning: unused import\n   --> /tree/{ours}:3:9\n", 1),
                 (f"error: unused import\n  --> /tree/{ours}:3:9\n", 1),
@@ -564,6 +568,131 @@ class Bench(unittest.TestCase):
         rows = [("c", "64", "10", "1000", "0"), ("rust", "64", "9", "1000", "1")]
         with self.assertRaises(Fail):
             bench.frames(self.KERNEL, "plain", rows)
+
+
+class Series(unittest.TestCase):
+    """What comes with which commit."""
+
+    LATER = stages.Later(files=frozenset({"a/b/late.rs", "a/late.c", "a/late/x.c", "docs/late/x.rst"}),
+                         switches=frozenset({"CONFIG_LATE"}), here=frozenset({"a/b/soon.rs", "a/late.rs", "a/soon.c"}))
+
+    def check(self, path, text, expected, original=""):
+        """What is left of a file's text."""
+        self.assertEqual(stages.without(path, text.encode(), original.encode(), self.LATER).decode(), expected)
+
+    def test_rust(self):
+        """A module goes with all that belongs to it, and the list stays one that rustfmt leaves alone."""
+        self.check("a/b.rs", "mod early;\n/// Doc.\n#[cfg(X)]\npub(crate) mod late;\nmod soon;\n",
+                   "mod early;\nmod soon;\n")
+        self.check("a/b.rs", "mod late;\n\npub use self::{\n    late::{\n        A,\n        B, //\n    },\n"
+                   "    soon::C,\n    soon::D, //\n};\n", "pub use self::{\n    soon::C,\n    soon::D, //\n};\n")
+        self.check("a/b.rs", "pub use self::{\n    soon::{\n        A,\n        B, //\n    },\n    late::C, //\n"
+                   "};\nmod late;\n", "pub use self::soon::{\n    A,\n    B, //\n};\n")
+        self.check("a/b.rs", "mod late;\n#[cfg(X)]\npub use self::late::{\n    A,\n    B, //\n};\nuse c;\n", "use c;\n")
+
+    def test_crate_root(self):
+        """A root's modules lie beside it; those of others in a folder, even if the same name is beside."""
+        self.check("a/b/main.rs", "mod soon;\nmod late;\n", "mod soon;\n")
+        self.check("a/b.rs", "mod late;\n", "")
+
+    def test_kconfig(self):
+        """Entries go with the comment above, and what selects them."""
+        self.check("a/Kconfig", "config A\n\tbool\n\tselect LATE\n\n# Why.\nconfig LATE\n\tbool\n\n# B.\n"
+                   "config B\n\tbool\n", "config A\n\tbool\n\n# B.\nconfig B\n\tbool\n")
+        self.check("a/Kconfig", "config A\n\tbool\n\n# Why.\nconfig LATE\n\tbool\n", "config A\n\tbool\n")
+
+    def test_lists(self):
+        """Makefiles, includes, MAINTAINERS, configurations."""
+        self.check("a/Makefile", "obj-y += soon.o\nobj-y\t+= late.o\nobj-$(CONFIG_A) += late/\n"
+                   "obj-$(CONFIG_LATE) += soon.o\n", "obj-y += soon.o\n")
+        self.check("a/all.c", '#include "late.c"\n#include "soon.c"\n', '#include "soon.c"\n')
+        self.check("MAINTAINERS", "F:\ta/\nF:\ta/late/\nF:\tdocs/l*/\nF:\ta/*.c\n", "F:\ta/\nF:\tdocs/l*/\nF:\ta/*.c\n")
+        self.check("a/.kunitconfig", "CONFIG_A=y\nCONFIG_LATE=y\n", "CONFIG_A=y\n")
+
+    def test_the_kernels_own(self):
+        """What the original has is left alone."""
+        self.check("MAINTAINERS", "F:\tdocs/\nF:\ta/late/\n", "F:\tdocs/\n", original="F:\tdocs/\n")
+
+    def commit(self, name, *names):
+        """A commit that brings something."""
+        return stages.Commit(stages.FOLDER / f"{name}.patch", name, "", names, "")
+
+    def test_schedule(self):
+        """The better name wins, and each file has one."""
+        series = [self.commit("s/1", "a/"), self.commit("s/2", "a/late.c")]
+        self.assertEqual(stages.schedule(series, ["a/late.c", "a/x"]), {"a/late.c": 1, "a/x": 0})
+        for names, paths in ((("a/", "b/"), ["a/x", "b/x", "c/x"]), (("a/x", "a/x"), ["a/x"]),
+                             (("a/", "b/"), ["a/x"])):
+            with self.subTest(names), self.assertRaises(Fail):
+                stages.schedule([self.commit(str(at), name) for at, name in enumerate(names)], paths)
+
+    def test_forms(self):
+        """Before a commit that has hunks to a file, the file is without them."""
+        def described(number, old, new):
+            hunk = f"--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n-{old}\n+{new}\n end\n" if old else ""
+            return stages.Commit(stages.FOLDER / f"s/{number}.patch", "", "", (), hunk)
+        series = [described(0, "", ""), described(1, "one", "two"), described(2, "two", "three")]
+        ours = {"x": (b"three\nend\n", 0o644), "y": (b"", 0o644)}
+        self.assertEqual([form["x"][0] for form in tree.forms(series, ours)],
+                         [b"one\nend\n", b"two\nend\n", b"three\nend\n"])
+        with self.assertRaises(Fail):
+            tree.forms(series, {"x": (b"four\nend\n", 0o644)})
+
+    def test_chosen(self):
+        """Numbers, ranges and globs."""
+        made = [mock.Mock(number=number, commit=mock.Mock()) for number in range(1, 5)]
+        for one in made:
+            one.commit.name = f"{one.number // 3}-stage/{one.number}"
+        for words, expected in (("", "1234"), ("2", "2"), ("3..", "34"), ("..2", "12"), ("2..3 4", "234"), ("1-*", "34")):
+            with self.subTest(words):
+                found = series_check.chosen(made, words.split())
+                self.assertEqual("".join(str(one.number) for one in found), expected)
+        with self.assertRaises(Fail):
+            series_check.chosen(made, ["9"])
+
+
+class Floors(unittest.TestCase):
+    """What a file imports."""
+
+    @staticmethod
+    def found(text, module=("dma", "ring", "memory")):
+        """Kind and path of each import."""
+        return [(one.kind, "::".join(one.path)) for one in floors.imports("x.rs", text, module)]
+
+    def test_trees(self):
+        """Lists, renames and globs."""
+        self.assertEqual(self.found("use super::{self, super::{a::B as C, d::*}, //\n};\n"),
+                         [("code", "dma::ring"), ("code", "dma::a::B"), ("code", "dma::d::*")])
+
+    def test_paths(self):
+        """In code; and of a module that was imported."""
+        self.assertEqual(self.found("use crate::dma;\nfn f() { crate::pci::g(dma::Session::h()) }\n"),
+                         [("code", "dma"), ("code", "pci::g"), ("code", "dma::Session::h")])
+        self.assertEqual(self.found("fn f(dma: u8) { dma::g() } // crate::pci\n"), [])
+
+    def test_kinds(self):
+        """Tests, hooks, examples and links."""
+        self.assertEqual(self.found("mod tests {\n    use crate::dma::sim;\n}\nuse crate::dma::a;\n"),
+                         [("test", "dma::sim"), ("code", "dma::a")])
+        self.assertEqual(self.found("fn f() {\n    #[cfg(CONFIG_RUST_DMA_SIM)]\n    super::super::sim::f();\n"
+                                    "    super::g();\n}\n"), [("hook", "dma::sim::f"), ("code", "dma::ring::g")])
+        self.assertEqual(self.found("/// See [`S`](super::S).\n///\n/// ```\n/// # use kernel::dma::T;\n/// ```\nfn f() {}\n"),
+                         [("docs", "dma::ring::S"), ("docs", "dma::T")])
+
+    def test_complaints(self):
+        """Down is right, up is wrong; tests may do as they like."""
+        def complains(here, there, kind="code"):
+            return bool(floors.complaint(here, there, floors.Import("x.rs", 1, kind, ("x",))))
+        for here, there, kind in (("session", "mapping", "code"), ("bus", "session", "code"), ("sim", "ring", "code"),
+                                  ("mapping", "sim", "hook"), ("ring", "transfer", "code"), ("mapping", "bus", "docs")):
+            self.assertFalse(complains(here, there, kind), (here, there))
+        for here, there, kind in (("mapping", "session", "code"), ("mapping", "ring", "docs"), ("session", "bus", "code"),
+                                  ("mapping", "sim", "code")):
+            self.assertTrue(complains(here, there, kind), (here, there))
+
+    def test_circles(self):
+        """Also of more than two."""
+        self.assertEqual(floors.circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}), [("a", "b", "c")])
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 //! Bus addresses that can't outlive the mapping they belong to.
 
 use super::{
-    running::Running,
-    DmaAddress, //
+    super::DmaAddress,
+    running::Running, //
 };
 use crate::prelude::*;
 use core::{
@@ -32,7 +32,7 @@ pub(in crate::dma) const fn within(addr: DmaAddress, offset: usize) -> DmaAddres
 /// [`to_bits`](Self::to_bits), which is `unsafe`: from then on the device may access the region,
 /// and the caller vouches that this ends before the memory is freed. It takes a device that
 /// [runs](Running), since one that is stopped, or not started yet, is shown nothing. A driver calls
-/// it in its [`Engine`](super::super::transfer::Engine) or [`Queue`](super::super::ring::Queue).
+/// it in its `Engine` or `Queue`.
 ///
 /// # Invariants
 ///

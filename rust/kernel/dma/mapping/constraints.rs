@@ -8,10 +8,11 @@
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
-    record::Record,
-    streaming::ALWAYS_MAPPABLE,
-    DmaAddress,
-    DmaMask, //
+    super::{
+        DmaAddress,
+        DmaMask, //
+    },
+    record::Record, //
 };
 use crate::{
     bindings,
@@ -24,6 +25,16 @@ use crate::{
     prelude::*, //
 };
 
+/// No backend has a lower limit, so it is only asked for its own if there is more to map. The
+/// lowest is that of bounce buffers: `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an
+/// alignment of up to a page.
+pub(super) const ALWAYS_MAPPABLE: usize = 128 << 10;
+
+const _: () = assert!(
+    PAGE_SIZE <= ALWAYS_MAPPABLE,
+    "that alignment is at most half of it"
+);
+
 /// Which memory a device can address: address bits, and the size, boundary and alignment of a
 /// piece.
 ///
@@ -33,13 +44,9 @@ use crate::{
 /// a mapping that breaks one of those is refused with an error. A limit that isn't given is not
 /// checked.
 ///
-/// Returned by `DmaDriver::dma_constraints()` of the bus ([`pci::DmaDriver::dma_constraints`],
-/// [`platform::DmaDriver::dma_constraints`]), which the bus calls before `probe()`. There is
-/// no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller one fails only where the
-/// platform really can't serve it.
-///
-/// [`pci::DmaDriver::dma_constraints`]: kernel::pci::DmaDriver::dma_constraints
-/// [`platform::DmaDriver::dma_constraints`]: kernel::platform::DmaDriver::dma_constraints
+/// A driver returns them from `dma_constraints()` of its bus's `DmaDriver`, which the bus calls
+/// before `probe()`. There is no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller
+/// one fails only where the platform really can't serve it.
 ///
 /// # Examples
 ///
@@ -49,8 +56,6 @@ use crate::{
 /// const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<64>())
 ///     .coherent_mask(DmaMask::new::<32>())
 ///     .max_segment_size(64 * 1024);
-///
-/// assert_eq!(CONSTRAINTS.streaming_mask(), DmaMask::new::<64>());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Constraints {
@@ -121,8 +126,8 @@ impl Constraints {
     }
 
     /// Returns the mask for streaming mappings.
-    #[inline]
-    pub const fn streaming_mask(&self) -> DmaMask {
+    #[cfg(all(CONFIG_RUST_DMA_SIM, CONFIG_RUST_DMA_KUNIT_TEST))]
+    pub(in crate::dma) const fn streaming_mask(&self) -> DmaMask {
         self.mask
     }
 
@@ -202,6 +207,41 @@ impl Constraints {
             ..*self
         }
         .admit(addr, len)
+    }
+
+    /// Returns how to make a pool of blocks of `len` bytes all of which meet the constraints: at
+    /// which alignment, and without crossing which boundary, unless that is 0. They are at least as
+    /// strict as those that are given.
+    ///
+    /// # Errors
+    ///
+    /// As [`admit_len`](Self::admit_len), and [`EINVAL`] for an alignment of more than a page,
+    /// which pools don't have.
+    pub(super) fn admit_blocks(
+        &self,
+        len: usize,
+        align: usize,
+        boundary: usize,
+    ) -> Result<(usize, usize)> {
+        self.admit_len(len)?;
+
+        // CAST: Widening.
+        let align = align.max(self.alignment as usize);
+
+        if align > PAGE_SIZE {
+            return Err(EINVAL);
+        }
+
+        // A mask of all ones is no boundary.
+        let ours = self.segment_boundary.map_or(0, |mask| mask.wrapping_add(1));
+
+        Ok((
+            align,
+            match (boundary, ours) {
+                (0, only) | (only, 0) => only,
+                (one, other) => one.min(other),
+            },
+        ))
     }
 
     /// Returns whether a device may be used under these constraints, if its hardware takes what

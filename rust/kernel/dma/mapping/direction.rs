@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/dma-direction.h`](srctree/include/linux/dma-direction.h)
 
-use super::DataDirection;
+use super::super::DataDirection;
 
 mod private {
     /// The directions are these three.

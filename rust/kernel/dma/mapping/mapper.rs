@@ -118,36 +118,11 @@ impl<'a> Mapper<'a> {
         unsafe { bindings::dma_max_mapping_size(self.as_raw()) }
     }
 
-    /// Returns the size in bytes up to which mapping is cheapest (C: `dma_opt_mapping_size()`).
-    #[inline]
-    pub fn opt_mapping_size(self) -> usize {
-        // SAFETY: `self.as_raw()` is a valid `struct device`.
-        unsafe { bindings::dma_opt_mapping_size(self.as_raw()) }
-    }
-
-    /// Returns whether there is memory that the device can't address, so that some mappings bounce
-    /// (C: `dma_addressing_limited()`).
-    #[inline]
-    pub fn addressing_limited(self) -> bool {
-        // SAFETY: `self.as_raw()` is a valid `struct device`.
-        unsafe { bindings::dma_addressing_limited(self.as_raw()) }
-    }
-
-    /// Returns whether ownership changes of this device's mappings cost a sync just now
-    /// (C: `dma_dev_need_sync()`).
-    ///
-    /// Never keep the answer: the first bounced mapping changes it.
-    #[inline]
-    pub fn need_sync(self) -> bool {
-        // SAFETY: `self.as_raw()` is a valid `struct device`.
-        unsafe { bindings::dma_dev_need_sync(self.as_raw()) }
-    }
-
     /// Returns whether the hardware keeps the CPU's caches and the device's view alike.
     ///
-    /// Only for choosing and reporting: drivers need not know, the ownership types do the syncs.
+    /// Drivers need not know: the ownership types do the syncs.
     #[inline]
-    pub fn is_coherent(self) -> bool {
+    pub(in crate::dma) fn is_coherent(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
         unsafe { bindings::dev_is_dma_coherent(self.as_raw()) }
     }

@@ -56,6 +56,23 @@ pub(in crate::dma) trait Keeper: Send + Sync {
     /// It calls `is_needed` under the lock that a proof takes. So a proof either comes before, and
     /// `is_needed` sees it, or comes after, and finds the orphan. Context: any.
     fn keep(&self, orphan: Kept, is_needed: &dyn Fn() -> bool) -> Result<(), Kept>;
+
+    /// Says whether the driver of a test can go on after a stop.
+    #[cfg(CONFIG_RUST_DMA_FIXTURE)]
+    fn set_resumes(&self, resumes: bool);
+
+    /// Opens the device of a test that has no session, unless it is open.
+    #[cfg(CONFIG_RUST_DMA_FIXTURE)]
+    fn open_for_test(&self);
+
+    /// Says that the device of a test, which has no session, accesses nothing of what it was shown,
+    /// and frees what was kept.
+    ///
+    /// # Safety
+    ///
+    /// It must be so.
+    #[cfg(CONFIG_RUST_DMA_FIXTURE)]
+    unsafe fn prove_for_test(&self);
 }
 
 /// The header of an orphan on the heap, whatever its type is.

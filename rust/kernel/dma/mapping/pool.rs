@@ -13,12 +13,12 @@
 //! C header: [`include/linux/dmapool.h`](srctree/include/linux/dmapool.h)
 
 use super::{
+    super::DmaAddress,
     orphan::{
         put_away,
         Orphan, //
     },
     DmaAddr,
-    DmaAddress,
     Mapper, //
 };
 use crate::{
@@ -71,8 +71,6 @@ struct Inner<'a> {
     // The type has no name where there is no DMA.
     raw: NonNull<c_void>,
     size: usize,
-    /// See [`Record::plain_len`](super::record::Record).
-    plain_len: usize,
 }
 
 // SAFETY: The C side has a lock.
@@ -173,7 +171,8 @@ unsafe impl Orphan for Block<'_> {
 ///                            (the CPU owns it)       (the device may access it)
 /// ```
 ///
-/// Blocks are aligned as `T` is, at least; they are never moved, and pages that the pool has
+/// Blocks are aligned as `T` is, at least, and as the driver's
+/// [`Constraints`](super::Constraints) demand; they are never moved, and pages that the pool has
 /// allocated stay with it. A `T` is plain data of up to a page (for more, there is
 /// [`Coherent`](crate::dma::Coherent)), and not zero-sized; what doesn't fit doesn't compile.
 ///
@@ -222,7 +221,9 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the driver is no `DmaDriver` of its bus;
+    /// - [`EINVAL`] if the driver is no `DmaDriver` of its bus, or if its constraints demand an
+    ///   alignment of more than a page, or a boundary that each block would cross;
+    /// - [`EOVERFLOW`] if a block is longer than they allow for a segment;
     /// - [`ENOMEM`].
     #[inline]
     pub fn new(dev: &Device<Core<'a>>, name: &CStr) -> Result<&'a Self> {
@@ -271,6 +272,16 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
         );
 
         let dma = Mapper::get(dev.bound())?;
+        let (align, boundary) = dma.record().constraints().admit_blocks(
+            size_of::<T>(),
+            Self::align::<ALIGN>(),
+            BOUNDARY,
+        )?;
+
+        // The C side refuses it, too, but doesn't say why.
+        if boundary != 0 && size_of::<T>().max(LINK).next_multiple_of(align) > boundary {
+            return Err(EINVAL);
+        }
 
         // SAFETY: The device is valid; the name is copied.
         let raw = unsafe {
@@ -278,8 +289,8 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
                 name.as_char_ptr(),
                 dma.as_raw(),
                 size_of::<T>(),
-                Self::align::<ALIGN>(),
-                BOUNDARY,
+                align,
+                boundary,
                 bindings::NUMA_NO_NODE,
             )
         };
@@ -289,7 +300,6 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
             dma,
             raw: NonNull::new(raw.cast()).ok_or(ENOMEM)?,
             size: size_of::<T>(),
-            plain_len: dma.record().plain_len,
         };
 
         devres::register_lent(
@@ -348,24 +358,14 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
 
         // INVARIANT: A block of the pool, which nobody else knows, and a valid `T`: it is as long
         // and as aligned as one, and zeroed.
-        let block = PoolBox {
+        Ok(PoolBox {
             block: Block {
                 pool: &self.inner,
                 ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
                 addr,
             },
             _type: PhantomData,
-        };
-
-        if size_of::<T>() > self.inner.plain_len {
-            self.inner
-                .dma
-                .record()
-                .constraints()
-                .admit(addr, size_of::<T>())?;
-        }
-
-        Ok(block)
+        })
     }
 }
 
@@ -476,7 +476,7 @@ impl<T> Drop for PoolBox<'_, T> {
 /// Dropping it is safe at any time, as with [`Streaming`](super::Streaming):
 ///
 /// - The block is given back at once if nobody asked for the address, or if the device didn't run
-///   since it was last [proven](super::super::Session) to have stopped.
+///   since it was last proven to have stopped.
 /// - Otherwise it is quarantined until there is such a proof, and the log says so.
 ///
 /// Forgetting it leaks the block.

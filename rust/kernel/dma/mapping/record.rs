@@ -196,7 +196,7 @@ impl Record {
         self.keeper.populate(keeper);
     }
 
-    pub(super) fn keeper(&self) -> Option<&dyn Keeper> {
+    pub(in crate::dma) fn keeper(&self) -> Option<&dyn Keeper> {
         self.keeper.as_ref().map(|keeper| {
             // SAFETY: By the safety requirement of `set_keeper()` the keeper is valid as long as
             // `self` is borrowed.

@@ -320,29 +320,12 @@ impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
     {
         self.at::<T, L>().try_read(location)
     }
-
-    /// Writes a register that the region may be too short for, as [`Io::try_write`].
-    ///
-    /// Context: any.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if it is.
-    #[inline(always)]
-    pub fn try_write<T, L>(self, location: L, value: T) -> Result
-    where
-        L: IoLoc<Region<SIZE>, T> + Location<T>,
-        MmioBackend: IoCapable<L::IoType>,
-    {
-        self.at::<T, L>().try_write(location, value)
-    }
 }
 
 /// All registers of a region, including those that aim, size or start DMA.
 ///
-/// There is one for each region. It belongs into the driver's `unsafe` file, in its
-/// [`Engine`](super::super::transfer::Engine), [`Queue`](super::super::ring::Queue) or
-/// [`Quiesce`](super::super::Quiesce). PCI's `DmaRegisters::divide()` maps a BAR and divides it.
+/// There is one for each region. It belongs into the driver's `unsafe` file, in its `Engine`,
+/// `Queue` or `Quiesce`. PCI's `DmaRegisters::divide()` maps a BAR and divides it.
 ///
 /// # Invariants
 ///

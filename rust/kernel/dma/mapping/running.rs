@@ -4,22 +4,26 @@
 
 use super::record::Record;
 use crate::{
+    bindings,
     prelude::*,
-    sync::rcu, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    types::NotThreadSafe, //
 };
 use core::marker::PhantomData;
 
 /// The permission to show an address to a device: the device runs, and isn't stopped as long as
 /// this guard lives.
 ///
-/// [`DmaAddr::to_bits`](super::DmaAddr::to_bits) takes one. A
-/// [`TransferSlot`](super::super::transfer::TransferSlot) and a [`Ring`](super::super::ring::Ring)
-/// hand one to the driver when they ask it to program the hardware. A driver with a protocol of its
-/// own takes one by [`Mapper::running`](super::Mapper::running), just before it writes an address
-/// to where the device looks.
+/// [`DmaAddr::to_bits`](super::DmaAddr::to_bits) takes one. A `TransferSlot` and a `Ring` hand one
+/// to the driver when they ask it to program the hardware. A driver with a protocol of its own
+/// takes one by [`Mapper::running`](super::Mapper::running), just before it writes an address to
+/// where the device looks.
 ///
-/// This is an RCU read-side section. Whoever stops the device waits for it, so hold it for short,
-/// and don't sleep.
+/// This is an RCU read-side section, in which preemption is off, too, except with `PREEMPT_RT`.
+/// Whoever stops the device waits for it, so hold it for short, and don't sleep.
 ///
 /// # Invariants
 ///
@@ -52,11 +56,9 @@ use core::marker::PhantomData;
 ///     Ok(())
 /// }
 /// ```
-// Not by `rcu_read_lock_sched()`, which costs less with preemptible RCU: what is done meanwhile, to
-// ring a doorbell for instance, may take locks, and with PREEMPT_RT those sleep.
 #[must_use = "the device may be stopped when this is dropped"]
 pub struct Running<'a> {
-    _guard: rcu::Guard,
+    _section: Section,
     _record: PhantomData<&'a ()>,
 }
 
@@ -70,7 +72,7 @@ impl<'a> Running<'a> {
     /// [`ESHUTDOWN`] if the device is stopped, or wasn't started yet.
     #[inline]
     pub(in crate::dma) fn enter(record: &'a Record) -> Result<Self> {
-        let guard = rcu::read_lock();
+        let section = Section::enter();
 
         if record.running() == 0 {
             return Err(closed());
@@ -79,23 +81,23 @@ impl<'a> Running<'a> {
         // INVARIANT: The device runs. `Record::close()` waits for a grace period before the device
         // is stopped, and that period doesn't end before this section.
         Ok(Self {
-            _guard: guard,
+            _section: section,
             _record: PhantomData,
         })
     }
 
     /// As [`enter`](Self::enter), but only if the device runs in that epoch. `epoch` must not be 0.
     #[inline]
-    pub(in crate::dma) fn enter_epoch(record: &'a Record, epoch: u64) -> Result<Self> {
-        let guard = rcu::read_lock();
+    pub(in crate::dma) fn enter_epoch(record: &'a Record, epoch: &Atomic<u64>) -> Result<Self> {
+        let section = Section::enter();
 
-        if record.running() != epoch {
+        if record.running() != epoch.load(Relaxed) {
             return Err(closed());
         }
 
         // INVARIANT: As in `enter()`.
         Ok(Self {
-            _guard: guard,
+            _section: section,
             _record: PhantomData,
         })
     }
@@ -110,8 +112,40 @@ impl Drop for Running<'_> {
         // SAFETY: `mmiowb()` has no requirements.
         #[cfg(CONFIG_MMIOWB)]
         unsafe {
-            crate::bindings::mmiowb()
+            bindings::mmiowb()
         };
+    }
+}
+
+/// A section for which `synchronize_rcu()` waits.
+///
+/// With preemptible RCU, `rcu_read_lock()` and `rcu_read_unlock()` are two calls for each doorbell.
+/// To turn preemption off costs three instructions on x86, and `synchronize_rcu()` waits for that,
+/// too. With `PREEMPT_RT` it is `rcu_read_lock()` nevertheless, since spinlocks, which a driver may
+/// take meanwhile, sleep there.
+///
+/// # Invariants
+///
+/// The section was entered, and not left.
+struct Section(NotThreadSafe);
+
+impl Section {
+    #[inline]
+    fn enter() -> Self {
+        // SAFETY: No requirements.
+        unsafe { bindings::dma_running_enter() };
+
+        // INVARIANT: Just entered.
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for Section {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants it is entered; `NotThreadSafe` keeps it on the thread that
+        // did so.
+        unsafe { bindings::dma_running_exit() };
     }
 }
 

@@ -3,16 +3,17 @@
 //! Streaming mappings of single buffers.
 //!
 //! [`Streaming`] is a buffer that the device owns, [`StreamingBox`] one that the CPU owns. The
-//! protocols of this crate, such as [`transfer`](super::super::transfer), call
-//! [`Streaming::complete`] when they have seen the device finish. [`map`], [`unmap`] and
-//! [`sync_for_cpu`] are for protocols that keep a buffer and its address apart, such as
-//! [`ring`](super::super::ring).
+//! protocols of this crate, such as `transfer`, call [`Streaming::complete`] when they have seen
+//! the device finish. [`map`], [`unmap`] and [`sync_for_cpu`] are for protocols that keep a buffer
+//! and its address apart, such as `ring`.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
+    super::DmaAddress,
     address,
     barrier::loads_before_stores,
+    constraints::ALWAYS_MAPPABLE,
     orphan::{
         put_away,
         Orphan, //
@@ -21,14 +22,12 @@ use super::{
     CpuWrites,
     Direction,
     DmaAddr,
-    DmaAddress,
     MapAttrs,
     Mapper, //
 };
 use crate::{
     bindings,
     error::ErrorWith,
-    page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -65,59 +64,101 @@ pub(in crate::dma) fn map<B: Buffer, D: Direction>(
     buf: &B,
     attrs: MapAttrs,
 ) -> Result<DmaAddress> {
-    if buf.len() > dma.record().plain_len {
-        return map_limited::<B, D>(dma, buf, attrs);
+    check::<B, D>(dma, buf)?;
+
+    // INVARIANT: They are those of `buf`.
+    let bytes = Bytes {
+        ptr: buf.as_ptr(),
+        len: buf.len(),
+    };
+
+    if bytes.len > dma.record().plain_len {
+        let Mapped { addr, errno } = map_limited::<D>(dma, bytes, attrs);
+
+        if errno != 0 {
+            return Err(Error::from_errno(errno));
+        }
+
+        return Ok(addr);
     }
 
-    check::<B, D>(dma, buf)?;
-    map_checked::<B, D>(dma, buf, attrs)
+    map_bytes::<D>(dma, bytes, attrs)
+}
+
+/// Where a buffer is. The buffer itself would have to be in memory for a function that isn't
+/// inlined.
+///
+/// # Invariants
+///
+/// The bytes are those of a [`Buffer`], as its contract says.
+struct Bytes {
+    ptr: *const u8,
+    len: usize,
+}
+
+/// What came of mapping. Unlike a [`Result`], it is returned in two registers.
+struct Mapped {
+    addr: DmaAddress,
+    /// 0 if it is mapped.
+    errno: c_int,
 }
 
 /// As [`map`], for a buffer that may break a constraint, or be too long for the backend.
 #[cold]
-fn map_limited<B: Buffer, D: Direction>(
+#[inline(never)]
+fn map_limited<D: Direction>(dma: Mapper<'_>, bytes: Bytes, attrs: MapAttrs) -> Mapped {
+    match try_map_limited::<D>(dma, bytes, attrs) {
+        Ok(addr) => Mapped { addr, errno: 0 },
+        Err(error) => Mapped {
+            addr: 0,
+            errno: error.to_errno(),
+        },
+    }
+}
+
+#[inline]
+fn try_map_limited<D: Direction>(
     dma: Mapper<'_>,
-    buf: &B,
+    bytes: Bytes,
     attrs: MapAttrs,
 ) -> Result<DmaAddress> {
-    if buf.len() > ALWAYS_MAPPABLE && buf.len() > dma.max_mapping_size() {
+    let constraints = dma.record().constraints();
+    let len = bytes.len;
+
+    if len > ALWAYS_MAPPABLE && len > dma.max_mapping_size() {
         return Err(EOVERFLOW);
     }
 
-    check::<B, D>(dma, buf)?;
-    dma.record().constraints().admit_len(buf.len())?;
+    constraints.admit_len(len)?;
 
-    let addr = map_checked::<B, D>(dma, buf, attrs)?;
+    let addr = map_bytes::<D>(dma, bytes, attrs)?;
 
-    dma.record()
-        .constraints()
-        .admit(addr, buf.len())
+    constraints
+        .admit(addr, len)
         // SAFETY: It was just mapped, and no device was shown the address.
-        .inspect_err(|_| unsafe { unmap::<D>(dma, addr, buf.len(), attrs) })?;
+        .inspect_err(|_| unsafe { unmap::<D>(dma, addr, len, attrs) })?;
     Ok(addr)
 }
 
-/// Maps a buffer that was checked.
+/// Maps what was checked.
 #[inline]
-fn map_checked<B: Buffer, D: Direction>(
-    dma: Mapper<'_>,
-    buf: &B,
-    attrs: MapAttrs,
-) -> Result<DmaAddress> {
+fn map_bytes<D: Direction>(dma: Mapper<'_>, bytes: Bytes, attrs: MapAttrs) -> Result<DmaAddress> {
+    let Bytes { ptr, len } = bytes;
+
     // SAFETY: The device and the bytes are valid. This only looks at them, and complains.
     #[cfg(CONFIG_DMA_API_DEBUG)]
     unsafe {
-        bindings::debug_dma_map_single(dma.as_raw(), buf.as_ptr().cast(), buf.len())
+        bindings::debug_dma_map_single(dma.as_raw(), ptr.cast(), len)
     };
 
-    // SAFETY: `Mapper` proves a bound device whose masks are set. By the contract of
-    // `Buffer` the bytes are in the linear map, contiguous, initialised and ours alone.
-    // Failure is checked below.
+    // SAFETY: `Mapper` proves a bound device whose masks are set. By the type invariants of
+    // `Bytes`, and the contract of `Buffer`, the bytes are in the linear map, contiguous,
+    // initialised and ours alone. Failure is checked below.
     let addr = unsafe {
         bindings::dma_map_phys(
             dma.as_raw(),
-            bindings::virt_to_phys(buf.as_ptr().cast_mut().cast()),
-            buf.len(),
+            bindings::dma_linear_to_phys(ptr.cast()),
+            len,
             D::DATA_DIRECTION.into(),
             attrs.as_raw(),
         )
@@ -136,16 +177,6 @@ fn map_checked<B: Buffer, D: Direction>(
 fn no_room() -> Error {
     ENOMEM
 }
-
-/// The length in bytes up to which no backend refuses a mapping, so that it needn't be asked for
-/// `dma_max_mapping_size()`. The lowest limit is that of bounce buffers:
-/// `IO_TLB_SIZE * IO_TLB_SEGSIZE`, which is 256 KiB, less an alignment of up to a page.
-pub(super) const ALWAYS_MAPPABLE: usize = 128 << 10;
-
-const _: () = assert!(
-    PAGE_SIZE <= ALWAYS_MAPPABLE,
-    "that alignment is at most half of it"
-);
 
 /// Refuses what the C side would warn about or get wrong: see [`Streaming::map`].
 #[inline]
@@ -489,11 +520,9 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 
 /// A mapped buffer that the device owns: it has a bus address, and no bytes.
 ///
-/// Map a buffer, and hand the result to a protocol: a
-/// [`TransferSlot`](super::super::transfer::TransferSlot) takes it, while a
-/// [`Ring`](super::super::ring::Ring) maps buffers by itself. A protocol that has seen the
-/// completion returns a [`StreamingBox`], from which the buffer comes back. Moving between the two
-/// types *is* the sync:
+/// Map a buffer, and hand the result to a protocol: a `TransferSlot` takes it, while a `Ring` maps
+/// buffers by itself. A protocol that has seen the completion returns a [`StreamingBox`], from
+/// which the buffer comes back. Moving between the two types *is* the sync:
 ///
 /// ```text
 ///                   Streaming::map()
@@ -509,7 +538,7 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 /// Dropping it is safe at any time:
 ///
 /// - The buffer is unmapped and freed at once if nobody asked for its [address](Self::address), or
-///   if the device didn't run since it was last [proven](super::super::Session) to have stopped.
+///   if the device didn't run since it was last proven to have stopped.
 /// - Otherwise the device may be accessing the buffer. So it is *quarantined*: it stays mapped and
 ///   allocated until there is such a proof, and the log names the device.
 ///
@@ -560,19 +589,7 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     /// - [`ENOMEM`] if there is no room for the mapping or the bounce buffer.
     #[inline]
     pub fn map(dma: Mapper<'a>, buf: B) -> Result<Self, ErrorWith<B>> {
-        Self::map_with_attrs(dma, buf, MapAttrs::NONE)
-    }
-
-    /// As [`map`](Self::map), with attributes.
-    ///
-    /// Context: any.
-    ///
-    /// # Errors
-    ///
-    /// As [`map`](Self::map).
-    #[inline]
-    pub fn map_with_attrs(dma: Mapper<'a>, buf: B, attrs: MapAttrs) -> Result<Self, ErrorWith<B>> {
-        let mut mapping = Mapping::new(dma, buf, attrs)?;
+        let mut mapping = Mapping::new(dma, buf, MapAttrs::NONE)?;
 
         hand_over(mapping.buf.as_mut_ptr());
 
@@ -599,10 +616,10 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
 
     /// Returns the bus address of the buffer.
     ///
-    /// For a protocol of the driver's own; a [`TransferSlot`](super::super::transfer::TransferSlot)
-    /// asks for it by itself, and refuses a buffer whose address somebody else has. From here on
-    /// the buffer counts as shown: [`take_back`](Self::take_back) fails, and it isn't freed before
-    /// a stop of the device. Context: any.
+    /// For a protocol of the driver's own; a `TransferSlot` asks for it by itself, and refuses a
+    /// buffer whose address somebody else has. From here on the buffer counts as shown:
+    /// [`take_back`](Self::take_back) fails, and it isn't freed before a stop of the device.
+    /// Context: any.
     #[inline]
     pub fn address(&self) -> DmaAddr<'_> {
         // INVARIANT: Noted before the address is handed out.

@@ -263,7 +263,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
     }
 
     /// Gives the segments of all frames with which the device is done to `give`, in order; returns
-    /// how many frames.
+    /// how many frames. What is posted meanwhile is for the next call.
     ///
     /// It costs less than [`reap`](Self::reap), since slots go back to the producer together. They
     /// do so when this returns: `give` must not wait for room in the ring, and threads that do are
@@ -285,8 +285,10 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
     pub fn reap_each(&mut self, mut give: impl FnMut(P)) -> u32 {
         let mut at = self.head;
         let mut frames = 0;
+        // Ordering 4: slot before tail.
+        let end = at.wrapping_add(self.posted());
 
-        while self.is_posted(at) {
+        while at != end {
             // SAFETY: The slot is ours.
             let count = unsafe { *self.layout.note(at) };
 
@@ -471,7 +473,7 @@ where
     pub fn receive_each(&mut self, budget: u32, mut give: impl FnMut(Frame<'_, 'a, Q, P>)) -> u32 {
         let layout = self.layout;
         let mut at = self.head;
-        let mut frames = 0;
+        let mut left = budget;
         // Up to where slots are looked at here.
         let mut end = if self.partial.count == 0 {
             at.wrapping_add(self.posted())
@@ -479,7 +481,7 @@ where
             at
         };
 
-        while frames < budget {
+        while left > 0 {
             let look = if at != end {
                 // SAFETY: The slots up to `end` are ours.
                 unsafe { Self::look(&layout, at) }
@@ -492,14 +494,16 @@ where
                 Look::Pending
             };
 
-            let (descriptor, count, len, first, is_bad) = match look {
+            let (descriptor, count, len, first, is_bad, next) = match look {
                 Look::Pending => break,
-                Look::Single(descriptor, len, first) => (descriptor, 1, len, first, false),
+                Look::Single(descriptor, len, first) => {
+                    (descriptor, 1, len, first, false, at.wrapping_add(1))
+                }
                 Look::Other => {
                     self.advance_to(at);
 
                     let Some(frame) = self.receive_segments_apart() else {
-                        return frames;
+                        return budget - left;
                     };
 
                     // Frames before it may have been discarded.
@@ -511,6 +515,7 @@ where
                         frame.len,
                         layout.place(at),
                         frame.is_bad,
+                        at.wrapping_add(frame.count),
                     )
                 }
             };
@@ -529,12 +534,12 @@ where
                 frees: false,
                 consumer: self,
             });
-            at = at.wrapping_add(count);
-            frames += 1;
+            at = next;
+            left -= 1;
         }
 
         self.advance_to(at);
-        frames
+        budget - left
     }
 
     /// Looks whether there is a frame in a slot, and is alone there.
@@ -1266,22 +1271,6 @@ impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Segments<
 
         // SAFETY: The slots up to `end` are ours, so the memory is there.
         Untrusted::new(unsafe { self.consumer.layout.read(end.wrapping_sub(1)) })
-    }
-
-    /// As [`descriptor`](Self::descriptor), for all descriptors of the frame, in order.
-    ///
-    /// Context: any.
-    #[inline]
-    pub fn descriptors<'s>(
-        &'s self,
-    ) -> impl Iterator<Item = Untrusted<Q::Descriptor>> + use<'s, 'c, 'a, Q, P> {
-        let head = self.consumer.head;
-        let count = self.next.wrapping_add(self.left).wrapping_sub(head);
-
-        (0..count).map(move |i| {
-            // SAFETY: The slots from `head` on are ours, so the memory is there.
-            Untrusted::new(unsafe { self.consumer.layout.read(head.wrapping_add(i)) })
-        })
     }
 }
 

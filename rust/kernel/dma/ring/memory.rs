@@ -5,7 +5,6 @@
 use super::{
     super::{
         mapping::{
-            barrier::dma_rmb,
             orphan::{
                 put_away,
                 Orphan, //
@@ -36,6 +35,10 @@ use crate::{
             Atomic,
             Relaxed,
             Release, //
+        },
+        barrier::{
+            dma_mb,
+            Read, //
         },
         Arc, //
     }, //
@@ -206,7 +209,7 @@ impl<Q: Queue, P> Layout<Q, P> {
         }
 
         // Ordering 3: done before the rest.
-        dma_rmb();
+        dma_mb(Read);
         true
     }
 
@@ -504,7 +507,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
     #[inline]
     pub(super) fn enter(&self) -> Result<Running<'a>> {
         // Relaxed: only the producer changes `told`, and it calls this. `UNTOLD` is no epoch.
-        Running::enter_epoch(self.record, self.told.load(Relaxed))
+        Running::enter_epoch(self.record, &self.told)
     }
 
     /// Returns whether the device was proven not to access the ring, or wasn't told of it.

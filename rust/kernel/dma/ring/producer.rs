@@ -4,10 +4,7 @@
 
 use super::{
     super::{
-        mapping::barrier::{
-            dma_wmb,
-            loads_before_stores, //
-        },
+        mapping::barrier::loads_before_stores,
         Direction,
         DmaAddr,
         DmaAddress,
@@ -33,7 +30,13 @@ use super::{
 use crate::{
     error::ErrorWith,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        barrier::{
+            dma_mb,
+            Write, //
+        },
+        Arc, //
+    }, //
 };
 
 /// What the driver gives for each segment.
@@ -339,7 +342,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
             }
 
             // Ordering 2: descriptor before own bit.
-            dma_wmb();
+            dma_mb(Write);
 
             // SAFETY: By the safety requirements the slot is ours, and so is its descriptor.
             unsafe { self.layout.set_status(self.tail, status) };
@@ -388,19 +391,19 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         };
 
         // SAFETY: The slot is ours, and empty.
-        unsafe { self.put(tail, segment) }?;
+        let this = unsafe { self.put(tail, segment) }?;
 
         // SAFETY: The slot is ours, and is described here.
         unsafe {
-            let memory = self.memory_at(tail);
+            let memory = this.memory_at(tail);
 
-            match self.describe(tail, memory, options, true, true) {
+            match this.describe(tail, memory, options, true, true) {
                 Ok(status) => {
-                    *self.layout.note(tail) = 1;
-                    self.post_slot(status, running);
+                    *this.layout.note(tail) = 1;
+                    this.post_slot(status, running);
                     Ok(())
                 }
-                Err(error) => Err(self.refuse(tail, error)),
+                Err(error) => Err(this.refuse(tail, error)),
             }
         }
     }
@@ -457,13 +460,13 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         }
     }
 
-    /// Maps a segment into a slot.
+    /// Maps a segment into a slot. Returns the producer, of which nothing is in registers.
     ///
     /// # Safety
     ///
     /// The slot must be ours, and empty.
     #[inline]
-    unsafe fn put(&mut self, at: u32, mut segment: P) -> Result<(), ErrorWith<P>> {
+    unsafe fn put(&mut self, at: u32, mut segment: P) -> Result<&mut Self, ErrorWith<P>> {
         if Held::<ToDevice>::len(&segment) > Q::Descriptor::MAX_LEN {
             return Err(ErrorWith {
                 error: EOVERFLOW,
@@ -483,18 +486,20 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
             }
         };
 
+        let this = load_again(self);
+
         // SAFETY: By the safety requirements the slot is ours; it is empty, so nothing has to be
         // dropped.
         unsafe {
             core::ptr::write(
-                self.layout.slot(at),
+                this.layout.slot(at),
                 Slot {
                     segment: Some(segment),
                     addr,
                 },
             )
         };
-        Ok(())
+        Ok(this)
     }
 
     /// Returns whether the slot is ours. If it is, it is empty afterwards.
@@ -526,6 +531,21 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         // SAFETY: The device wasn't told of it.
         drop(unsafe { slot.take::<ToDevice>(self.dma, 0) });
     }
+}
+
+/// Has the compiler forget what it knows of a value, so that it loads it again. After a call that
+/// costs less than to keep it: each register in which it would be must be saved.
+#[inline(always)]
+fn load_again<T>(value: &mut T) -> &mut T {
+    let mut value: *mut T = value;
+
+    // SAFETY: The assembly is empty.
+    unsafe {
+        core::arch::asm!("/* {} */", inout(reg) value, options(nostack, preserves_flags));
+    }
+
+    // SAFETY: It is the reference that came in, and lives as long.
+    unsafe { &mut *value }
 }
 
 impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<'a, Q, P> {
@@ -836,7 +856,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
 
         if matches!(Q::PUBLISH, Publish::OwnBit(_)) {
             // Ordering 2: descriptors before own bits.
-            dma_wmb();
+            dma_mb(Write);
 
             for i in 1..count {
                 let at = first.wrapping_add(i);
@@ -847,7 +867,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
             }
 
             // Ordering 2: all other own bits before the first.
-            dma_wmb();
+            dma_mb(Write);
 
             // SAFETY: As above.
             unsafe { layout.set_status(first, *layout.note(first)) };

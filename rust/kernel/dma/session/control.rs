@@ -114,6 +114,40 @@ impl Keeper for Control {
     fn keep(&self, orphan: Kept, is_needed: &dyn Fn() -> bool) -> Result<(), Kept> {
         Quarantine::keep(&self.quarantine, orphan, is_needed)
     }
+
+    #[cfg(CONFIG_RUST_DMA_FIXTURE)]
+    fn set_resumes(&self, resumes: bool) {
+        self.resumes.store(resumes, Relaxed);
+    }
+
+    #[cfg(CONFIG_RUST_DMA_FIXTURE)]
+    fn open_for_test(&self) {
+        let mut machine = self.machine.lock();
+
+        if machine.hardware.is_some() {
+            return;
+        }
+
+        if !matches!(machine.known, State::Closed | State::Stopped) {
+            return;
+        }
+
+        // SAFETY: It was never open, or is proven to access nothing of what it was shown since.
+        unsafe { self.record().open() };
+
+        machine.known = State::Running;
+    }
+
+    #[cfg(CONFIG_RUST_DMA_FIXTURE)]
+    unsafe fn prove_for_test(&self) {
+        self.record().close();
+
+        // SAFETY: By the safety requirement; it was just closed.
+        let proven = unsafe { Quarantine::prove(&self.quarantine, self.record()) };
+
+        self.machine.lock().known = State::Stopped;
+        proven.reclaim(&self.quarantine);
+    }
 }
 
 impl Control {
@@ -201,12 +235,6 @@ impl Control {
     /// Returns whether the driver can go on after a stop.
     pub(super) fn resumes(&self) -> bool {
         self.resumes.load(Relaxed)
-    }
-
-    /// Sets whether the driver can go on after a stop.
-    #[cfg(CONFIG_RUST_DMA_FIXTURE)]
-    pub(in crate::dma) fn set_resumes(&self, resumes: bool) {
-        self.resumes.store(resumes, Relaxed);
     }
 
     #[cfg(CONFIG_RUST_DMA_DEBUG)]
@@ -550,42 +578,5 @@ impl Control {
         machine.is_wanted = machine.holds > 0 && machine.is_wanted;
         machine.holds += 1;
         true
-    }
-}
-
-#[cfg(CONFIG_RUST_DMA_FIXTURE)]
-impl Control {
-    /// Opens the device of a test that has no session, unless it is open already.
-    pub(in crate::dma) fn open_for_test(&self) {
-        let mut machine = self.machine.lock();
-
-        if machine.hardware.is_some() {
-            return;
-        }
-
-        if !matches!(machine.known, State::Closed | State::Stopped) {
-            return;
-        }
-
-        // SAFETY: The device was never open, or was proven to have stopped and shown nothing since.
-        // The test vouches that it holds no address.
-        unsafe { self.record().open() };
-
-        machine.known = State::Running;
-    }
-
-    /// Records a proof for the device of a test that has no session.
-    ///
-    /// # Safety
-    ///
-    /// The device must access nothing of what it was shown.
-    pub(in crate::dma) unsafe fn prove_for_test(&self) {
-        self.record().close();
-
-        // SAFETY: By the safety requirement the device accesses nothing; it was just closed.
-        let proven = unsafe { Quarantine::prove(&self.quarantine, self.record()) };
-
-        self.machine.lock().known = State::Stopped;
-        proven.reclaim(&self.quarantine);
     }
 }

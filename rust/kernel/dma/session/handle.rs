@@ -51,22 +51,16 @@ use core::{
 /// # Examples
 ///
 /// ```
-/// # use kernel::{device::{Core, Device}, prelude::*, sync::Mutex};
-/// use kernel::dma::{
-///     transfer::{Engine, TransferSlot},
-///     Mapper, Session, Quiesce,
-/// };
+/// # use kernel::{device::{Core, Device}, prelude::*};
+/// use kernel::dma::{Session, Quiesce};
 ///
-/// type Contents<'a, E> = Mutex<TransferSlot<'a, E, KVec<u8>>>;
-///
-/// fn bring_up<'a, E: Engine + 'a>(
+/// /// `contents` is what the device may access: a transfer or a ring, with its buffers.
+/// fn bring_up<'a, R: Send + 'a>(
 ///     dev: &Device<Core<'a>>,
-///     engine: E,
 ///     quiesce: impl Quiesce + 'a,
-/// ) -> Result<Session<'a, Contents<'a, E>>> {
-///     let dma = Mapper::get(dev.bound())?;
-///     let slot = kernel::new_mutex!(TransferSlot::new(dma, engine)?);
-///     let session = Session::new(dev, quiesce, slot)?;
+///     contents: R,
+/// ) -> Result<Session<'a, R>> {
+///     let session = Session::new(dev, quiesce, contents)?;
 ///
 ///     // From here on the device can do DMA.
 ///     session.start()?;
@@ -120,8 +114,8 @@ impl<'a, R: Send + 'a> Session<'a, R> {
     /// mastering is switched on.
     ///
     /// Transfers that were in flight before are over then, and threads that wait for them are
-    /// woken. Rings must be [started](super::super::ring::Ring::start) after this. Does nothing if
-    /// the device runs. Context: may sleep.
+    /// woken. Rings must be started after this (`Ring::start`). Does nothing if the device runs.
+    /// Context: may sleep.
     ///
     /// # Errors
     ///

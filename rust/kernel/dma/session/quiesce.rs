@@ -66,9 +66,8 @@ pub enum StopOutcome {
 /// # What may happen meanwhile
 ///
 /// The device is started neither while `disarm` or `quiesce` runs, nor between a `quiesce` and the
-/// next `disarm`. But interrupt handlers run, and other threads may call
-/// [`Engine::poll`](super::super::transfer::Engine::poll). Both methods may be called for a device
-/// whose registers don't answer, for instance after a bus error.
+/// next `disarm`. But interrupt handlers run, and other threads may call `Engine::poll`. Both
+/// methods may be called for a device whose registers don't answer, for instance after a bus error.
 ///
 /// # Examples
 ///

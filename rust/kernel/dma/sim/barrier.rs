@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The CPU's barriers, as far as the bus that runs has to know of them.
+//!
+//! [`sync::barrier`](crate::sync::barrier) tells of each barrier that it executes, whoever asked
+//! for it, by a call of the function here that has the barrier's C name.
 
 use super::{
     bus::Bus,
@@ -24,20 +27,31 @@ use crate::{
 /// Who reads it inside an RCU read-side critical section may use the bus until its end.
 static WEAK: Atomic<usize> = Atomic::new(0);
 
-/// The CPU has executed a read barrier.
-#[inline]
-pub(in crate::dma) fn read() {
-    if WEAK.load(Relaxed) != 0 {
-        tell(Bus::order_loads);
-    }
+/// Makes the functions, which tell the bus what a barrier has ordered.
+macro_rules! executed {
+    ($($barrier:ident($($order:ident),*);)*) => {$(
+        #[inline]
+        pub(crate) fn $barrier() {
+            $(
+                if WEAK.load(Relaxed) != 0 {
+                    tell(Bus::$order);
+                }
+            )*
+        }
+    )*};
 }
 
-/// The CPU has executed a write barrier.
-#[inline]
-pub(in crate::dma) fn write() {
-    if WEAK.load(Relaxed) != 0 {
-        tell(Bus::order_stores);
-    }
+executed! {
+    mb(order_loads, order_stores);
+    rmb(order_loads);
+    wmb(order_stores);
+    dma_mb(order_loads, order_stores);
+    dma_rmb(order_loads);
+    dma_wmb(order_stores);
+    // These order what CPUs see of each other. A device needn't care.
+    smp_mb();
+    smp_rmb();
+    smp_wmb();
 }
 
 #[cold]

@@ -7,10 +7,6 @@ use crate::{
     bindings,
     device::Bound,
     dma::{
-        barrier::{
-            dma_rmb,
-            dma_wmb, //
-        },
         fixture::{
             self,
             ensure, //
@@ -34,6 +30,14 @@ use crate::{
         atomic::{
             Atomic,
             Relaxed, //
+        },
+        barrier::{
+            dma_mb,
+            mb,
+            smp_mb,
+            Full,
+            Read,
+            Write, //
         },
         WaitQueue, //
     },
@@ -1292,20 +1296,20 @@ mod cases {
                 receive(0)?;
                 ensure!(ring.status(0) == (0xdddd_dddd, DONE | END));
                 ensure!(model != Model::Coherent || seen() == LATE_POISON);
-                dma_wmb();
+                dma_mb(Write);
                 ensure!(ring.status(0).0 == 0xdddd_dddd);
-                dma_rmb();
+                dma_mb(Read);
                 ensure!(ring.status(0) == (40, DONE | END));
                 ensure!(model != Model::Coherent || seen() == 0x22);
 
                 // What the CPU stored since stays.
                 receive(1)?;
                 ring.put(1, to, 32, 0);
-                dma_rmb();
+                dma_mb(Read);
                 ensure!(ring.status(1) == (32, 0));
 
                 // A barrier of before is none.
-                dma_rmb();
+                dma_mb(Read);
                 receive(2)?;
                 ensure!(ring.status(2).0 == 0xdddd_dddd);
 
@@ -1313,7 +1317,7 @@ mod cases {
                 let bytes = take_back(buf).unmap();
                 ensure!(bytes[..40] == filled(0x22, 40)?);
                 ensure!(ring.status(2).0 == 0xdddd_dddd);
-                dma_rmb();
+                dma_mb(Read);
                 ensure!(ring.status(2) == (40, DONE | END));
                 Ok(())
             })?;
@@ -1334,14 +1338,14 @@ mod cases {
             ring.put(0, from, 10, END);
             ring.nic.doorbell(1)?;
             ring.put(0, from, 20, END);
-            dma_rmb();
+            dma_mb(Read);
             sim.advance(2);
             ensure!(ring.nic.next_sent() == Some(filled(0x11, 10)?));
 
             ring.put(1, from, 10, END);
             ring.nic.doorbell(2)?;
             ring.put(1, from, 20, END);
-            dma_wmb();
+            dma_mb(Write);
             sim.advance(2);
             ensure!(ring.nic.next_sent() == Some(filled(0x11, 20)?));
             drop(take_back(out));
@@ -1358,7 +1362,7 @@ mod cases {
             ensure!(ring.nic.next_sent() == Some(KVec::new()));
 
             ring.put(1, from, 20, END);
-            dma_wmb();
+            dma_mb(Write);
             ring.put(1, from, 20, END | OWN);
             sim.advance(1);
             ensure!(ring.nic.next_sent() == Some(filled(0x11, 20)?));
@@ -1370,7 +1374,7 @@ mod cases {
             // What it wrote itself it sees: a length, here.
             ring.put(3, from, 10, END);
             ring.put(4, from, 10, END);
-            dma_wmb();
+            dma_mb(Write);
             ring.nic.then(Fate::after(0).reports(20).reports_at(4))?;
             ring.put(3, from, 10, END | OWN);
             sim.advance(1);
@@ -1382,6 +1386,58 @@ mod cases {
             drop(take_back(out));
             Ok(())
         })
+    }
+
+    /// Each barrier orders what its kind says; those between CPUs order nothing for a device.
+    #[test]
+    fn kinds_of_barriers() -> Result {
+        let script = Script::new(Model::NonCoherent).weak_order(true);
+        let kinds: [(fn(), bool, bool); 9] = [
+            (|| mb(Full), true, true),
+            (|| mb(Read), true, false),
+            (|| mb(Write), false, true),
+            (|| dma_mb(Full), true, true),
+            (|| dma_mb(Read), true, false),
+            (|| dma_mb(Write), false, true),
+            (|| smp_mb(Full), false, false),
+            (|| smp_mb(Read), false, false),
+            (|| smp_mb(Write), false, false),
+        ];
+
+        for (barrier, orders_loads, orders_stores) in kinds {
+            run(script.fate(Fate::after(2)), |pdev, sim| {
+                let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
+                let (out, from) = given::<ToDevice>(fixture::open(pdev.as_ref())?, 100)?;
+
+                ring.put(0, from, 10, END);
+                ring.nic.doorbell(1)?;
+                ring.put(0, from, 20, END);
+                barrier();
+                sim.advance(2);
+
+                let len = if orders_stores { 20 } else { 10 };
+
+                ensure!(ring.nic.next_sent() == Some(filled(0x11, len)?));
+                drop(take_back(out));
+                Ok(())
+            })?;
+
+            run(script, |pdev, sim| {
+                let ring = Descriptors::with_tail(pdev.as_ref(), sim)?;
+                let (back, to) = given::<FromDevice>(fixture::open(pdev.as_ref())?, 64)?;
+
+                ring.nic.receive(&filled(0x22, 40)?)?;
+                ring.put(0, to, 64, WRITE);
+                ring.nic.doorbell(1)?;
+                ensure!(ring.status(0) == (0xdddd_dddd, DONE | END));
+                barrier();
+                ensure!(ring.status(0).0 == if orders_loads { 40 } else { 0xdddd_dddd });
+                drop(take_back(back));
+                Ok(())
+            })?;
+        }
+
+        Ok(())
     }
 
     /// What is due is carried out when it is due, whatever came before it and is forgotten.
@@ -1510,7 +1566,7 @@ mod cases {
 
                     if owned {
                         ring.put(index, addr, len, flags);
-                        dma_wmb();
+                        dma_mb(Write);
                         ring.put(index, addr, len, flags | OWN);
                     } else {
                         ring.put(index, addr, len, flags);
@@ -1522,7 +1578,7 @@ mod cases {
                 idle += 1;
 
                 while reaped < posted && ring.status(reaped % ENTRIES).1 & DONE != 0 {
-                    dma_rmb();
+                    dma_mb(Read);
                     reaped += 1;
                     done += 1;
                     idle = 0;

@@ -162,8 +162,7 @@ mod cases {
     fn too_short() -> Result {
         with_registers(|_, regs| {
             ensure!(matches!(regs.try_read(FAR), Err(e) if e == EINVAL));
-            ensure!(regs.try_write(FAR, FAR::from(1)) == Err(EINVAL));
-            ensure!(regs.try_write(BEFORE, BEFORE::from(7)).is_ok());
+            regs.write(BEFORE, BEFORE::from(7));
             ensure!(u32::from(regs.try_read(BEFORE)?) == 7);
             Ok(())
         })?;

@@ -2275,15 +2275,6 @@ mod cases {
                         let last = segments.descriptor().validate(|last| Ok(last.received()))?;
 
                         ensure!(len(last)? == 12 && last.verdict == Verdict::Good && last.last);
-
-                        let mut lens = [10, 77, 12].into_iter();
-
-                        for descriptor in segments.descriptors() {
-                            let said = descriptor.validate(|said| Ok(said.received()))?;
-
-                            ensure!(lens.next() == Some(len(said)?));
-                        }
-                        ensure!(lens.next().is_none());
                         ensure!(segments.next().is_some() == (i < 2));
                     }
                     drop(segments);
@@ -2292,7 +2283,6 @@ mod cases {
                     let last = segments.descriptor().validate(|last| Ok(last.received()))?;
 
                     ensure!(len(last)? == 14 && last.verdict == Verdict::Bad);
-                    ensure!(segments.descriptors().count() == 1);
                     drop(segments);
                     ensure!(rig.reap()?.is_none() && turn < 2 * LEN);
                 }

@@ -53,12 +53,12 @@ use crate::{
             Tail,
             Verdict, //
         },
-        transfer::OneWay,
         Constraints,
         DmaAddress,
         DmaMask,
         FromDevice,
         Mapper,
+        OneWay,
         Quiesce,
         Session,
         StopOutcome,

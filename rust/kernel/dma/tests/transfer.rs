@@ -209,7 +209,7 @@ mod cases {
                 ensure!(slot.engine().asked == 2);
 
                 // SAFETY: The puppet accesses no memory.
-                unsafe { prove(dma) }?;
+                unsafe { prove(dma) };
                 drop(slot.take::<ToDevice>()?.ok_or(EINVAL)?);
                 fixture::open(pdev.as_ref())?;
             }
@@ -237,7 +237,7 @@ mod cases {
                 ensure!(slot.engine().asked >= 4);
 
                 // SAFETY: The puppet accesses no memory.
-                unsafe { prove(dma) }?;
+                unsafe { prove(dma) };
                 drop(slot.take::<ToDevice>()?.ok_or(EINVAL)?);
                 fixture::open(pdev.as_ref())?;
             }
@@ -273,7 +273,8 @@ mod cases {
             ensure!(quarantined() == before + 1);
 
             // SAFETY: The puppet accesses no memory.
-            unsafe { prove(dma) }
+            unsafe { prove(dma) };
+            Ok(())
         })
     }
 
@@ -305,7 +306,8 @@ mod cases {
             ensure!(quarantined() == before + 1);
 
             // SAFETY: It was quarantined, and the puppet accesses no memory.
-            unsafe { prove(dma) }
+            unsafe { prove(dma) };
+            Ok(())
         })
     }
 
@@ -420,7 +422,8 @@ mod cases {
             ensure!(quarantined() == before + 1);
 
             // SAFETY: It was quarantined, and the puppet accesses no memory.
-            unsafe { prove(dma) }
+            unsafe { prove(dma) };
+            Ok(())
         })
     }
 }
@@ -668,7 +671,8 @@ mod on_sim {
             ensure!(quarantined() == before + 1 && sim.counters().live == 1);
 
             // SAFETY: It was quarantined, and the device is gone.
-            unsafe { prove(dma) }
+            unsafe { prove(dma) };
+            Ok(())
         })
     }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Loads a module that leaves memory behind with a device, which another driver has. It must stay until
-# the device was stopped, and that memory was freed.
+# Loads a module that leaves memory behind with a device, which another driver has. It must stay
+# until the device was stopped, and that memory was freed.
 
 test=modules
 . /transfers.sh

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Directions in which a device moves data, and a place for buffers of both.
+
+use super::{
+    Buffer,
+    Direction,
+    FromDevice,
+    Streaming,
+    ToDevice, //
+};
+
+mod private {
+    use super::*;
+
+    /// A buffer that the device owns, whichever way it goes: what a protocol keeps that moves data
+    /// both ways.
+    pub enum EitherWay<'a, B: Buffer> {
+        ToDevice(Streaming<'a, B, ToDevice>),
+        FromDevice(Streaming<'a, B, FromDevice>),
+    }
+
+    /// How to put a buffer away, and how to get it back.
+    pub trait Hold: Direction {
+        fn hold<B: Buffer>(streaming: Streaming<'_, B, Self>) -> EitherWay<'_, B>
+        where
+            Self: Sized;
+
+        fn release<B: Buffer>(
+            held: EitherWay<'_, B>,
+        ) -> Result<Streaming<'_, B, Self>, EitherWay<'_, B>>
+        where
+            Self: Sized;
+    }
+}
+pub(in crate::dma) use private::EitherWay;
+use private::Hold;
+
+/// A direction in which a device moves data, one way: [`ToDevice`] or [`FromDevice`].
+///
+/// A transfer and a ring have one. What both sides write at any time,
+/// [`Bidirectional`](super::Bidirectional), can't be moved.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dma::{FromDevice, OneWay, ToDevice};
+///
+/// fn name<D: OneWay>() -> &'static str {
+///     if D::DEVICE_WRITES { "read" } else { "write" }
+/// }
+///
+/// assert_eq!((name::<FromDevice>(), name::<ToDevice>()), ("read", "write"));
+/// ```
+pub trait OneWay: Hold {}
+
+impl OneWay for ToDevice {}
+impl OneWay for FromDevice {}
+
+impl Hold for ToDevice {
+    #[inline]
+    fn hold<B: Buffer>(streaming: Streaming<'_, B, Self>) -> EitherWay<'_, B> {
+        EitherWay::ToDevice(streaming)
+    }
+
+    #[inline]
+    fn release<B: Buffer>(
+        held: EitherWay<'_, B>,
+    ) -> Result<Streaming<'_, B, Self>, EitherWay<'_, B>> {
+        match held {
+            EitherWay::ToDevice(streaming) => Ok(streaming),
+            other => Err(other),
+        }
+    }
+}
+
+impl Hold for FromDevice {
+    #[inline]
+    fn hold<B: Buffer>(streaming: Streaming<'_, B, Self>) -> EitherWay<'_, B> {
+        EitherWay::FromDevice(streaming)
+    }
+
+    #[inline]
+    fn release<B: Buffer>(
+        held: EitherWay<'_, B>,
+    ) -> Result<Streaming<'_, B, Self>, EitherWay<'_, B>> {
+        match held {
+            EitherWay::FromDevice(streaming) => Ok(streaming),
+            other => Err(other),
+        }
+    }
+}
