@@ -1121,7 +1121,7 @@ impl Racy {
     }
 
     #[inline(never)]
-    fn racing_store(&self, value: u32) {
+    fn clashing_store(&self, value: u32) {
         // SAFETY: `data` is valid for writes, because `self` is borrowed. That nobody else accesses
         // it now does not hold where the control is to be reported: see the type.
         unsafe { *self.data.get() = u64::from(value) };
@@ -1164,7 +1164,7 @@ impl Racy {
             }
 
             for i in 0..Self::TIMES {
-                self.racing_store(i);
+                self.clashing_store(i);
             }
 
             Ok(())
@@ -1293,7 +1293,7 @@ mod controls {
             return Ok(());
         }
 
-        expect("racing_store / ");
+        expect("clashing_store / ");
         Racy::new().clash()
     }
 
