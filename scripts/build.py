@@ -51,7 +51,6 @@ FRAGMENTS_OF = {
     "kcsan": (*SMALL_FRAGMENTS, "kcsan"),
     "rt": (*SMALL_FRAGMENTS, "rt"),
     "mutants": SMALL_FRAGMENTS,
-    "mutants-kcsan": (*SMALL_FRAGMENTS, "kcsan"),
     "series": (*SMALL_FRAGMENTS, "series"),
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),
