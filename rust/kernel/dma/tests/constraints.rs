@@ -7,7 +7,6 @@ use super::{
     fixture, //
 };
 use crate::{
-    bindings,
     device,
     dma::{
         Constraints,
@@ -270,17 +269,25 @@ mod cases {
 
         Ok(())
     }
+}
 
-    /// What the C side says about a device reaches the driver.
-    #[cfg(CONFIG_RUST_DMA_SIM)]
-    #[test]
-    fn answers() -> Result {
-        use crate::dma::sim::{
+/// What the C side says, on simulated buses.
+#[cfg(CONFIG_RUST_DMA_SIM)]
+#[kunit_tests(rust_dma_constraints_sim)]
+mod on_sim {
+    use super::*;
+    use crate::{
+        bindings,
+        dma::sim::{
             self,
             Model,
             Script, //
-        };
+        }, //
+    };
 
+    /// What the C side says about a device reaches the driver.
+    #[test]
+    fn answers() -> Result {
         for model in Model::ALL {
             for (mask, limited) in [
                 (DmaMask::new::<24>(), true),
