@@ -7,7 +7,6 @@ use super::{
     fixture, //
 };
 use crate::{
-    bindings,
     device,
     dma::{
         Constraints,
@@ -272,14 +271,18 @@ mod cases {
     }
 }
 
+/// What the C side says, on simulated buses.
 #[cfg(CONFIG_RUST_DMA_SIM)]
 #[kunit_tests(rust_dma_constraints_sim)]
-mod on_bus {
+mod on_sim {
     use super::*;
-    use crate::dma::sim::{
-        self,
-        Model,
-        Script, //
+    use crate::{
+        bindings,
+        dma::sim::{
+            self,
+            Model,
+            Script, //
+        }, //
     };
 
     /// What the C side says about a device reaches the driver.
