@@ -39,13 +39,13 @@ OFFENCES = [re.compile(pattern) for pattern in (
 HARMLESS = re.compile(r"DMA-API: (preallocated \d+ debug entries|debugging enabled by kernel config|"
                       r"dma_debug_entry pool grown|Mapped at:)")
 
-# Looked at strictly, the kernel has data races of its own. Reports have a stack for each access, and
-# end with a line of "=". In one about us a function is in Rust, where names begin with "_R", or is about
-# DMA: one that races, or one that has called it, but not one that was interrupted.
+# Looked at strictly, the kernel has data races of its own, also in what we call: of timers, say. Reports
+# have a stack for each access, and end with a line of "=". In one about us a function is in Rust, where
+# names begin with "_R", or is about DMA: one that races, or its caller.
 RACE = re.compile(r"BUG: KCSAN: ")
 RACE_ACCESS = re.compile(r" to 0x[0-9a-f]+ of \d+ bytes by ")
-RACE_INTERRUPTED = re.compile(r"\basm_(common_interrupt|sysvec_\w+)\+")
 RACE_END = re.compile(r"={60}")
+RACE_FRAMES = 2
 OURS = re.compile(r"dma|\b_R|\brust_")
 
 EXPECT = "dma-rs-expect: "
@@ -61,18 +61,17 @@ def offends(line):
 
 def foreign_races(lines):
     """The numbers of the lines where data races are reported that nothing of ours takes part in."""
-    found, start, ours, interrupted = set(), None, False, False
+    found, start, ours, frames = set(), None, False, 0
     for number, line in enumerate(lines):
         if RACE.search(line):
-            start, ours, interrupted = number, bool(OURS.search(line)), False
+            start, ours = number, bool(OURS.search(line))
         elif start is not None and RACE_END.search(line):
             found |= set() if ours else {start}
             start = None
         elif RACE_ACCESS.search(line):
-            interrupted = False
-        elif RACE_INTERRUPTED.search(line):
-            interrupted = True
-        elif line.split("]")[-1].startswith("  ") and not interrupted:
+            frames = RACE_FRAMES
+        elif frames:
+            frames -= 1
             ours = ours or bool(OURS.search(line))
     return found
 

@@ -115,7 +115,7 @@ class Oracle(unittest.TestCase):
                     "[    1.0] write to 0x1 of 4 bytes by interrupt on cpu 1:", "[    1.0]  rcu_core+0x1/0x2",
                     "[    1.0]  asm_sysvec_call_function_single+0x1/0x2", "[    1.0]  _RNvMs_NtNtCs_6kernel3dma+0x1/0x2",
                     "", "[    1.0] CPU: 0 Comm: dma_ring_test", end]
-        foreign = report("rcu_core / tick_nohz_idle_enter", "tick_nohz_idle_enter", "asm_common_interrupt",
+        foreign = report("rcu_core / tick_nohz_idle_enter", "tick_nohz_idle_enter", "usleep_range_state",
                          "_RNvMs_NtNtCs_6kernel3dma4kick")
         strange = report("mas_RNode / trust_store", "mas_RNode")
         self.assertEqual(oracle.judge([*foreign, *strange, COUNT.format(0)]), [])

@@ -1105,10 +1105,11 @@ impl Racy {
     /// How often both threads store: KCSAN looks at one access of some hundred.
     const TIMES: u32 = 100_000;
 
-    /// How many values are handed over, and how often each is loaded. Of these KCSAN must look at
-    /// one at the same time as at the store.
-    const VALUES: u32 = 50_000;
-    const LOADS: u32 = 16;
+    /// How many values are handed over, and how often each is loaded. KCSAN looks at one store of
+    /// some hundred, and then again while the answer is waited for, after some hundred looks:
+    /// values must be loaded for longer than that.
+    const VALUES: u32 = 5_000;
+    const LOADS: u32 = 2_000;
 
     /// How often one looks for an answer before one sleeps: long enough that one that is awake
     /// answers before. Who sleeps does so for a tick, and then nothing happens at the same time.
