@@ -276,7 +276,7 @@ impl Constraints {
     /// - [`EBUSY`] if the device has other constraints since it was bound.
     /// - [`ENOSPC`] if the device, under earlier drivers, has leaked too much memory.
     /// - [`ENOMEM`].
-    pub(in crate::dma) fn apply(self, dev: &Device<Core<'_>>) -> Result {
+    pub(crate) fn apply(self, dev: &Device<Core<'_>>) -> Result {
         if let Some(record) = Record::find(dev) {
             return if *record.constraints() == self {
                 Ok(())

@@ -391,19 +391,19 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         };
 
         // SAFETY: The slot is ours, and empty.
-        let this = unsafe { self.put(tail, segment) }?;
+        unsafe { self.put(tail, segment) }?;
 
         // SAFETY: The slot is ours, and is described here.
         unsafe {
-            let memory = this.memory_at(tail);
+            let memory = self.memory_at(tail);
 
-            match this.describe(tail, memory, options, true, true) {
+            match self.describe(tail, memory, options, true, true) {
                 Ok(status) => {
-                    *this.layout.note(tail) = 1;
-                    this.post_slot(status, running);
+                    *self.layout.note(tail) = 1;
+                    self.post_slot(status, running);
                     Ok(())
                 }
-                Err(error) => Err(this.refuse(tail, error)),
+                Err(error) => Err(self.refuse(tail, error)),
             }
         }
     }
@@ -460,13 +460,13 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         }
     }
 
-    /// Maps a segment into a slot. Returns the producer, of which nothing is in registers.
+    /// Maps a segment into a slot.
     ///
     /// # Safety
     ///
     /// The slot must be ours, and empty.
     #[inline]
-    unsafe fn put(&mut self, at: u32, mut segment: P) -> Result<&mut Self, ErrorWith<P>> {
+    unsafe fn put(&mut self, at: u32, mut segment: P) -> Result<(), ErrorWith<P>> {
         if Held::<ToDevice>::len(&segment) > Q::Descriptor::MAX_LEN {
             return Err(ErrorWith {
                 error: EOVERFLOW,
@@ -486,20 +486,18 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
             }
         };
 
-        let this = load_again(self);
-
         // SAFETY: By the safety requirements the slot is ours; it is empty, so nothing has to be
         // dropped.
         unsafe {
             core::ptr::write(
-                this.layout.slot(at),
+                self.layout.slot(at),
                 Slot {
                     segment: Some(segment),
                     addr,
                 },
             )
         };
-        Ok(this)
+        Ok(())
     }
 
     /// Returns whether the slot is ours. If it is, it is empty afterwards.
@@ -531,21 +529,6 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         // SAFETY: The device wasn't told of it.
         drop(unsafe { slot.take::<ToDevice>(self.dma, 0) });
     }
-}
-
-/// Has the compiler forget what it knows of a value, so that it loads it again. After a call that
-/// costs less than to keep it: each register in which it would be must be saved.
-#[inline(always)]
-fn load_again<T>(value: &mut T) -> &mut T {
-    let mut value: *mut T = value;
-
-    // SAFETY: The assembly is empty.
-    unsafe {
-        core::arch::asm!("/* {} */", inout(reg) value, options(nostack, preserves_flags));
-    }
-
-    // SAFETY: It is the reference that came in, and lives as long.
-    unsafe { &mut *value }
 }
 
 impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<'a, Q, P> {
