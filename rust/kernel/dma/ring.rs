@@ -202,7 +202,9 @@ pub use self::{
     },
     segment::{
         Fragment,
-        Segment, //
+        Readable,
+        Segment,
+        ToRead, //
     },
 };
 

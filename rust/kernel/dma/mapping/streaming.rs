@@ -23,7 +23,8 @@ use super::{
     Direction,
     DmaAddr,
     MapAttrs,
-    Mapper, //
+    Mapper,
+    ToDevice, //
 };
 use crate::{
     bindings,
@@ -72,6 +73,35 @@ pub(in crate::dma) fn map<B: Buffer, D: Direction>(
         len: buf.len(),
     };
 
+    map_checked::<D>(dma, bytes, attrs)
+}
+
+/// Maps memory for the device to read: as [`map`], for what is no [`Buffer`], since others may read
+/// it, too.
+///
+/// # Errors
+///
+/// As [`Streaming::map`].
+///
+/// # Safety
+///
+/// `len` bytes from `ptr` on must be initialised, contiguous and in the linear map.
+#[inline]
+pub(in crate::dma) unsafe fn map_to_read(
+    dma: Mapper<'_>,
+    ptr: *const u8,
+    len: usize,
+) -> Result<DmaAddress> {
+    if len == 0 {
+        return Err(EINVAL);
+    }
+
+    // INVARIANT: By the safety requirements; the device only reads them.
+    map_checked::<ToDevice>(dma, Bytes { ptr, len }, MapAttrs::NONE)
+}
+
+#[inline]
+fn map_checked<D: Direction>(dma: Mapper<'_>, bytes: Bytes, attrs: MapAttrs) -> Result<DmaAddress> {
     if bytes.len > dma.record().plain_len {
         let Mapped { addr, errno } = map_limited::<D>(dma, bytes, attrs);
 
@@ -90,7 +120,8 @@ pub(in crate::dma) fn map<B: Buffer, D: Direction>(
 ///
 /// # Invariants
 ///
-/// The bytes are those of a [`Buffer`], as its contract says.
+/// The bytes are those of a [`Buffer`], as its contract says; or the device is to read them only,
+/// and they are initialised, contiguous and in the linear map.
 struct Bytes {
     ptr: *const u8,
     len: usize,
@@ -152,8 +183,9 @@ fn map_bytes<D: Direction>(dma: Mapper<'_>, bytes: Bytes, attrs: MapAttrs) -> Re
     };
 
     // SAFETY: `Mapper` proves a bound device whose masks are set. By the type invariants of
-    // `Bytes`, and the contract of `Buffer`, the bytes are in the linear map, contiguous,
-    // initialised and ours alone. Failure is checked below.
+    // `Bytes`, and the contract of `Buffer`, the bytes are in the linear map, contiguous and
+    // initialised; and they are ours alone, or the device only reads them. Failure is checked
+    // below.
     let addr = unsafe {
         bindings::dma_map_phys(
             dma.as_raw(),
