@@ -43,14 +43,14 @@ ARCHES = {
 }
 
 # Flavours of a kernel: the fragments of each, later ones win.
-TEST_FRAGMENTS = ("common", "{arch}", "network", "oracles", "kunit", "dma_rs")
+TEST_FRAGMENTS = ("common", "{arch}", "network", "oracles", "kunit", "dma_rs", "netdev")
 SMALL_FRAGMENTS = ("common", "{arch}", "dma_rs", "mutants")
 FRAGMENTS_OF = {
     "": TEST_FRAGMENTS,
     "clippy": (*TEST_FRAGMENTS, "clippy"),
     "kcsan": (*SMALL_FRAGMENTS, "kcsan"),
     "rt": (*SMALL_FRAGMENTS, "rt"),
-    "mutants": SMALL_FRAGMENTS,
+    "mutants": (*SMALL_FRAGMENTS, "netdev"),
     "series": (*SMALL_FRAGMENTS, "series"),
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Socket buffers: frames on their way through the stack.
+//!
+//! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+use crate::{
+    bindings,
+    dma::ring::Readable,
+    prelude::*, //
+};
+use core::{
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
+
+/// Why a frame was dropped (C: `enum skb_drop_reason`).
+///
+/// Administrators see it in the tracepoint `skb:kfree_skb` and in drop monitors. There is none for
+/// "not specified": whoever drops a frame knows why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropReason(bindings::skb_drop_reason);
+
+impl DropReason {
+    /// The device isn't ready: it is being stopped, or was.
+    pub const DEV_READY: Self = Self(bindings::skb_drop_reason_SKB_DROP_REASON_DEV_READY);
+    /// There is no memory, or no room to map it.
+    pub const NOMEM: Self = Self(bindings::skb_drop_reason_SKB_DROP_REASON_NOMEM);
+    /// What the driver needs of the frame's headers isn't there.
+    pub const DEV_HDR: Self = Self(bindings::skb_drop_reason_SKB_DROP_REASON_DEV_HDR);
+    /// The frame is longer than the device can send.
+    pub const PKT_TOO_BIG: Self = Self(bindings::skb_drop_reason_SKB_DROP_REASON_PKT_TOO_BIG);
+}
+
+/// Somebody took care of a frame: freed it with a reason, or gave it to a device or to the stack.
+///
+/// A driver's [`start_xmit`](super::Driver::start_xmit) returns it, and only code that takes the
+/// [`SkBuff`] makes one. So a frame can't be forgotten there.
+#[must_use = "`start_xmit` returns it"]
+pub struct Handled(pub(super) ());
+
+/// A socket buffer that is ours (C: `struct sk_buff`): a frame to be sent.
+///
+/// A driver gets one in [`start_xmit`](super::Driver::start_xmit) and either gives it to a
+/// [`Sender`](super::Sender), or [frees](Self::free) it and says why.
+///
+/// # Dropping it doesn't build
+///
+/// The stack counts each frame that is lost, by its reason. So a frame isn't freed by going out of
+/// scope: if the optimiser can't show that this never happens, the code isn't linked (undefined
+/// symbol `rust_build_error`). Where that is allowed (`CONFIG_RUST_BUILD_ASSERT_ALLOW`) it is a
+/// warning in the log. To forget it ([`core::mem::forget`]) leaks it, and does no other harm.
+///
+/// # Invariants
+///
+/// - We own the reference to a valid `struct sk_buff`, and nobody else has one. (Devices don't have
+///   `IFF_TX_SKB_SHARING`.) So nobody else changes its length or where its bytes are.
+/// - The bytes may be shared with clones of it. Nobody writes to those while they are.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::net::netdev::{DropReason, Handled, SkBuff};
+///
+/// /// Pads a frame for a device that sends no short ones, and drops what is too long for it.
+/// fn prepare(skb: SkBuff) -> Result<SkBuff, Handled> {
+///     if skb.len() > 1514 {
+///         return Err(skb.free(DropReason::PKT_TOO_BIG));
+///     }
+///
+///     skb.pad_to(60)
+/// }
+/// ```
+#[repr(transparent)]
+pub struct SkBuff(NonNull<bindings::sk_buff>);
+
+// SAFETY: No thread is special to an skb, and by the type invariants it is ours.
+unsafe impl Send for SkBuff {}
+
+impl Drop for SkBuff {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if cfg!(CONFIG_RUST_BUILD_ASSERT_ALLOW) {
+            dropped(self.0);
+        } else {
+            build_error!("a frame is freed with a reason, sent, or given to the stack");
+        }
+    }
+}
+
+/// Complains of a frame that was dropped without a reason, and frees it.
+#[cold]
+fn dropped(skb: NonNull<bindings::sk_buff>) {
+    crate::warn_on!(true);
+
+    // SAFETY: By the type invariants of `SkBuff` the reference was that of who dropped it.
+    unsafe {
+        bindings::dev_kfree_skb_any_reason(
+            skb.as_ptr(),
+            bindings::skb_drop_reason_SKB_DROP_REASON_NOT_SPECIFIED,
+        )
+    };
+}
+
+impl SkBuff {
+    /// # Safety
+    ///
+    /// `skb` must be valid. There must be one reference to it, which the caller gives up.
+    #[inline(always)]
+    pub(super) unsafe fn from_raw(skb: *mut bindings::sk_buff) -> Self {
+        // INVARIANT: By the safety requirements.
+        // SAFETY: What is valid isn't null.
+        Self(unsafe { NonNull::new_unchecked(skb) })
+    }
+
+    /// Returns the reference, which is the caller's then.
+    #[inline(always)]
+    pub(super) fn into_raw(self) -> *mut bindings::sk_buff {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    #[inline(always)]
+    pub(super) fn as_ptr(&self) -> *mut bindings::sk_buff {
+        self.0.as_ptr()
+    }
+
+    /// Returns the number of bytes of the frame, from its Ethernet header on.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
+    pub fn len(&self) -> u32 {
+        // SAFETY: By the type invariants it is valid, and nobody else writes to it.
+        unsafe { (*self.as_ptr()).len }
+    }
+
+    /// Returns whether all bytes are in one piece.
+    #[inline]
+    fn is_linear(&self) -> bool {
+        // SAFETY: As in `len()`.
+        unsafe { (*self.as_ptr()).data_len == 0 }
+    }
+
+    /// Adds zeros to a frame that is shorter than `len` (C: `skb_put_padto()`).
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for them the frame is freed.
+    #[inline]
+    pub fn pad_to(self, len: u32) -> Result<Self, Handled> {
+        if self.len() >= len {
+            return Ok(self);
+        }
+
+        let skb = self.into_raw();
+
+        // SAFETY: It was ours. If this fails, it was freed.
+        if unsafe { bindings::skb_put_padto(skb, len) } != 0 {
+            return Err(Handled(()));
+        }
+
+        // SAFETY: It is ours still.
+        Ok(unsafe { Self::from_raw(skb) })
+    }
+
+    /// Puts all bytes into one piece (C: `skb_linearize()`). Context: any.
+    ///
+    /// # Errors
+    ///
+    /// The frame comes back as it was if there is no memory.
+    #[inline]
+    pub(super) fn linearize(self) -> Result<Self, Self> {
+        // SAFETY: By the type invariants it is valid, and nobody else has it.
+        if self.is_linear() || unsafe { bindings::skb_linearize(self.as_ptr()) } == 0 {
+            Ok(self)
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Frees the frame (C: `dev_kfree_skb_any_reason()`). Context: any.
+    #[inline]
+    pub fn free(self, reason: DropReason) -> Handled {
+        // SAFETY: The reference was ours, and is given up.
+        unsafe { bindings::dev_kfree_skb_any_reason(self.into_raw(), reason.0) };
+        Handled(())
+    }
+}
+
+/// A frame in a ring.
+///
+/// Unlike an [`SkBuff`] it may be dropped, in any context: that is what happens to frames in a ring
+/// whose device was stopped, and they are counted as such.
+///
+/// # What it holds
+///
+/// The reference keeps the `struct sk_buff`; that keeps its `skb_shared_info`'s count, and with it
+/// the bytes. So these stay until the frame is freed, whoever else has them. It doesn't hold the
+/// device, nor a route, nor the state of a connection: a frame that waits for the proof that its
+/// device has stopped keeps no network namespace from going. It does hold its socket, whose limits
+/// it counts for.
+///
+/// # Invariants
+///
+/// As those of an [`SkBuff`], and all bytes are in one piece.
+#[repr(transparent)]
+pub(super) struct TxFrame(NonNull<bindings::sk_buff>);
+
+// SAFETY: As `SkBuff`.
+unsafe impl Send for TxFrame {}
+
+impl TxFrame {
+    /// # Errors
+    ///
+    /// The frame comes back if there is no memory to put its pieces together.
+    #[inline]
+    pub(super) fn new(skb: SkBuff) -> Result<Self, SkBuff> {
+        let skb = skb.linearize()?;
+        let skb = ManuallyDrop::new(skb).0;
+
+        // SAFETY: By the type invariants of `SkBuff` it is valid, and nobody else has it.
+        unsafe { bindings::skb_shed(skb.as_ptr()) };
+        // INVARIANT: It was that of an `SkBuff`, whose bytes are in one piece.
+        Ok(Self(skb))
+    }
+
+    #[inline]
+    pub(super) fn into_skb(self) -> SkBuff {
+        // INVARIANT: As that of a frame.
+        SkBuff(ManuallyDrop::new(self).0)
+    }
+
+    /// Returns the number of bytes.
+    #[inline]
+    pub(super) fn bytes(&self) -> u32 {
+        // SAFETY: By the type invariants it is valid, and nobody else writes to it.
+        unsafe { (*self.0.as_ptr()).len }
+    }
+
+    /// Frees a frame that was sent (C: `napi_consume_skb()`), in a poll function.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be a poll function that was called with that budget, which isn't zero.
+    #[inline]
+    pub(super) unsafe fn consume(self, budget: c_int) {
+        // SAFETY: The reference was ours, and is given up. By the safety requirements this is the
+        // context that the budget says.
+        unsafe { bindings::napi_consume_skb(self.into_skb().into_raw(), budget) };
+    }
+}
+
+impl Drop for TxFrame {
+    #[cold]
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours. The device may be gone, and whoever watches frames that
+        // are dropped would look for it.
+        unsafe {
+            bindings::skb_forget_dev(self.0.as_ptr());
+            bindings::dev_kfree_skb_any_reason(self.0.as_ptr(), DropReason::DEV_READY.0);
+        }
+    }
+}
+
+// SAFETY:
+// 1. Both are fields of the `struct sk_buff`, not of the bytes. By the type invariants nobody
+//    changes them.
+// 2. The bytes are those of the linear part, which the reference keeps: see `TxFrame`. They are
+//    allocated by `kmalloc()`, or in a page fragment, so in the linear map and contiguous. Whoever
+//    made the frame wrote them.
+unsafe impl Readable for TxFrame {
+    #[inline]
+    fn as_ptr(&self) -> *const u8 {
+        // SAFETY: By the type invariants it is valid.
+        unsafe { (*self.0.as_ptr()).data }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        // CAST: Widening.
+        self.bytes() as usize
+    }
+}

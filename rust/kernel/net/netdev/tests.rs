@@ -1,0 +1,1178 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests of network devices.
+//!
+//! The device sends itself what it is told to send: the test plays it, and says when. Its rings are
+//! real, and so are the stack, its queues and NAPI.
+
+use super::{
+    Cleaner,
+    Control,
+    Device,
+    Driver,
+    DropReason,
+    Events,
+    Napi,
+    Poll,
+    Progress,
+    Sender,
+    SkBuff,
+    Unregistered,
+    Verdict,
+    Xmit, //
+};
+use crate::{
+    bindings,
+    device::{
+        self,
+        Core, //
+    },
+    dma::{
+        fixture::{
+            self,
+            ensure, //
+        },
+        ring::{
+            Descriptor,
+            DescriptorInfo,
+            Length,
+            Publish,
+            Queue,
+            ReceiveDescriptor,
+            Received,
+            Ring,
+            RingMemory,
+            Tail,
+            Verdict as FrameVerdict, //
+        },
+        Constraints,
+        DmaMask,
+        FromDevice,
+        Mapper,
+        OneWay,
+        Quiesce,
+        Session,
+        StopOutcome,
+        ToDevice,
+        Untrusted, //
+    },
+    error::to_result,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Arc,
+        Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+    types::Opaque, //
+};
+use core::marker::PhantomData;
+
+/// Descriptors of a ring.
+const LEN: u32 = 256;
+
+/// The size of a receive buffer.
+const BUF: usize = 2048;
+
+/// The shortest frame that the device sends.
+const SHORTEST: usize = 60;
+
+/// The protocol of the frames: one for experiments.
+const PROTOCOL: [u8; 2] = [0x88, 0xb5];
+
+const ADDRESS: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
+
+/// A descriptor of the device.
+#[derive(Clone, Copy, FromBytes, IntoBytes)]
+#[repr(C)]
+struct Command {
+    address: u64,
+    len: u32,
+    status: u32,
+}
+
+const DONE: u32 = 1;
+
+// SAFETY: The device (the test) accesses up to `len` bytes at `address`, in the direction of its
+// port, and then sets `DONE`.
+unsafe impl Descriptor for Command {
+    type Options = ();
+    const STATUS: usize = 12;
+    const MAX_LEN: usize = BUF;
+
+    fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
+        Ok(Self {
+            address: info.address().unwrap_or(0),
+            // CAST: At most `MAX_LEN`.
+            len: info.len() as u32,
+            status: 0,
+        })
+    }
+
+    fn is_done(status: u32) -> bool {
+        u32::from_le(status) & DONE != 0
+    }
+}
+
+impl ReceiveDescriptor for Command {
+    fn received(&self) -> Received {
+        Received {
+            // CAST: Widening.
+            len: Length::Segment(Untrusted::new(self.len as usize)),
+            last: true,
+            verdict: FrameVerdict::Good,
+        }
+    }
+}
+
+/// A ring, as the device has it.
+struct Side {
+    base: Atomic<u64>,
+    tail: Atomic<u32>,
+    /// The next descriptor.
+    index: Atomic<u32>,
+}
+
+impl Side {
+    const fn new() -> Self {
+        Self {
+            base: Atomic::new(0),
+            tail: Atomic::new(0),
+            index: Atomic::new(0),
+        }
+    }
+
+    /// Returns the next descriptor, if there is one.
+    fn look(&self) -> Option<*mut Command> {
+        let base = self.base.load(Acquire);
+        let index = self.index.load(Relaxed);
+
+        if base == 0 || index == self.tail.load(Acquire) {
+            return None;
+        }
+
+        // CAST: Widening.
+        Some(at(base + u64::from(index) * size_of::<Command>() as u64))
+    }
+
+    /// Says that the device is done with the descriptor that [`look`](Self::look) has returned.
+    fn done(&self, command: *mut Command) {
+        // SAFETY: It is in the ring, which is there as long as the device may access it.
+        let status = unsafe { Atomic::from_ptr(&raw mut (*command).status) };
+
+        status.store(DONE.to_le(), Release);
+        self.index
+            .store((self.index.load(Relaxed) + 1) % LEN, Relaxed);
+    }
+}
+
+/// Returns where the CPU finds what the device finds at `addr`: the device isn't behind an IOMMU.
+fn at<T>(addr: u64) -> *mut T {
+    // SAFETY: The address of memory that was mapped or allocated for the device.
+    unsafe { bindings::phys_to_virt(addr) }.cast()
+}
+
+/// The device, and what became of its driver's callbacks.
+struct Hardware {
+    dev: ARef<device::Device>,
+    tx: Side,
+    rx: Side,
+    /// The step at which `open` fails, from 1 on.
+    open_fails: Atomic<u32>,
+    /// Whether restarting fails.
+    restart_fails: Atomic<u32>,
+    /// Whether frames are dropped.
+    refuses: Atomic<u32>,
+    /// Whether the device can't be proven to have stopped.
+    hangs: Atomic<u32>,
+    /// The length that the device says each frame has; 0 for the truth.
+    says: Atomic<u32>,
+    polls: Atomic<u32>,
+    /// The most frames that were received in one poll.
+    most: Atomic<u32>,
+    rearms: Atomic<u32>,
+    kicks: Atomic<u32>,
+    restarts: Atomic<u32>,
+    stops: Atomic<u32>,
+}
+
+impl Hardware {
+    fn new(dev: &device::Device) -> Result<Arc<Self>> {
+        let zero = || Atomic::new(0);
+
+        Ok(Arc::new(
+            Self {
+                dev: dev.into(),
+                tx: Side::new(),
+                rx: Side::new(),
+                open_fails: zero(),
+                restart_fails: zero(),
+                refuses: zero(),
+                hangs: zero(),
+                says: zero(),
+                polls: zero(),
+                most: zero(),
+                rearms: zero(),
+                kicks: zero(),
+                restarts: zero(),
+                stops: zero(),
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// The device sends up to `most` frames to itself; returns how many. Without a buffer for one
+    /// it is lost.
+    fn turn(&self, most: u32) -> u32 {
+        for sent in 0..most {
+            let Some(command) = self.tx.look() else {
+                return sent;
+            };
+
+            if let Some(buffer) = self.rx.look() {
+                // SAFETY: Both are the device's, and nobody else accesses them or their memory. A
+                // frame is no longer than a buffer.
+                unsafe {
+                    let len = (*command).len;
+
+                    // CAST: Widening.
+                    core::ptr::copy_nonoverlapping(
+                        at::<u8>((*command).address),
+                        at::<u8>((*buffer).address),
+                        len as usize,
+                    );
+                    (*buffer).len = match self.says.load(Relaxed) {
+                        0 => len,
+                        said => said,
+                    };
+                }
+                self.rx.done(buffer);
+            }
+            self.tx.done(command);
+        }
+
+        most
+    }
+
+    fn count(counter: &Atomic<u32>) {
+        counter.store(counter.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Fails at a step of `open`, if it is to.
+    fn step(&self, step: u32) -> Result {
+        if self.open_fails.load(Relaxed) == step {
+            return Err(EIO);
+        }
+
+        Ok(())
+    }
+}
+
+/// How the device is stopped.
+struct Stopper(Arc<Hardware>);
+
+// SAFETY: The device does something only while the test calls it, and no test does so after a stop
+// before the driver has said where the rings are.
+unsafe impl Quiesce for Stopper {
+    fn device(&self) -> &device::Device {
+        &self.0.dev
+    }
+
+    fn limits(&self) -> Constraints {
+        Constraints::new(DmaMask::new::<64>())
+    }
+
+    fn disarm(&mut self) -> Result {
+        self.0.tx.base.store(0, Relaxed);
+        self.0.rx.base.store(0, Relaxed);
+        Ok(())
+    }
+
+    fn quiesce(&self) -> StopOutcome {
+        if self.0.hangs.load(Relaxed) != 0 {
+            StopOutcome::Unproven
+        } else {
+            StopOutcome::Stopped
+        }
+    }
+}
+
+/// A queue of the device.
+struct Port<D>(Arc<Hardware>, PhantomData<fn(D)>);
+
+impl<D: OneWay> Port<D> {
+    fn side(&self) -> &Side {
+        if D::DEVICE_WRITES {
+            &self.0.rx
+        } else {
+            &self.0.tx
+        }
+    }
+}
+
+// SAFETY: The device works descriptors off in order, those before the tail, and accesses none with
+// which it is done. There are no own bits. The tail is stored with release semantics: after all
+// other memory. There is one port for each direction.
+unsafe impl<D: OneWay> Queue for Port<D> {
+    type Descriptor = Command;
+    type Direction = D;
+    const PUBLISH: Publish = Publish::Tail;
+
+    fn device(&self) -> &device::Device {
+        &self.0.dev
+    }
+
+    fn start(&mut self, ring: RingMemory<'_>) -> Result {
+        // SAFETY: The ring stays as long as the device may access it.
+        let base = unsafe { ring.memory.to_bits(ring.running) };
+        let side = self.side();
+
+        side.tail.store(0, Relaxed);
+        side.index.store(0, Relaxed);
+        #[allow(clippy::useless_conversion, reason = "bus addresses may have 32 bits")]
+        side.base.store(base.into(), Release);
+        Ok(())
+    }
+
+    fn doorbell(&mut self, tail: Tail) {
+        self.side().tail.store(tail.index(), Release);
+    }
+}
+
+type Tx<'a> = Sender<'a, Port<ToDevice>>;
+type RxBuffer = KBox<[u8; BUF]>;
+
+/// What is polled.
+struct Work<'a> {
+    cleaner: Cleaner<'a, Port<ToDevice>>,
+    rx: Ring<'a, Port<FromDevice>, RxBuffer>,
+}
+
+/// The driver.
+#[pin_data]
+struct Fake<'a> {
+    hardware: Arc<Hardware>,
+    session: Session<'a, ()>,
+    #[pin]
+    rings: Mutex<Option<(Tx<'a>, Work<'a>)>>,
+}
+
+impl<'a> Fake<'a> {
+    fn begin(&self, tx: &mut Tx<'a>, work: &mut Work<'a>) -> Result {
+        tx.start(&mut work.cleaner)?;
+        self.hardware.step(2)?;
+        work.rx.start(drop)?;
+        self.hardware.step(3)?;
+        work.rx
+            .producer
+            .refill((), || KBox::init(pin_init::init_zeroed(), GFP_KERNEL))?;
+        self.hardware.step(4)?;
+        work.rx.producer.kick()?;
+        self.hardware.step(5)
+    }
+
+    fn end(&self, mut tx: Tx<'a>, mut work: Work<'a>) {
+        self.session.stop();
+        let _ = tx.drain(&mut work.cleaner);
+        *self.rings.lock() = Some((tx, work));
+    }
+}
+
+impl<'a> Driver for Fake<'a> {
+    type Tx = Tx<'a>;
+    type Poll = Work<'a>;
+
+    fn open(&self, device: &mut Control<'_, Self>) -> Result<(Tx<'a>, Work<'a>)> {
+        self.hardware.step(1)?;
+        self.session.start()?;
+
+        let (mut tx, mut work) = self.rings.lock().take().ok_or(EBUSY)?;
+
+        if let Err(e) = self.begin(&mut tx, &mut work) {
+            self.end(tx, work);
+            return Err(e);
+        }
+
+        device.set_carrier(true);
+        Ok((tx, work))
+    }
+
+    fn stop(&self, device: &mut Control<'_, Self>, tx: Tx<'a>, work: Work<'a>) {
+        Hardware::count(&self.hardware.stops);
+        device.set_carrier(false);
+        self.end(tx, work);
+    }
+
+    fn start_xmit(&self, tx: &mut Tx<'a>, skb: SkBuff, cx: &mut Xmit<'_>) -> Verdict {
+        if self.hardware.refuses.load(Relaxed) != 0 {
+            return cx.drop_frame(skb, DropReason::PKT_TOO_BIG);
+        }
+
+        // CAST: Small.
+        match skb.pad_to(SHORTEST as u32) {
+            Ok(skb) => tx.xmit(cx, skb, ()),
+            Err(handled) => Verdict::Handled(handled),
+        }
+    }
+
+    fn kick(&self, tx: &mut Tx<'a>) {
+        Hardware::count(&self.hardware.kicks);
+        tx.kick();
+    }
+
+    fn poll(&self, work: &mut Work<'a>, cx: &mut Poll<'_>) -> Progress {
+        let Work { cleaner, rx } = work;
+        let before = cx.budget();
+
+        Hardware::count(&self.hardware.polls);
+        cleaner.clean(cx);
+        rx.consumer.receive_each(before, |frame| {
+            cx.receive(frame.len(), frame.segments());
+        });
+
+        let received = before - cx.budget();
+        let most = &self.hardware.most;
+
+        most.store(most.load(Relaxed).max(received), Relaxed);
+
+        let _ = rx.producer.refill((), || Err(ENOMEM));
+        let _ = rx.producer.kick();
+        Progress::Done
+    }
+
+    fn rearm(&self) {
+        Hardware::count(&self.hardware.rearms);
+    }
+
+    fn work(&self, device: &mut Control<'_, Self>, events: Events) {
+        if !events.contains(Events::RESET) {
+            return;
+        }
+
+        let _ = device.restart(|tx, work| {
+            if self.hardware.restart_fails.load(Relaxed) != 0 {
+                return Err(EIO);
+            }
+
+            self.session.restart()?;
+            self.begin(tx, work)
+        });
+
+        self.hardware
+            .restarts
+            .store(self.hardware.restarts.load(Relaxed) + 1, Release);
+    }
+}
+
+/// A registered device, as the rest of the world sees it.
+struct Nic<'a> {
+    hardware: Arc<Hardware>,
+    device: &'a Device,
+    napi: &'a Napi,
+}
+
+impl<'a> Nic<'a> {
+    fn bring_up(dev: &device::Device<Core<'a>>) -> Result<Self> {
+        let hardware = Hardware::new(dev)?;
+        let dma = Mapper::get(dev.bound())?;
+        let mut netdev = Unregistered::<Fake<'a>>::new(dev)?;
+
+        netdev.set_mac_address(ADDRESS);
+        netdev.set_mtu_range(68..=1500);
+
+        let (tx, cleaner) = netdev.transmit_ring(dma, Port(hardware.clone(), PhantomData), LEN)?;
+
+        // A queue has one ring, or its byte counts wouldn't agree.
+        ensure!(netdev
+            .transmit_ring(dma, Port::<ToDevice>(hardware.clone(), PhantomData), LEN)
+            .is_err_and(|e| e == EBUSY));
+
+        let rx = Ring::new(dma, Port(hardware.clone(), PhantomData), LEN)?;
+        let session = Session::new(dev, Stopper(hardware.clone()), Ok::<_, Error>(()))?;
+        let napi = netdev.napi();
+
+        // Nobody polls a device that isn't open.
+        ensure!(!napi.schedule());
+
+        let shared = hardware.clone();
+        let fake = try_pin_init!(Fake {
+            hardware: shared,
+            session,
+            rings <- new_mutex!(Some((tx, Work { cleaner, rx }))),
+        }? Error);
+        let device = netdev.register(dev, fake)?;
+
+        Ok(Self {
+            hardware,
+            device,
+            napi,
+        })
+    }
+
+    fn raw(&self) -> *mut bindings::net_device {
+        core::ptr::from_ref(self.device).cast_mut().cast()
+    }
+
+    fn open(&self) -> Result {
+        // SAFETY: The device is registered. With RTNL, as needed.
+        to_result(unsafe {
+            bindings::rtnl_lock();
+            let err = bindings::dev_open(self.raw(), core::ptr::null_mut());
+            bindings::rtnl_unlock();
+            err
+        })
+    }
+
+    fn close(&self) {
+        // SAFETY: As above.
+        unsafe {
+            bindings::rtnl_lock();
+            bindings::dev_close(self.raw());
+            bindings::rtnl_unlock();
+        }
+    }
+
+    /// Sends a frame of `len` bytes, with a number. Returns what the stack says of it.
+    fn send(&self, number: u32, len: usize) -> Result<c_int> {
+        // SAFETY: The device is registered.
+        unsafe { send(self.raw(), number, len) }
+    }
+
+    /// The device does what it is told, and interrupts.
+    fn turn(&self, most: u32) -> u32 {
+        let count = self.hardware.turn(most);
+
+        self.interrupt();
+        count
+    }
+
+    /// The device interrupts. The softirq runs before this returns, or soon.
+    fn interrupt(&self) {
+        // SAFETY: It was added, and is valid.
+        unsafe { bindings::napi_kick(self.napi.as_raw()) };
+    }
+
+    fn statistics(&self) -> bindings::rtnl_link_stats64 {
+        let mut stats = pin_init::zeroed();
+
+        // SAFETY: The device is registered.
+        unsafe { bindings::dev_get_stats(self.raw(), &mut stats) };
+        stats
+    }
+
+    /// Lets any number of bytes be in the ring.
+    fn lift_limit(&self) {
+        // SAFETY: The device is registered. These are numbers, and nobody sends meanwhile.
+        #[cfg(CONFIG_BQL)]
+        unsafe {
+            let dql = &raw mut (*bindings::netdev_get_tx_queue(self.raw(), 0)).dql;
+
+            (*dql).min_limit = u32::MAX / 4;
+            (*dql).limit = u32::MAX / 4;
+            (*dql).adj_limit = u32::MAX / 4;
+        }
+    }
+
+    /// Whether the driver has stopped the queue.
+    fn is_stopped(&self) -> bool {
+        // SAFETY: The device is registered, and has one queue.
+        unsafe { bindings::netif_tx_queue_stopped(bindings::netdev_get_tx_queue(self.raw(), 0)) }
+    }
+
+    /// Sends `count` frames of many lengths, and sees them all arrive, one after the other.
+    fn exchange(&self, tap: &Tap, count: u32) -> Result {
+        for _ in 0..count {
+            let number = tap.next();
+
+            ensure!(self.send(number, length(number))? == 0);
+            ensure!(within(|| {
+                self.turn(LEN);
+                tap.next() == number + 1
+            }));
+        }
+
+        ensure!(tap.wrong() == 0);
+        Ok(())
+    }
+}
+
+/// Who receives frames: it expects them in order, numbered from 0 on.
+struct Tap(Pin<KBox<Expected>>);
+
+#[pin_data]
+struct Expected {
+    #[pin]
+    packets: Opaque<bindings::packet_type>,
+    next: Atomic<u32>,
+    wrong: Atomic<u32>,
+}
+
+impl Tap {
+    fn new(nic: &Nic<'_>) -> Result<Self> {
+        let expected = KBox::pin_init(
+            try_pin_init!(Expected {
+                packets: Opaque::zeroed(),
+                next: Atomic::new(0),
+                wrong: Atomic::new(0),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+
+        // SAFETY: It isn't registered yet, hence ours. It stays where it is until it is removed,
+        // which is before the device is unregistered.
+        unsafe {
+            let packets = expected.packets.get();
+
+            (*packets).type_ = u16::from_be_bytes(PROTOCOL).to_be();
+            (*packets).dev = nic.raw();
+            (*packets).func = Some(Self::receive);
+            (*packets).af_packet_priv = core::ptr::from_ref(&*expected).cast_mut().cast();
+            bindings::dev_add_pack(packets);
+        }
+
+        Ok(Self(expected))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the stack, for a `packet_type` that `new` has registered.
+    unsafe extern "C" fn receive(
+        skb: *mut bindings::sk_buff,
+        _dev: *mut bindings::net_device,
+        packets: *mut bindings::packet_type,
+        _orig_dev: *mut bindings::net_device,
+    ) -> c_int {
+        // SAFETY: By the safety requirements it is there, and the skb is valid. The driver makes
+        // them of one piece.
+        let (expected, bytes) = unsafe {
+            (
+                &*(*packets).af_packet_priv.cast::<Expected>(),
+                core::slice::from_raw_parts((*skb).data, (*skb).len as usize),
+            )
+        };
+        let number = expected.next.load(Relaxed);
+
+        if !is_frame(number, bytes) {
+            expected
+                .wrong
+                .store(expected.wrong.load(Relaxed) + 1, Relaxed);
+        }
+        expected.next.store(number + 1, Release);
+
+        // SAFETY: The reference is ours.
+        unsafe { bindings::consume_skb(skb) };
+        0
+    }
+
+    /// Returns how many have come, which is the number of the next one.
+    fn next(&self) -> u32 {
+        self.0.next.load(Acquire)
+    }
+
+    /// Returns how many weren't as expected.
+    fn wrong(&self) -> u32 {
+        self.0.wrong.load(Relaxed)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        // SAFETY: It was registered, and this waits for those who use it.
+        unsafe { bindings::dev_remove_pack(self.0.packets.get()) };
+    }
+}
+
+/// Returns how long the frame of a number is.
+fn length(number: u32) -> usize {
+    // CAST: Widening.
+    20 + (number.wrapping_mul(37) % 1495) as usize
+}
+
+/// Whether these are the bytes of the frame of a number, after its Ethernet header.
+fn is_frame(number: u32, bytes: &[u8]) -> bool {
+    let len = length(number);
+
+    bytes.len() + 14 == len.max(SHORTEST)
+        && bytes.iter().enumerate().all(|(i, found)| {
+            let at = i + 14;
+            let expected = match at {
+                // CAST: A byte of several.
+                14..18 => number.to_le_bytes()[at - 14],
+                18..20 => (len as u16).to_le_bytes()[at - 18],
+                _ if at < len => byte(number, at),
+                // Padding.
+                _ => 0,
+            };
+
+            *found == expected
+        })
+}
+
+/// Calls `is_so` until it is, or until it won't be any more.
+fn within(mut is_so: impl FnMut() -> bool) -> bool {
+    for _ in 0..2000 {
+        if is_so() {
+            return true;
+        }
+
+        fsleep(Delta::from_millis(1));
+    }
+
+    false
+}
+
+fn byte(number: u32, i: usize) -> u8 {
+    // CAST: Cut on purpose.
+    (number as usize).wrapping_mul(31).wrapping_add(i) as u8
+}
+
+/// Sends a frame. Returns what the stack says of it.
+///
+/// # Safety
+///
+/// `dev` must be registered, or somebody must hold a reference to it.
+unsafe fn send(dev: *mut bindings::net_device, number: u32, len: usize) -> Result<c_int> {
+    // SAFETY: By the safety requirements.
+    let skb = unsafe { skb(dev, number, len) }?;
+
+    // SAFETY: It was just made, and is given up.
+    Ok(unsafe { bindings::__dev_queue_xmit(skb, core::ptr::null_mut()) })
+}
+
+/// Makes a frame.
+///
+/// # Safety
+///
+/// As [`send`].
+unsafe fn skb(
+    dev: *mut bindings::net_device,
+    number: u32,
+    len: usize,
+) -> Result<*mut bindings::sk_buff> {
+    let mut bytes = KVec::with_capacity(len, GFP_KERNEL)?;
+
+    bytes.extend_from_slice(&ADDRESS, GFP_KERNEL)?;
+    bytes.extend_from_slice(&ADDRESS, GFP_KERNEL)?;
+    bytes.extend_from_slice(&PROTOCOL, GFP_KERNEL)?;
+    bytes.extend_from_slice(&number.to_le_bytes(), GFP_KERNEL)?;
+    // CAST: A frame of the tests.
+    bytes.extend_from_slice(&(len as u16).to_le_bytes(), GFP_KERNEL)?;
+    for i in bytes.len()..len {
+        bytes.push(byte(number, i), GFP_KERNEL)?;
+    }
+
+    // SAFETY: By the safety requirements. There is room for that many bytes. CAST: As above.
+    unsafe {
+        let skb = bindings::__netdev_alloc_skb(dev, len as c_uint, bindings::GFP_KERNEL);
+
+        if skb.is_null() {
+            return Err(ENOMEM);
+        }
+
+        bindings::skb_put_data(skb, bytes.as_ptr().cast(), len as c_uint);
+        Ok(skb)
+    }
+}
+
+/// Runs `body` on a device that is registered for it.
+fn with_nic(mut body: impl FnMut(&Nic<'_>) -> Result) -> Result {
+    fixture::with_platform_device(|pdev| body(&Nic::bring_up(pdev.as_ref())?))
+}
+
+#[kunit_tests(rust_net_netdev)]
+mod cases {
+    use super::*;
+
+    /// What is sent comes back, whole and in order, and is counted.
+    #[test]
+    fn frames() -> Result {
+        with_nic(|nic| {
+            nic.open()?;
+
+            // The device is polled without an interrupt, and then may interrupt.
+            ensure!(within(|| nic.hardware.rearms.load(Relaxed) == 1));
+
+            let tap = Tap::new(nic)?;
+
+            nic.exchange(&tap, 300)?;
+
+            let bytes: usize = (0..300).map(|i| length(i).max(SHORTEST)).sum();
+            let stats = nic.statistics();
+
+            ensure!(stats.tx_packets == 300 && stats.rx_packets == 300);
+            // CAST: Widening.
+            ensure!(stats.tx_bytes == bytes as u64 && stats.rx_bytes == bytes as u64);
+            ensure!(stats.tx_dropped == 0 && stats.rx_dropped == 0 && stats.rx_errors == 0);
+            // The interrupt is unmasked by whoever has nothing more to do.
+            ensure!(nic.hardware.rearms.load(Relaxed) > 1);
+            Ok(())
+        })
+    }
+
+    /// The driver polls no more than its budget at once. It is asked again then, without an
+    /// interrupt, until there is nothing more to do.
+    #[test]
+    fn budget() -> Result {
+        const FRAMES: u32 = 200;
+
+        with_nic(|nic| {
+            nic.open()?;
+            nic.lift_limit();
+            ensure!(within(|| nic.hardware.rearms.load(Relaxed) == 1));
+
+            let tap = Tap::new(nic)?;
+
+            for i in 0..FRAMES {
+                ensure!(nic.send(i, length(i))? == 0);
+            }
+            ensure!(nic.hardware.turn(LEN) == FRAMES);
+
+            let polls = nic.hardware.polls.load(Relaxed);
+
+            nic.interrupt();
+            ensure!(within(|| nic.hardware.rearms.load(Relaxed) == 2));
+            ensure!(tap.next() == FRAMES && tap.wrong() == 0);
+            ensure!(nic.hardware.most.load(Relaxed) == 64);
+            ensure!(nic.hardware.polls.load(Relaxed) == polls + FRAMES.div_ceil(64));
+            Ok(())
+        })
+    }
+
+    /// A queue whose ring is full is stopped, and woken when there is room. Nothing is lost.
+    #[test]
+    fn stop_and_wake() -> Result {
+        with_nic(|nic| {
+            nic.open()?;
+
+            let tap = Tap::new(nic)?;
+
+            nic.lift_limit();
+
+            // Full, with more that wait in the queue.
+            for i in 0..LEN + 100 {
+                ensure!(nic.send(i, length(i))? == 0);
+            }
+            ensure!(nic.is_stopped());
+
+            // Little room isn't enough: the stack needn't be woken for each frame.
+            ensure!(nic.turn(10) == 10);
+            ensure!(within(|| tap.next() == 10));
+            ensure!(nic.is_stopped());
+
+            ensure!(nic.turn(LEN / 2) == LEN / 2);
+            ensure!(within(|| !nic.is_stopped() || tap.next() > 10 + LEN / 2));
+
+            ensure!(within(|| {
+                nic.turn(LEN);
+                tap.next() == LEN + 100
+            }));
+            ensure!(tap.wrong() == 0 && nic.statistics().tx_dropped == 0);
+            Ok(())
+        })
+    }
+
+    /// What a driver drops is counted, and the device is told of what was posted before.
+    #[test]
+    fn dropped() -> Result {
+        with_nic(|nic| {
+            nic.open()?;
+
+            let tap = Tap::new(nic)?;
+
+            nic.exchange(&tap, 3)?;
+            nic.hardware.refuses.store(1, Relaxed);
+
+            let kicks = nic.hardware.kicks.load(Relaxed);
+
+            for i in 0..5 {
+                let _ = nic.send(i, 100)?;
+            }
+            ensure!(nic.statistics().tx_dropped == 5);
+            ensure!(nic.hardware.kicks.load(Relaxed) == kicks + 5);
+
+            nic.hardware.refuses.store(0, Relaxed);
+            nic.exchange(&tap, 3)
+        })
+    }
+
+    /// Frames that come to a device that isn't running are dropped.
+    #[test]
+    fn not_running() -> Result {
+        with_nic(|nic| {
+            let xmit = || -> Result {
+                // SAFETY: The device is registered, and the lock of its queue is held, as by the
+                // stack. The skb was just made.
+                let verdict = unsafe {
+                    let skb = skb(nic.raw(), 0, 100)?;
+                    let queue = bindings::netdev_get_tx_queue(nic.raw(), 0);
+                    let xmit = (*(*nic.raw()).netdev_ops).ndo_start_xmit.ok_or(EINVAL)?;
+
+                    bindings::netif_tx_lock_queue_bh(queue);
+
+                    let verdict = xmit(skb, nic.raw());
+
+                    bindings::netif_tx_unlock_queue_bh(queue);
+                    verdict
+                };
+
+                ensure!(verdict.0 == bindings::netdev_tx::NETDEV_TX_OK.0);
+                Ok(())
+            };
+
+            xmit()?;
+            nic.open()?;
+            nic.close();
+            xmit()?;
+            ensure!(nic.statistics().tx_dropped == 2);
+            ensure!(!nic.napi.schedule());
+            ensure!(nic.hardware.stops.load(Relaxed) == 1);
+
+            // A restart of a device that is closed does nothing.
+            nic.device.schedule_work(Events::RESET);
+            ensure!(within(|| nic.hardware.restarts.load(Acquire) == 1));
+            ensure!(!nic.napi.schedule());
+
+            nic.open()?;
+            nic.exchange(&Tap::new(nic)?, 10)
+        })
+    }
+
+    /// A device that doesn't send is restarted. Frames in its ring are dropped, their bytes are
+    /// counted back, and it goes on.
+    #[test]
+    fn restart() -> Result {
+        with_nic(|nic| {
+            nic.open()?;
+
+            let tap = Tap::new(nic)?;
+
+            nic.exchange(&tap, 5)?;
+            for turn in 1..4 {
+                // More than the byte limit allows.
+                for i in 0..2 * LEN {
+                    let _ = nic.send(i, 1514)?;
+                }
+
+                // Those that are in the stack's queue aren't the device's.
+                let posted = nic.hardware.tx.tail.load(Relaxed);
+
+                ensure!(posted != nic.hardware.tx.index.load(Relaxed));
+                nic.device.schedule_work(Events::RESET);
+                ensure!(within(|| nic.hardware.restarts.load(Acquire) == turn));
+            }
+
+            nic.close();
+            nic.open()?;
+
+            // SAFETY: The device is registered, and open: the queue isn't stopped by the limit.
+            ensure!(!unsafe {
+                bindings::netif_xmit_stopped(bindings::netdev_get_tx_queue(nic.raw(), 0))
+            });
+            nic.exchange(&tap, 20)
+        })
+    }
+
+    /// A restart that fails leaves a device that can be closed and opened.
+    #[test]
+    fn restart_fails() -> Result {
+        with_nic(|nic| {
+            nic.open()?;
+
+            let tap = Tap::new(nic)?;
+
+            nic.exchange(&tap, 5)?;
+            nic.hardware.restart_fails.store(1, Relaxed);
+            for turn in 1..3 {
+                nic.device.schedule_work(Events::RESET);
+                ensure!(within(|| nic.hardware.restarts.load(Acquire) == turn));
+                ensure!(!nic.napi.schedule() && nic.is_stopped());
+            }
+
+            nic.close();
+            ensure!(nic.hardware.stops.load(Relaxed) == 1);
+            nic.open()?;
+            nic.exchange(&tap, 5)?;
+
+            // Another time it is mended by the next restart.
+            nic.device.schedule_work(Events::RESET);
+            ensure!(within(|| nic.hardware.restarts.load(Acquire) == 3));
+            nic.hardware.restart_fails.store(0, Relaxed);
+            nic.device.schedule_work(Events::RESET);
+            ensure!(within(|| nic.hardware.restarts.load(Acquire) == 4));
+            nic.close();
+            nic.open()?;
+            nic.exchange(&tap, 5)
+        })
+    }
+
+    /// Opening fails at each step, and works the next time.
+    #[test]
+    fn open_fails() -> Result {
+        with_nic(|nic| {
+            for step in 1..6 {
+                nic.hardware.open_fails.store(step, Relaxed);
+                ensure!(nic.open() == Err(EIO));
+                ensure!(!nic.napi.schedule());
+                nic.hardware.open_fails.store(0, Relaxed);
+                nic.open()?;
+                nic.exchange(&Tap::new(nic)?, 3)?;
+                nic.close();
+            }
+
+            ensure!(nic.hardware.stops.load(Relaxed) == 5);
+            Ok(())
+        })
+    }
+
+    /// A device that can't be proven to have stopped keeps its frames, and may go with them.
+    #[test]
+    fn unproven() -> Result {
+        with_nic(|nic| {
+            nic.open()?;
+
+            let tap = Tap::new(nic)?;
+
+            nic.exchange(&tap, 5)?;
+            for i in 0..5 {
+                let _ = nic.send(i, 200)?;
+            }
+
+            nic.hardware.hangs.store(1, Relaxed);
+            nic.close();
+            nic.hardware.hangs.store(0, Relaxed);
+
+            // The next start is a proof: the frames are dropped.
+            nic.open()?;
+            nic.exchange(&tap, 5)
+        })
+    }
+
+    /// What a device says of lengths is checked: a frame without a header, and one that is longer
+    /// than its buffer, are counted, and the device goes on.
+    #[test]
+    fn lengths() -> Result {
+        with_nic(|nic| {
+            nic.open()?;
+
+            let tap = Tap::new(nic)?;
+
+            nic.exchange(&tap, 5)?;
+            for (i, said) in [1, 13, 2049, u32::MAX].into_iter().enumerate() {
+                nic.hardware.says.store(said, Relaxed);
+                ensure!(nic.send(0, 100)? == 0);
+                ensure!(nic.turn(1) == 1);
+                // CAST: Widening.
+                ensure!(within(|| nic.statistics().tx_packets == 6 + i as u64));
+            }
+            nic.hardware.says.store(0, Relaxed);
+
+            let stats = nic.statistics();
+
+            // The others were discarded by the ring.
+            ensure!(stats.rx_length_errors == 2 && stats.rx_errors == 2);
+            ensure!(stats.rx_packets == 5);
+            nic.exchange(&tap, 300)
+        })
+    }
+
+    /// A device goes while frames are sent, and with some in its ring.
+    #[test]
+    fn goes_under_traffic() -> Result {
+        for _ in 0..5 {
+            let mut sender = None;
+
+            with_nic(|nic| {
+                nic.open()?;
+
+                // SAFETY: The device is registered.
+                let index = unsafe { (*nic.raw()).ifindex };
+                let dev = Held::new(index)?;
+
+                sender = Some(fixture::spawn(move || {
+                    let mut count = 0;
+
+                    while dev.is_registered() && count < 100_000 {
+                        // SAFETY: There is a reference to the device.
+                        if unsafe { send(dev.0, count, 100) }.is_ok() {
+                            count += 1;
+                        }
+                    }
+                    count
+                })?);
+
+                ensure!(within(|| {
+                    nic.turn(LEN);
+                    nic.statistics().rx_packets > 50
+                }));
+                Ok(())
+            })?;
+
+            let sender = sender.ok_or(EINVAL)?;
+
+            ensure!(sender.join(|count| *count)? > 50);
+        }
+        Ok(())
+    }
+
+    /// Opened and closed under traffic.
+    #[test]
+    fn ups_and_downs() -> Result {
+        with_nic(|nic| {
+            let tap = Tap::new(nic)?;
+
+            for _ in 0..20 {
+                nic.open()?;
+                nic.exchange(&tap, 3)?;
+                // These stay in the ring.
+                for i in 0..5 {
+                    let _ = nic.send(i, 1000)?;
+                }
+                nic.close();
+            }
+
+            ensure!(nic.hardware.stops.load(Relaxed) == 20);
+            Ok(())
+        })
+    }
+}
+
+/// A reference to a device.
+struct Held(*mut bindings::net_device);
+
+// SAFETY: No thread is special to a reference.
+unsafe impl Send for Held {}
+
+impl Held {
+    fn new(index: c_int) -> Result<Self> {
+        // SAFETY: The namespace is static.
+        let dev = unsafe { bindings::dev_get_by_index(&raw mut bindings::init_net, index) };
+
+        if dev.is_null() {
+            return Err(ENODEV);
+        }
+
+        Ok(Self(dev))
+    }
+
+    fn is_registered(&self) -> bool {
+        // SAFETY: We have a reference.
+        unsafe { bindings::netif_running(self.0) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours.
+        unsafe { bindings::dev_put(self.0) };
+    }
+}
