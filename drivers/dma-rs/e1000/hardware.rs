@@ -158,10 +158,12 @@ impl Hardware<'_> {
         self.registers.read(regs::VET).into_raw() == u32::from(regs::VLAN)
     }
 
-    /// Takes back the interrupts that were raised; returns whether there were any.
+    /// Takes back the interrupts that were raised, and returns them; none if there weren't any.
     #[inline]
-    fn take_interrupts(&self) -> bool {
-        is_raised(self.registers.read(regs::ICR).into_raw())
+    fn take_interrupts(&self) -> Option<regs::ICR> {
+        let causes = self.registers.read(regs::ICR);
+
+        is_raised(causes.into_raw()).then_some(causes)
     }
 
     fn mask_interrupts(&self) {
@@ -273,6 +275,16 @@ impl<'a> Interrupts<'a> {
             waiters,
         }
     }
+
+    /// In a handler: takes back what was raised, and masks all; returns what it was. None if that
+    /// was another device on the line.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<regs::ICR> {
+        let causes = self.0.take_interrupts()?;
+
+        self.0.mask_interrupts();
+        Some(causes)
+    }
 }
 
 /// The interrupt handler: it wakes whoever waits, who unmasks interrupts before the next wait.
@@ -283,14 +295,11 @@ pub(crate) struct IrqHandler<'a> {
 
 impl irq::Handler for IrqHandler<'_> {
     fn handle(&self) -> irq::IrqReturn {
-        let hardware = self.interrupts.0;
-
-        if !hardware.take_interrupts() {
+        if self.interrupts.take().is_none() {
             // Another device on the line.
             return irq::IrqReturn::None;
         }
 
-        hardware.mask_interrupts();
         self.waiters.wake_all();
         irq::IrqReturn::Handled
     }
