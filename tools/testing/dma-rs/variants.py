@@ -94,7 +94,7 @@ PEER = "e1000-82545em,mitigation?=off,romfile="
 COMMON_DEVICES = ("pci-testdev", NIC)
 
 # What some guest tests need besides: a cable between two NICs, and ports.
-CABLE_TESTS = ("peer",)
+CABLE_TESTS = ("peer", "interface")
 EDU_SLOTS = (Slot("edu", 1), *[Slot("edu")] * 7)
 NIC_SLOTS = (Slot("nic", 1), *[Slot("nic")] * 7)
 SLOT_TESTS = {
@@ -103,10 +103,12 @@ SLOT_TESTS = {
 }
 
 # Short rings wrap soon, and fit into memory fifty times.
-TEST_KERNEL = "dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64"
+TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
+               "dma_rs_e1000_net.tx_descriptors=64 dma_rs_e1000_net.rx_descriptors=64")
 
 # What disturbs devices at work. unplug leaves lockdep off.
-DISTURBANCES = ("reset", "suspend", "peer", "nic_reset", "nic_suspend", "rebind", "unplug", "nic_unplug")
+DISTURBANCES = ("reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind", "unplug",
+                "nic_unplug")
 
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
 COMMON_SUITES = (
@@ -199,7 +201,7 @@ VARIANTS = {
     # Memory starts at 1 GiB here.
     "arm64": {
         "plain": Variant("dma-direct; probes fail at each allocation", WIDE,
-                         edu=WIDE_EDU, guest_tests=("sweep", "nic_sweep", "peer", "rebind")),
+                         edu=WIDE_EDU, guest_tests=("sweep", "nic_sweep", "peer", "interface", "rebind")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),
