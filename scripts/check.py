@@ -11,6 +11,8 @@ import build
 import stages
 from common import REPO, Fail, lock, main, run, say
 
+RUSTDOC = REPO / "scripts/rustdoc-kernel.sh"
+
 
 def rustfmt(opened):
     """rustfmt, with the kernel's settings."""
@@ -57,8 +59,8 @@ def rustdoc(opened):
 
 
 def document(opened, ours):
-    """Runs rustdoc in a configured build folder. Fails where it warns of our files."""
-    build.compile_kernel(opened, ["rustdoc"], "documenting")
+    """Runs rustdoc over the kernel crate in a configured build folder. Fails where it warns of our files."""
+    build.compile_kernel(opened, ["rustdoc", f"RUSTDOC={RUSTDOC}"], "documenting")
     lines = opened.log.read_text(errors="replace").splitlines()
     found = [f"{lines[at - 1]}\n    {line.strip()}" for at, line in enumerate(lines)
              if (match := re.match(r" +--> (?:\S*/tree/)?([^:]+):\d", line)) and match[1] in ours]

@@ -58,9 +58,9 @@ def run(command, advice="", **kwargs):
     return done.stdout
 
 
-def watch(command, log, tick, **kwargs):
+def watch(command, log, tick, end=subprocess.Popen.terminate, **kwargs):
     """Runs a long `command` with its output in the file `log`, calls `tick` twice a second, and
-    returns the exit status. The command ends when we do."""
+    returns the exit status. The command ends when we do, by `end`."""
     kwargs.setdefault("env", clean_env())
     with open(log, "wb") as output:
         child = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL,
@@ -73,7 +73,7 @@ def watch(command, log, tick, **kwargs):
                 tick()
     finally:
         if child.poll() is None:
-            child.terminate()
+            end(child)
             child.wait()
 
 
@@ -94,9 +94,15 @@ def succeeds(command):
         return False
 
 
+def terminate(*_):
+    """Ends the script, and lets it clean up, however often it is told to end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 def main(function):
     """Runs a script's main function; every expected failure becomes one message."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, terminate)
     try:
         sys.exit(function())
     except Fail as error:

@@ -97,9 +97,15 @@ class Machine:
             said = tail(log, 1).strip()
             progress.show(said.splitlines()[-1] if said else "")
 
-        status = watch(self.command(words), log, tick, env=self.env(), pass_fds=(self.lock,))
+        status = watch_namespace(self.command(words), log, tick, self.lock, env=self.env())
         progress.done("done" if status == 0 else f"FAILED ({status})")
         return status
+
+
+def watch_namespace(command, log, tick, lock_fd, **kwargs):
+    """Watches a command in namespaces of its own. To end it, unshare is killed, since it ignores SIGTERM,
+    as the first process in there does; all others die with it."""
+    return watch(command, log, tick, end=subprocess.Popen.kill, pass_fds=(lock_fd,), **kwargs)
 
 
 def check(name):
@@ -123,7 +129,7 @@ def bootstrap(machine):
     progress = Progress(f"installing {machine.name}")
     command = [*NAMESPACES, "debootstrap", "--variant=minbase", f"--include={PREREQUISITES}", machine.name,
                machine.root, archive.machine_mirror()]
-    if watch(command, log, lambda: progress.show(tail(log, 1).strip()), pass_fds=(machine.lock,)):
+    if watch_namespace(command, log, lambda: progress.show(tail(log, 1).strip()), machine.lock):
         raise Fail(f"debootstrap could not install {machine.name}:\n{tail(log)}\n"
                    "Check the network, and that the mirror of this machine's apt has this release.")
     progress.done()

@@ -10,6 +10,7 @@ import pathlib
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from unittest import mock
 
@@ -464,7 +465,18 @@ class Compile(unittest.TestCase):
 
 
 class Fresh(unittest.TestCase):
-    """What make fresh refuses before it begins."""
+    """What make fresh refuses before it begins, and that it ends what it began."""
+
+    def test_end(self):
+        """What ignores SIGTERM doesn't keep it from cleaning up."""
+        def interrupt():
+            raise KeyboardInterrupt
+
+        deaf = ["python3", "-c", "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"]
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory() as name, self.assertRaises(KeyboardInterrupt):
+            fresh.watch_namespace(deaf, pathlib.Path(name) / "log", interrupt, 0)
+        self.assertLess(time.monotonic() - begun, 30)
 
     def test_refused(self):
         """An unknown release, no root, no Rust that could be lent."""

@@ -300,10 +300,17 @@ impl Device for CopyEngine {
 /// [`Session`](crate::dma::Session). The target is an offset in the engine's memory.
 pub struct Copier(pub Arc<CopyEngine>);
 
-// SAFETY: The engine accesses the memory once, at a tick after `command()`, and is busy until
-// then; what it reports twice it doesn't do twice. The bus lets it access only what is mapped.
-// `command()` refuses while the engine is busy. It is on the bus of the run's device. The lock
-// orders its accesses with the CPU's.
+// SAFETY: By the numbers of the contract, unless the test's script has the engine break one: then
+// the bus, which lets it access only what is mapped, reports the access.
+// 1. The engine was put on the bus of `dev`, and reaches memory by that bus only.
+// 2. It accesses the address that `command()` was given, for `len` bytes, in that direction.
+// 3. `command()` returns an error before it notes anything.
+// 4. The engine accesses the memory at one tick, and is busy until then. `is_busy()` takes the same
+//    lock.
+// 5. `is_busy()` fails if the engine was pulled from the bus.
+// 6. The lock orders the engine's accesses with the CPU's.
+// 7. `command()` refuses while the engine is busy.
+// 8. A test makes one `Copier` for each engine.
 unsafe impl Engine for Copier {
     type Target = usize;
 
@@ -333,9 +340,19 @@ unsafe impl Engine for Copier {
 /// How often a [`Copier`] looks whether the engine is done before it gives up.
 const PATIENCE: u32 = 64;
 
-// SAFETY: The engine accesses memory only while it is busy, and says that it has stopped only when
-// it isn't and stays so, unless the script has it lie: then the bus reports what it does. What was
-// pulled from the bus doesn't come back. There is no bus mastering that the driver could switch.
+// SAFETY: By the numbers of the contract, unless the test's script has the engine break one: then
+// the bus reports the access.
+// 1. The engine was put on the bus of `dev`.
+// 2. `disarm` waits until the engine isn't busy, and it accesses memory only while it is. It holds
+//    one address at most, and uses it once.
+// 3. It writes at once, under the lock that `is_busy()` and `is_stopped()` take.
+// 4. `is_busy()` fails if the engine was pulled from the bus.
+// 5. `is_stopped()` says so only if the engine isn't busy. After `stop()` it refuses commands, until
+//    `restart()`.
+// 6. What was pulled from the bus doesn't come back.
+// 7. `HEEDS_BUS` is false.
+// 8. It takes addresses of 64 bits, and any length: it copies byte by byte.
+// 9. `disarm` looks `PATIENCE` times, `quiesce` once. Neither knows the session.
 unsafe impl Quiesce for Copier {
     fn device(&self) -> &device::Device {
         &self.0.dev

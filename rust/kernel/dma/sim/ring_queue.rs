@@ -48,10 +48,14 @@ macro_rules! queue {
             flags: u32,
         }
 
-        // SAFETY: The device moves up to `len` bytes between itself and `address`, once, in the
-        // direction that the flags say, in order, and then sets `DONE`, and clears `OWN`, unless it
-        // keeps the descriptor. It takes a descriptor as given to it by `OWN` only if it was told
-        // to.
+        // SAFETY: By the numbers of the contract, unless the test's script has the device break one:
+        // then the bus reports the access.
+        // 1. `new` writes the address and the length of the memory into the descriptor. The device
+        //    moves up to so many bytes, in the direction that `WRITE` in the flags says.
+        // 2. The flags are at 12. `new` leaves `DONE` clear. The device sets it when it has accessed
+        //    the memory of the whole frame, after all other words of the descriptor.
+        // 3. The flags of the queues with `Publish::OwnBit` contain `OWN`. The device clears it with
+        //    the write that sets `DONE`.
         unsafe impl Descriptor for $descriptor {
             type Options = ();
             const STATUS: usize = 12;
@@ -102,9 +106,17 @@ macro_rules! queue {
         $(#[$queue_doc])*
         pub struct $queue(pub Arc<RingConsumer>);
 
-        // SAFETY: The device works descriptors off as said above, and not before it is told, or
-        // sees that they are its own. It is on the bus of the run's device. A lock orders its
-        // accesses with the CPU's.
+        // SAFETY: By the numbers of the contract, unless the test's script has the device break one:
+        // then the bus reports the access.
+        // 1. The device was put on the bus of `device()`, and reaches memory by that bus only.
+        // 2. It takes descriptors in order, up to the tail that `doorbell()` was given, or those in
+        //    which it reads `OWN`.
+        // 3. It writes the status after it has accessed the memory. It takes a descriptor with `OWN`
+        //    once, and is done with it before it takes that one again.
+        // 4. It sets `OWN` nowhere.
+        // 5. `set_ring()` and `set_ring_owned()` return an error before they note the address.
+        // 6. A lock orders the device's accesses with the CPU's.
+        // 7. A test makes one queue for each device.
         unsafe impl Queue for $queue {
             type Descriptor = $descriptor;
             type Direction = $direction;
@@ -186,10 +198,19 @@ queue!(
 /// How a [`RingConsumer`], or more of them, are stopped.
 pub struct RingStopper<const N: usize>(pub [Arc<RingConsumer>; N]);
 
-// SAFETY: A device says that it has stopped only when it is not at work and stays so, unless the
-// script has it lie: then the bus reports what it does. One that starts again has forgotten its
-// ring. What was pulled from the bus doesn't come back. There is no bus mastering that the driver
-// could switch.
+// SAFETY: By the numbers of the contract, unless the test's script has a device break one: then the
+// bus reports the access.
+// 1. The devices were put on the bus of `device()`.
+// 2. `disarm` fails unless each has stopped, and then has each forget its ring.
+// 3. A device writes at once, under the lock that `is_stopped()` takes.
+// 4. `is_stopped()` fails if the device was pulled from the bus.
+// 5. `is_stopped()` says so only if the device isn't at work. After `stop()` it takes nothing more,
+//    until `restart()`.
+// 6. What was pulled from the bus doesn't come back. `Gone` is the outcome only if all of those
+//    that don't answer were pulled, and the others have stopped.
+// 7. `HEEDS_BUS` is false.
+// 8. A device takes addresses of 64 bits, and any length: it copies byte by byte.
+// 9. Both look once at each device. Neither knows the session.
 unsafe impl<const N: usize> Quiesce for RingStopper<N> {
     fn device(&self) -> &device::Device {
         self.0[0].device()

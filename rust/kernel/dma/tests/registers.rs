@@ -111,7 +111,7 @@ fn with_registers(
     Ok(memory)
 }
 
-#[kunit_tests(rust_dma_regs)]
+#[kunit_tests(rust_dma_registers)]
 mod cases {
     use super::*;
 

@@ -472,9 +472,9 @@ mod cases {
         })
     }
 
-    /// A device that doesn't forget isn't started, and may be asked again.
+    /// A device that can't be disarmed isn't started, and may be asked again.
     #[test]
-    fn does_not_forget() -> Result {
+    fn cannot_be_disarmed() -> Result {
         on_each_bus(|pdev| {
             let puppet = Puppet::new()?;
             let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
