@@ -35,6 +35,16 @@ __rust_helper bool rust_helper_dev_is_dma_coherent(struct device *dev)
 	return dev_is_dma_coherent(dev);
 }
 
+__rust_helper bool rust_helper_dma_dev_need_sync(const struct device *dev)
+{
+	return dma_dev_need_sync(dev);
+}
+
+__rust_helper int rust_helper_dev_to_node(struct device *dev)
+{
+	return dev_to_node(dev);
+}
+
 /*
  * As virt_to_phys(), for memory that is in the linear map, and not in the
  * kernel's image, for which x86 would look.
@@ -170,6 +180,26 @@ __rust_helper void rust_helper_dma_unmap_phys(struct device *dev,
 					      unsigned long attrs)
 {
 	dma_unmap_phys(dev, addr, size, dir, attrs);
+}
+
+__rust_helper u64 rust_helper_dma_get_required_mask(struct device *dev)
+{
+	return dma_get_required_mask(dev);
+}
+
+__rust_helper bool rust_helper_dma_addressing_limited(struct device *dev)
+{
+	return dma_addressing_limited(dev);
+}
+
+__rust_helper size_t rust_helper_dma_opt_mapping_size(struct device *dev)
+{
+	return dma_opt_mapping_size(dev);
+}
+
+__rust_helper unsigned long rust_helper_dma_get_merge_boundary(struct device *dev)
+{
+	return dma_get_merge_boundary(dev);
 }
 
 __rust_helper void *rust_helper_dma_pool_create_node(const char *name,
