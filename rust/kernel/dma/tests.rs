@@ -5,6 +5,7 @@
 mod buffer;
 mod constraints;
 mod managed;
+mod noncoherent;
 mod pool;
 mod registers;
 #[cfg(CONFIG_RUST_DMA_SIM)]
@@ -12,6 +13,10 @@ mod ring;
 #[cfg(CONFIG_64BIT)]
 mod ring_parallel;
 mod session;
+#[cfg(CONFIG_64BIT)]
+mod shared;
+#[cfg(all(CONFIG_PCI, CONFIG_64BIT))]
+mod shared_pci;
 mod streaming;
 mod transfer;
 mod untrusted;

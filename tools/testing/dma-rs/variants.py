@@ -113,8 +113,9 @@ COMMON_SUITES = (
     "dma_rs_e1000", "dma_rs_e1000_unit", "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer",
     "rust_dma_bus_master", "rust_dma_constraints", "rust_dma_constraints_sim", "rust_dma_session",
     "rust_dma_session_sim", "rust_dma_transfer", "rust_dma_transfer_sim", "rust_dma_pool",
-    "rust_dma_pool_sim", "rust_dma_layout_sample", "rust_dma_registers", "rust_dma_ring",
-    "rust_dma_ring_parallel", "rust_dma_ring_sample", "rust_dma_sim", "rust_dma_sim_sample",
+    "rust_dma_pool_sim", "rust_dma_shared", "rust_dma_shared_sim", "rust_dma_shared_pci", "rust_dma_noncoherent",
+    "rust_dma_noncoherent_sim", "rust_dma_layout_sample", "rust_dma_mailbox_sample", "rust_dma_registers",
+    "rust_dma_ring", "rust_dma_ring_parallel", "rust_dma_ring_sample", "rust_dma_sim", "rust_dma_sim_sample",
     "rust_dma_streaming", "rust_dma_streaming_sim", "rust_pci_dma_driver", "rust_pci_events",
     # Upstream's.
     "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
@@ -134,9 +135,9 @@ DEVICE_SUITES = "dma_rs_*"
 
 # Those of them that need the simulated bus.
 SIM_SUITES = (
-    "rust_dma_constraints_sim", "rust_dma_layout_sample", "rust_dma_pool_sim", "rust_dma_ring",
-    "rust_dma_ring_sample", "rust_dma_session_sim", "rust_dma_sim", "rust_dma_sim_sample",
-    "rust_dma_streaming_sim", "rust_dma_transfer_sim",
+    "rust_dma_constraints_sim", "rust_dma_layout_sample", "rust_dma_mailbox_sample", "rust_dma_noncoherent_sim",
+    "rust_dma_pool_sim", "rust_dma_ring", "rust_dma_ring_sample", "rust_dma_session_sim", "rust_dma_shared_sim",
+    "rust_dma_sim", "rust_dma_sim_sample", "rust_dma_streaming_sim", "rust_dma_transfer_sim",
 )
 
 # Those in which code in C and in Rust races on purpose, where the kernel has KCSAN.
