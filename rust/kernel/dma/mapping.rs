@@ -5,6 +5,8 @@
 //! - [`Constraints`] say what a device can address; [`Mapper`] is the permission to map for it.
 //! - [`Buffer`] is memory that can be mapped, for instance a `KVec<u8>` or [`Pages`].
 //! - [`Streaming`] is a mapped buffer that the device owns, [`StreamingBox`] one that the CPU owns.
+//! - [`Scatter`] is memory in several pieces, and [`Exclusive`] such that nobody else has.
+//! - [`ScatterMap`] and [`ScatterBox`] are mapped lists of pieces, of the device and of the CPU.
 //! - [`Pool`], [`PoolBox`] and [`PoolEntry`] are the same for small blocks of coherent memory.
 //! - [`DmaAddr`] is the bus address of such memory. It takes a [`Running`] to show it to a device.
 //! - [`Untrusted`] is a value that a device wrote; [`Reader`] takes whole messages apart.
@@ -28,6 +30,7 @@ mod pool;
 pub(super) mod record;
 mod registers;
 mod running;
+pub(super) mod scatter;
 pub(super) mod streaming;
 mod untrusted;
 
@@ -57,6 +60,15 @@ pub use self::{
         RegisterRanges, //
     },
     running::Running,
+    scatter::{
+        Exclusive,
+        Piece,
+        Scatter,
+        ScatterBox,
+        ScatterMap,
+        ScatterSegments,
+        SharedPages, //
+    },
     streaming::{
         Streaming,
         StreamingBox, //

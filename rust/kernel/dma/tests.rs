@@ -11,6 +11,11 @@ mod registers;
 mod ring;
 #[cfg(CONFIG_64BIT)]
 mod ring_parallel;
+mod scatter;
+#[cfg(CONFIG_PCI)]
+mod scatter_pci;
+#[cfg(CONFIG_RUST_DMA_SIM)]
+mod scatter_ring;
 mod session;
 mod streaming;
 mod transfer;

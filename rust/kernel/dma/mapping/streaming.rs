@@ -210,7 +210,7 @@ fn check<B: Buffer, D: Direction>(dma: Mapper<'_>, buf: &B) -> Result {
 /// (C: `dma_kmalloc_needs_bounce()`).
 #[cold]
 #[inline(never)]
-fn bounces<D: Direction>(dma: Mapper<'_>, len: usize) -> bool {
+pub(super) fn bounces<D: Direction>(dma: Mapper<'_>, len: usize) -> bool {
     // SAFETY: `dma` leads to a valid `struct device`.
     unsafe { bindings::dma_bounces_unaligned(dma.as_raw(), len, D::DATA_DIRECTION.into()) }
 }

@@ -356,8 +356,9 @@ impl Bus {
     ) -> Result {
         self.counters.maps += 1;
 
+        // What direct mapping says if it fails for an entry.
         if Self::fails(&mut self.fail_map) {
-            return Err(ENOMEM);
+            return Err(EIO);
         }
 
         self.calls += 1;
