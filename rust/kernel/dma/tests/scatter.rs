@@ -705,6 +705,61 @@ mod cases {
     }
 }
 
+/// With allocations that fail.
+#[cfg(CONFIG_FAILSLAB)]
+#[kunit_tests(rust_dma_scatter_faults)]
+mod with_faults {
+    use super::*;
+
+    /// Each allocation that fails gives the memory back.
+    #[test]
+    fn failed_allocations() -> Result {
+        on_each_bus(|pdev| {
+            let dma = fixture::open(pdev.as_ref())?;
+            // Two chunks of a table.
+            let mut memory = Parts::small(4, 200)?;
+            let mut failures = 0;
+
+            fill(&mut memory);
+
+            for k in 1..100 {
+                // SAFETY: The current task is valid, and nobody else writes that.
+                let fail_nth = unsafe { &raw mut (*bindings::get_current()).fail_nth };
+
+                // SAFETY: As above.
+                unsafe { fail_nth.write_volatile(k) };
+
+                // Only allocations that can't wait are made to fail.
+                let outcome =
+                    ScatterMap::<_, FromDevice>::map(dma, memory, GFP_NOWAIT | __GFP_NOWARN);
+
+                // SAFETY: As above.
+                let left = unsafe { fail_nth.replace(0) };
+
+                memory = match outcome {
+                    Ok(list) => match list.take_back() {
+                        Ok(list) => list.unmap(),
+                        Err(_) => return Err(EINVAL),
+                    },
+                    Err(refused) => {
+                        ensure!(refused.error == ENOMEM);
+                        failures += 1;
+                        refused.value
+                    }
+                };
+                ensure!(is_filled(&memory));
+
+                if left != 0 {
+                    break;
+                }
+            }
+
+            ensure!(failures > 0);
+            Ok(())
+        })
+    }
+}
+
 /// What a list costs, and where its bytes are, on simulated buses.
 #[cfg(CONFIG_RUST_DMA_SIM)]
 #[kunit_tests(rust_dma_scatter_sim)]
