@@ -432,6 +432,10 @@ pub struct Received {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a ring can't receive by descriptors of the type `{Self}`",
+    note = "`ReceiveDescriptor` says how many bytes the device has written: implement it"
+)]
 pub trait ReceiveDescriptor: Descriptor {
     /// Reads what the device reports in the descriptor. Context: any.
     fn received(&self) -> Received;
