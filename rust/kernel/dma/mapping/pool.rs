@@ -534,16 +534,36 @@ impl<'a, T> PoolEntry<'a, T> {
         unsafe { DmaAddr::new(self.block.addr, size_of::<T>()) }
     }
 
+    /// Returns the permission to map that the pool was made with.
+    #[inline]
+    pub(in crate::dma) fn dma(&self) -> Mapper<'a> {
+        self.block.pool.dma
+    }
+
+    /// Returns whether somebody asked for the address.
+    #[inline]
+    pub(in crate::dma) fn is_shown(&self) -> bool {
+        self.is_shown.load(Relaxed)
+    }
+
+    /// Records that the block isn't shown, though somebody asked for the address.
+    ///
+    /// # Safety
+    ///
+    /// The device must not have been shown the address, or must not use it. Nobody may keep the
+    /// address.
+    #[inline]
+    pub(in crate::dma) unsafe fn forget_address(&self) {
+        // INVARIANT: By the safety requirements nobody has the address.
+        self.is_shown.store(false, Relaxed);
+    }
+
     /// Takes the block back from the device.
     ///
     /// # Safety
     ///
     /// The device must be done with the block, and the caller have seen that, with a `dma_rmb()`
     /// after it; or the device must never have been shown the address.
-    #[cfg_attr(
-        not(CONFIG_RUST_DMA_KUNIT_TEST),
-        expect(dead_code, reason = "for protocols")
-    )]
     #[inline]
     pub(in crate::dma) unsafe fn complete(self) -> PoolBox<'a, T> {
         let block = ManuallyDrop::new(self).block;
