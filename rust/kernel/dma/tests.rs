@@ -6,6 +6,9 @@ mod buffer;
 mod constraints;
 mod managed;
 mod pool;
+mod queue;
+#[cfg(CONFIG_RUST_DMA_SIM)]
+mod queue_sim;
 mod registers;
 #[cfg(CONFIG_RUST_DMA_SIM)]
 mod ring;
