@@ -20,6 +20,7 @@ BUILD  := scripts/build.py $(COMMON)
 LINT   := scripts/check.py $(COMMON)
 RUN    := tools/testing/dma-rs/run.py $(COMMON) --variant='$(VARIANT)'
 BENCH  := tools/testing/dma-rs/bench.py --ksrc='$(KSRC)'
+MISUSE := tools/testing/dma-rs/misuse.py $(COMMON)
 MUTATE := tools/testing/dma-rs/mutants.py $(COMMON) --mutant='$(MUTANT)'
 
 export PYTHONDONTWRITEBYTECODE := 1
@@ -33,7 +34,8 @@ help: ## show this list
 	@echo 'Variables:'
 	@echo '  ARCH=           x86_64 (default) or arm64'
 	@echo '  VARIANT=        globs of variants of the matrix; a wrong name lists them'
-	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, "controls" or "guest"'
+	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, "controls", "guest" or "misuse";'
+	@echo '                  for misuse: glob of the programs'
 	@echo '  SLOW=1          the slow tests instead of the others, for test'
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  CHECK=1         for bench: fail if a count is worse than the committed baseline'
@@ -60,6 +62,10 @@ selftest: ## test the judgement of the runner itself, without a guest
 .PHONY: litmus
 litmus: ## check the orders that rings and stops rely on against the kernel's memory model
 	@tools/testing/dma-rs/litmus.py --ksrc='$(KSRC)'
+
+.PHONY: misuse
+misuse: ## see that each mistake in misuse/ doesn't compile, and that its repair does
+	@$(MISUSE) --program='$(or $(SUITE),*)'
 
 .PHONY: shell
 shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
@@ -140,6 +146,10 @@ fresh: ## try `make run` and `make test` on a fresh RELEASE of Debian, in a chro
 .PHONY: qemuconfigs
 qemuconfigs: ## write the machines in the form that kunit.py takes, after a change of variants.py
 	@tools/testing/dma-rs/qemu_configs.py
+
+.PHONY: misuserst
+misuserst: ## write Documentation/rust/dma/misuse.rst, after a change in misuse/
+	@tools/testing/dma-rs/misuse_rst.py
 
 .PHONY: clean
 clean: ## remove this checkout's out/

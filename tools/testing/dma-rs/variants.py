@@ -93,6 +93,10 @@ PEER = "e1000-82545em,mitigation?=off,romfile="
 # to be the first of its kind on the bus.
 COMMON_DEVICES = ("pci-testdev", NIC)
 
+# So does this, with a disk of its own.
+NVME = "nvme,serial=dma-rs,drive=disk"
+DISK_SIZE = 16 << 20
+
 # What some guest tests need besides: a cable between two NICs, and ports.
 CABLE_TESTS = ("peer",)
 EDU_SLOTS = (Slot("edu", 1), *[Slot("edu")] * 7)
@@ -110,12 +114,17 @@ DISTURBANCES = ("reset", "suspend", "peer", "nic_reset", "nic_suspend", "rebind"
 
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
 COMMON_SUITES = (
-    "dma_rs_e1000", "dma_rs_e1000_unit", "dma_rs_edu", "rust_devres_managed", "rust_dma_buffer",
-    "rust_dma_bus_master", "rust_dma_constraints", "rust_dma_constraints_sim", "rust_dma_session",
-    "rust_dma_session_sim", "rust_dma_transfer", "rust_dma_transfer_sim", "rust_dma_pool",
-    "rust_dma_pool_sim", "rust_dma_layout_sample", "rust_dma_registers", "rust_dma_ring",
-    "rust_dma_ring_parallel", "rust_dma_ring_sample", "rust_dma_sim", "rust_dma_sim_sample",
-    "rust_dma_streaming", "rust_dma_streaming_sim", "rust_pci_dma_driver", "rust_pci_events",
+    "dma_rs_e1000", "dma_rs_e1000_unit", "dma_rs_edu", "dma_rs_nvme", "rust_devres_managed",
+    "rust_dma_buffer", "rust_dma_bus_master", "rust_dma_constraints", "rust_dma_constraints_sim",
+    "rust_dma_layout_sample", "rust_dma_list_sample", "rust_dma_mailbox_sample", "rust_dma_noncoherent",
+    "rust_dma_noncoherent_sim", "rust_dma_pool", "rust_dma_pool_sim", "rust_dma_queue",
+    "rust_dma_queue_sample", "rust_dma_queue_sim", "rust_dma_registers", "rust_dma_ring",
+    "rust_dma_ring_parallel", "rust_dma_ring_sample", "rust_dma_scatter", "rust_dma_scatter_pci",
+    "rust_dma_scatter_ring", "rust_dma_scatter_sim", "rust_dma_session", "rust_dma_session_sim",
+    "rust_dma_session_states", "rust_dma_shared", "rust_dma_shared_pci", "rust_dma_shared_sim",
+    "rust_dma_sim", "rust_dma_sim_sample", "rust_dma_streaming", "rust_dma_streaming_sim",
+    "rust_dma_transfer", "rust_dma_transfer_sim", "rust_dma_untrusted", "rust_pci_dma_driver",
+    "rust_pci_events",
     # Upstream's.
     "rust_doctests_kernel", "rust_allocator", "rust_atomics", "rust_kernel_bitfield",
     "rust_kernel_bitmap", "rust_kernel_fmt", "rust_kernel_str", "rust_kvec",
@@ -124,8 +133,8 @@ COMMON_SUITES = (
 
 # Those of them that have slow tests.
 SLOW_SUITES = (
-    "dma_rs_e1000", "dma_rs_edu", "rust_dma_session", "rust_dma_ring", "rust_dma_sim",
-    "rust_dma_streaming_sim",
+    "dma_rs_e1000", "dma_rs_edu", "rust_dma_session", "rust_dma_queue_sim", "rust_dma_ring",
+    "rust_dma_sim", "rust_dma_streaming_sim",
 )
 
 # Those about DMA, and of them those that have devices.
@@ -134,8 +143,10 @@ DEVICE_SUITES = "dma_rs_*"
 
 # Those of them that need the simulated bus.
 SIM_SUITES = (
-    "rust_dma_constraints_sim", "rust_dma_layout_sample", "rust_dma_pool_sim", "rust_dma_ring",
-    "rust_dma_ring_sample", "rust_dma_session_sim", "rust_dma_sim", "rust_dma_sim_sample",
+    "rust_dma_constraints_sim", "rust_dma_layout_sample", "rust_dma_list_sample",
+    "rust_dma_mailbox_sample", "rust_dma_noncoherent_sim", "rust_dma_pool_sim", "rust_dma_queue_sample",
+    "rust_dma_queue_sim", "rust_dma_ring", "rust_dma_ring_sample", "rust_dma_scatter_sim",
+    "rust_dma_session_sim", "rust_dma_shared_sim", "rust_dma_sim", "rust_dma_sim_sample",
     "rust_dma_streaming_sim", "rust_dma_transfer_sim",
 )
 

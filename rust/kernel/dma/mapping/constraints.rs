@@ -131,6 +131,12 @@ impl Constraints {
         self.mask
     }
 
+    /// Returns the power of two of which each bus address must be a multiple.
+    pub(super) fn granule(&self) -> usize {
+        // CAST: Widening.
+        self.alignment as usize
+    }
+
     /// Returns the length in bytes up to which a mapping meets the constraints at any address: such
     /// a mapping is *plain*, and needs no check. 0 if the address always matters.
     pub(super) fn plain_len(&self) -> usize {
@@ -207,6 +213,12 @@ impl Constraints {
             ..*self
         }
         .admit(addr, len)
+    }
+
+    /// Returns the power of two of which each bus address must be a multiple, in bytes.
+    pub(super) fn least_alignment(&self) -> usize {
+        // CAST: Widening.
+        self.alignment as usize
     }
 
     /// Returns how to make a pool of blocks of `len` bytes all of which meet the constraints: at
