@@ -39,6 +39,7 @@ help: ## show this list
 	@echo '  SLOW=1          the slow tests instead of the others, for test'
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  CHECK=1         for bench: fail if a count is worse than the committed baseline'
+	@echo '  WRITE=1         for coverage: bring the page in Documentation up to date'
 	@echo '  BASELINE=1      for bench: make this run the baseline, and what Documentation says'
 	@echo '  COMMITS=        for seriescheck: numbers of commits (3, 3..7, 9..) or globs of their names'
 	@echo '  CHECKS=         for seriescheck: some checks only; a wrong name lists them'
@@ -70,6 +71,10 @@ misuse: ## see that each mistake in misuse/ doesn't compile, and that its repair
 .PHONY: shell
 shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
 	@$(RUN) shell
+
+.PHONY: coverage
+coverage: ## say of each C function of the DMA API what stands for it in Rust, see that it is so
+	@tools/testing/dma-rs/coverage.py --ksrc='$(KSRC)' $(if $(filter-out 0,$(WRITE)),--write)
 
 .PHONY: bench
 bench: ## count what DMA costs in C and in Rust: table, out/bench.json, out/bench.html
