@@ -67,7 +67,7 @@ pub enum Stray<'c, E> {
 ///
 /// - Slots of commands in flight belong to this half, and so do the places in the list of free
 ///   slots from `freed` on.
-/// - `epoch` is that in which the device was told of the queue, or [`UNTOLD`].
+/// - `epoch` is that in which the device was told of the queue, or `UNTOLD`.
 ///
 /// # Examples
 ///
@@ -169,8 +169,9 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
 
     /// Completes the command that an entry is about, and returns it.
     ///
-    /// The payload is unmapped by its owner, and not here: a [`StreamingBox`]
-    /// (super::super::StreamingBox) stays mapped, so that it can be submitted again. Context: any.
+    /// The payload is unmapped by its owner, and not here: a
+    /// [`StreamingBox`](super::super::StreamingBox) stays mapped, so that it can be submitted again.
+    /// Context: any.
     ///
     /// # Errors
     ///

@@ -342,10 +342,10 @@ pub struct QueueMemory<'r> {
 ///
 /// Some devices learn of a queue by a command, and not by registers: NVMe's admin queue creates
 /// the others. There `start` of the queue does nothing. The driver then takes the place
-/// ([`Completions::place`](super::Completions::place), [`Submitter::place`]
-/// (super::Submitter::place)) and submits it as a part of the command. [`Call::place`] turns it
-/// into an address, and refuses if the device was stopped in between. `T` is the layout of the
-/// entries, so that a completion queue isn't taken for a submission queue.
+/// ([`Completions::place`](super::Completions::place),
+/// [`Submitter::place`](super::Submitter::place)) and submits it as a part of the command.
+/// [`Call::place`] turns it into an address, and refuses if the device was stopped in between. `T`
+/// is the layout of the entries, so that a completion queue isn't taken for a submission queue.
 ///
 /// [`Call::place`]: super::Call::place
 pub struct QueuePlace<'a, T> {

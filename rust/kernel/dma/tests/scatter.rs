@@ -297,9 +297,15 @@ fn all_kinds(dma: Mapper<'_>) -> Result {
 
 /// As [`all_kinds`], also of what is longer than a segment, and than a bounce buffer.
 pub(super) fn all_lengths(dma: Mapper<'_>) -> Result {
+    up_to(dma, 7)
+}
+
+/// As [`all_kinds`], also of 2 to the power of `order` pages, and almost as many of an area. To look
+/// at each byte takes long, so there shouldn't be more of them than a test needs.
+fn up_to(dma: Mapper<'_>, order: u32) -> Result {
     all_kinds(dma)?;
-    all_ways(dma, Pages::zeroed(7, GFP_KERNEL)?)?;
-    all_ways(dma, area(100_000)?)
+    all_ways(dma, Pages::zeroed(order, GFP_KERNEL)?)?;
+    all_ways(dma, area((PAGE_SIZE << order.min(5)) - 300)?)
 }
 
 /// Checks that memory was refused with this error, and returns it.
@@ -368,21 +374,21 @@ mod cases {
     fn divided() -> Result {
         let none = Constraints::new(DmaMask::new::<64>());
 
-        for constraints in [
-            none.max_segment_size(512),
-            none.max_segment_size(4096),
+        for (constraints, order) in [
+            (none.max_segment_size(512), 1),
+            (none.max_segment_size(4096), 2),
             // Not a multiple of anything.
-            none.max_segment_size(5000),
-            none.max_segment_size(100_000),
-            none.max_segment_size(u32::MAX),
-            none.segment_boundary(0xfff),
-            none.segment_boundary(0x3ff),
-            none.segment_boundary(usize::MAX),
-            none.segment_boundary(0x1fff).max_segment_size(1 << 20),
-            none.alignment(64),
-            none.alignment(64).max_segment_size(1000),
+            (none.max_segment_size(5000), 2),
+            (none.max_segment_size(100_000), 5),
+            (none.max_segment_size(u32::MAX), 5),
+            (none.segment_boundary(0xfff), 2),
+            (none.segment_boundary(0x3ff), 1),
+            (none.segment_boundary(usize::MAX), 1),
+            (none.segment_boundary(0x1fff).max_segment_size(1 << 20), 3),
+            (none.alignment(64), 1),
+            (none.alignment(64).max_segment_size(1000), 1),
         ] {
-            on_platform_device(constraints, all_lengths)
+            on_platform_device(constraints, |dma| up_to(dma, order))
                 .inspect_err(|_| pr_err!("{constraints:?}\n"))?;
         }
 

@@ -58,7 +58,8 @@ impl Piece {
     }
 }
 
-/// Memory in pieces, each of which is physically contiguous: what a [`ScatterMap`] can be made of.
+/// Memory in pieces, each of which is physically contiguous: what a
+/// [`ScatterMap`](super::ScatterMap) can be made of.
 ///
 /// Use it for what is too large, or comes from too many places, to be one
 /// [`Buffer`](super::super::Buffer):
