@@ -134,7 +134,7 @@ COMMON_SUITES = (
 # Those of them that have slow tests.
 SLOW_SUITES = (
     "dma_rs_e1000", "dma_rs_edu", "rust_dma_session", "rust_dma_queue_sim", "rust_dma_ring",
-    "rust_dma_sim", "rust_dma_streaming_sim",
+    "rust_dma_scatter", "rust_dma_sim", "rust_dma_streaming_sim",
 )
 
 # Those about DMA, and of them those that have devices.
