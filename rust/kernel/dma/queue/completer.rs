@@ -170,8 +170,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
     /// Completes the command that an entry is about, and returns it.
     ///
     /// The payload is unmapped by its owner, and not here: a
-    /// [`StreamingBox`](super::super::StreamingBox) stays mapped, so that it can be submitted again.
-    /// Context: any.
+    /// [`StreamingBox`](super::super::StreamingBox) stays mapped, so that it can be submitted
+    /// again. Context: any.
     ///
     /// # Errors
     ///

@@ -300,8 +300,8 @@ pub(super) fn all_lengths(dma: Mapper<'_>) -> Result {
     up_to(dma, 7)
 }
 
-/// As [`all_kinds`], also of 2 to the power of `order` pages, and almost as many of an area. To look
-/// at each byte takes long, so there shouldn't be more of them than a test needs.
+/// As [`all_kinds`], also of 2 to the power of `order` pages, and almost as many of an area. To
+/// look at each byte takes long, so there shouldn't be more of them than a test needs.
 fn up_to(dma: Mapper<'_>, order: u32) -> Result {
     all_kinds(dma)?;
     all_ways(dma, Pages::zeroed(order, GFP_KERNEL)?)?;
