@@ -131,12 +131,6 @@ impl Constraints {
         self.mask
     }
 
-    /// Returns the power of two of which each bus address must be a multiple.
-    pub(super) fn granule(&self) -> usize {
-        // CAST: Widening.
-        self.alignment as usize
-    }
-
     /// Returns the length in bytes up to which a mapping meets the constraints at any address: such
     /// a mapping is *plain*, and needs no check. 0 if the address always matters.
     pub(super) fn plain_len(&self) -> usize {

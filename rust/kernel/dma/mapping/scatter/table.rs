@@ -75,7 +75,7 @@ impl Limits {
         // What is divided is so at pages, if pages fit, and else where the parts are aligned.
         for granule in [
             PAGE_SIZE,
-            dma.record().constraints().granule(),
+            dma.record().constraints().least_alignment(),
             LINE,
             line + 1,
         ] {

@@ -20,5 +20,6 @@ pub fn show(buf: &Streaming<'_, KVec<u8>, ToDevice>, show: impl FnOnce(DmaAddr<'
     #[cfg(ok)]
     show(buf.address());
     #[cfg(bad)]
+    // SAFETY: Isn't met: nobody knows what is there.
     show(unsafe { DmaAddr::new(0x1000, 64) }); //~[bad] E0624
 }

@@ -23,6 +23,7 @@ pub unsafe fn show(address: DmaAddr<'_>, running: &Running<'_>) -> Result<u32> {
     // SAFETY: The caller promises all of it.
     let bits = unsafe { address.to_bits(running) };
     #[cfg(bad)]
+    // SAFETY: As above, but for the guard.
     let bits = unsafe { address.to_bits() }; //~[bad] E0061
 
     Ok(bits.try_into()?)

@@ -26,6 +26,7 @@ pub unsafe fn probe<'a, W: RegisterRanges>(
     // SAFETY: By the safety requirements.
     let (all, _) = unsafe { DmaRegisters::<'_, W, _>::divide(pdev, bar) }?;
     #[cfg(bad)]
+    // SAFETY: As above.
     let (all, _) = unsafe { DmaRegisters::<'_, W, _>::divide(pdev, bar) }?; //~[bad] E0382
 
     Ok(all)

@@ -37,9 +37,9 @@ impl Quiesce for Stopper<'_> {
     }
 }
 
+#[cfg(ok)]
 // SAFETY: By the numbers of the contract: 1. the device is always `self.0`; 2. to 9. it is shown
 // nothing.
-#[cfg(ok)]
 unsafe impl Quiesce for Stopper<'_> {
     fn device(&self) -> &Device {
         self.0

@@ -39,9 +39,9 @@ impl Engine for Copier<'_> {
     }
 }
 
+#[cfg(ok)]
 // SAFETY: By the numbers of the contract: 1. the device is always `self.0`; 2. to 8. nothing is
 // ever started.
-#[cfg(ok)]
 unsafe impl Engine for Copier<'_> {
     type Target = ();
 

@@ -30,6 +30,7 @@ pub fn receive<'a, E: Engine>(
     let done = transfer.wait_polling(Delta::from_micros(10), Delta::from_millis(1))?;
 
     #[cfg(bad)]
+    // SAFETY: Isn't met: the transfer was that of another buffer.
     let done = unsafe { other.complete(0..done.bytes().len()) }; //~[bad] E0624
     Ok(done)
 }
