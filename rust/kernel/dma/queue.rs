@@ -26,8 +26,8 @@
 //! - A submission queue has two halves, [`Submitter`] and [`Completer`], for two contexts without a
 //!   lock between them. They share a list of free slots, one end of which is each half's.
 //! - A tag has the number of a slot, and a *generation* in the bits that are left
-//!   ([`Submission::TAG_BITS`]). An entry completes a command only if exactly its tag is in flight.
-//!   So an entry that the device repeats, or makes up, completes nothing, and is counted
+//!   ([`Submission::TAG_BITS`]). An entry completes a command only if exactly its tag is in flight,
+//!   and the device was told of it by a doorbell. So an entry that the device repeats, or makes up, completes nothing, and is counted
 //!   ([`Completer::strays`]). Slots are used in turn, so that a generation is as old as can be when
 //!   it comes again.
 //! - Nothing overruns. A submission queue has more entries than commands can be in flight, and a

@@ -57,6 +57,8 @@ pub(super) struct Contents<'a, P, S> {
     pub(super) scratch: Option<PoolBox<'a, S>>,
     /// The tag of the next command of this slot.
     pub(super) tag: u32,
+    /// Where the entry of the command in flight is: a counter, as the submitter's tail.
+    pub(super) entry: u32,
 }
 
 pub(super) struct Slot<'a, P, S> {
@@ -177,6 +179,7 @@ impl<'a, T: FromBytes + IntoBytes + Copy, P: Payload<'a>, S> Owned<'a, T, P, S> 
                 // The last generation: the next one begins anew. So code that can't bear that fails
                 // soon.
                 tag: (tag_mask(bits) & !(count - 1)) | index,
+                entry: 0,
             };
             let slot = Slot {
                 in_flight: Atomic::new(IDLE),
@@ -224,6 +227,8 @@ struct Line(Atomic<u32>);
 pub(super) struct Memory<'a, Q: Submission, P: Payload<'a>> {
     /// How many slots the completer has put into the list.
     freed: Line,
+    /// The first entry that the device wasn't told of.
+    kicked: Line,
     pub(super) told: Told<'a>,
     tags: u32,
     owned: ManuallyDrop<Owned<'a, Q::Entry, P, Q::Scratch>>,
@@ -245,12 +250,14 @@ impl<'a, Q: Submission, P: Payload<'a>> Memory<'a, Q, P> {
         }
 
         let owned = Owned::new(dma, tags, Q::TAG_BITS)?;
+        let table: Table<Q::Entry> = owned.entries.table();
 
         // INVARIANT: No command is in flight, and the list has all slots up to `tags`. The device
         // was shown nothing.
         Ok(Arc::new(
             Self {
                 freed: Line(Atomic::new(first_free(tags).wrapping_add(tags))),
+                kicked: Line(Atomic::new(table.first())),
                 told: Told::new(dma.record()),
                 tags,
                 owned: ManuallyDrop::new(owned),
@@ -306,6 +313,23 @@ impl<'a, Q: Submission, P: Payload<'a>> Memory<'a, Q, P> {
         self.freed.0.store(freed, Release);
     }
 
+    /// Returns whether the device was told of an entry.
+    ///
+    /// While it wasn't, it hasn't fetched it, so it can't be done with what the entry names.
+    #[inline]
+    pub(super) fn is_kicked(&self, entry: u32) -> bool {
+        // Ordering 2: stored before the doorbell, as the tag is. There are far fewer entries than
+        // half of all counters.
+        // CAST: The distance, which has a sign.
+        (entry.wrapping_sub(self.kicked.0.load(Acquire)) as i32) < 0
+    }
+
+    /// Notes that the device is about to be told of all entries before this one.
+    #[inline]
+    pub(super) fn set_kicked(&self, tail: u32) {
+        self.kicked.0.store(tail, Release);
+    }
+
     /// Empties the queue: all slots are free then. The caller must reset the counters of both
     /// halves. Gives what was in flight to `give`.
     ///
@@ -325,6 +349,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Memory<'a, Q, P> {
 
         let layout = self.layout();
         let first = self.first_free();
+
+        self.set_kicked(self.table().first());
 
         for index in 0..self.tags {
             // SAFETY: The memory exists. By the safety requirement neither half uses the place.

@@ -176,7 +176,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
     /// # Errors
     ///
     /// [`Stray`] if the entry completes nothing. A tag is believed only if a command with that tag
-    /// is in flight. So an entry that the device repeats, or makes up, is not believed, unless it
+    /// is in flight, and the device was told of it. So an entry that the device repeats, or makes up, is not believed, unless it
     /// has the tag of a command that is in flight now. The tag of a command comes again only when
     /// all generations of its place were used: see [`Submission::TAG_BITS`].
     // A call for each command, with the result on the stack, would cost more than what is done
@@ -211,6 +211,12 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
 
         // SAFETY: The slot is ours, since the command is in flight.
         let contents = unsafe { slot.contents() };
+
+        // The device would fetch the entry later, and access what has been given back.
+        if !self.memory.is_kicked(contents.entry) {
+            return Err(self.refuse(entry));
+        }
+
         let Some(payload) = contents.payload.take() else {
             return Err(self.refuse(entry));
         };

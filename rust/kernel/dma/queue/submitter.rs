@@ -317,6 +317,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
 
         // SAFETY: There is no payload in a free slot, so nothing has to be dropped.
         unsafe { core::ptr::write(&mut contents.payload, Some(payload)) };
+        contents.entry = self.tail;
 
         // SAFETY: The memory exists as long as `self`. The entry is ours: the queue has more
         // entries than commands in flight, so at least one of those since the last turn has
@@ -354,6 +355,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
             loads_before_stores();
         }
 
+        // Ordering 2: before the doorbell, as the tags.
+        self.memory.set_kicked(self.tail);
         // Ordering 1: entry before doorbell, by the contract of `Submission`.
         self.queue.doorbell(Tail(self.table.index(self.tail)));
         self.kicked = self.tail;

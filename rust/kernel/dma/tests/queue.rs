@@ -382,8 +382,12 @@ impl<'a, const TAG_BITS: u32, P: Payload<'a>> Rig<'a, TAG_BITS, P> {
     /// Returns the command that the device was told of last.
     fn last(&self) -> Sqe {
         let len = self.io.submitter.len();
-        let at = (self.registers.tail.load(Relaxed) + len - 1) % len;
 
+        self.entry((self.registers.tail.load(Relaxed) + len - 1) % len)
+    }
+
+    /// Returns an entry, by its index.
+    fn entry(&self, at: u32) -> Sqe {
         // CAST: Widening.
         // SAFETY: In the queue, whose memory is there as long as `self`.
         unsafe {
@@ -1244,6 +1248,35 @@ mod cases {
         }
 
         on_each_bus(on)
+    }
+
+    /// A device can't be done with a command that it wasn't told of: it would fetch the entry later.
+    #[test]
+    fn not_kicked() -> Result {
+        on_each_rig::<16>(8, 4, |rig| {
+            let dma = rig.dma;
+            let (first, _) = rig.submit(read(dma, 10)?, Say::Plain)?;
+
+            rig.device.done(first, 10);
+            drop(rig.complete()?);
+
+            // Its slot is the next one, its tag the first.
+            rig.io
+                .submitter
+                .submit(read(dma, 20)?, Say::Plain)
+                .map_err(|e| e.error)?;
+
+            let tag = rig.entry(1).tag;
+
+            rig.device.done(tag, 20);
+            ensure!(rig.complete().is_err());
+            ensure!(rig.io.completer.strays() == 1 && rig.io.completer.in_flight() == 1);
+
+            rig.io.submitter.kick()?;
+            rig.device.done(tag, 20);
+            ensure!(rig.complete()?.payload.bytes().len() == 20);
+            Ok(())
+        })
     }
 
     /// Memory in pieces: all of its segments go to the device, and it comes back as a whole.
