@@ -27,9 +27,9 @@
 //!   lock between them. They share a list of free slots, one end of which is each half's.
 //! - A tag has the number of a slot, and a *generation* in the bits that are left
 //!   ([`Submission::TAG_BITS`]). An entry completes a command only if exactly its tag is in flight,
-//!   and the device was told of it by a doorbell. So an entry that the device repeats, or makes up, completes nothing, and is counted
-//!   ([`Completer::strays`]). Slots are used in turn, so that a generation is as old as can be when
-//!   it comes again.
+//!   and the device was told of it by a doorbell. So an entry that the device repeats, or makes up,
+//!   completes nothing, and is counted ([`Completer::strays`]). Slots are used in turn, so that a
+//!   generation is as old as can be when it comes again.
 //! - Nothing overruns. A submission queue has more entries than commands can be in flight, and a
 //!   [`Port`] reserves room for the completions of all of them.
 //! - Lists of segments, as commands with much data have them, go into a *scratch block*
@@ -58,6 +58,7 @@
 //!    semantics. The completer loads that with acquire semantics before it looks at the slot,
 //!    whatever tag the device has named. The tag is stored before the doorbell, so it is there when
 //!    the command completes. From then on the submitter doesn't touch the slot.
+//!    The counter of what the device was told of is stored before the doorbell, too.
 //! 3. *New before the rest.* [`Completions::reap`] loads the word that says that an entry is new on
 //!    its own. If it is, a `dma_rmb()` orders that load before those of the other words, and of the
 //!    payload.

@@ -176,9 +176,9 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
     /// # Errors
     ///
     /// [`Stray`] if the entry completes nothing. A tag is believed only if a command with that tag
-    /// is in flight, and the device was told of it. So an entry that the device repeats, or makes up, is not believed, unless it
-    /// has the tag of a command that is in flight now. The tag of a command comes again only when
-    /// all generations of its place were used: see [`Submission::TAG_BITS`].
+    /// is in flight, and the device was told of it. So an entry that the device repeats, or makes
+    /// up, is not believed, unless it has the tag of such a command. The tag of a command comes
+    /// again only when all generations of its place were used: see [`Submission::TAG_BITS`].
     // A call for each command, with the result on the stack, would cost more than what is done
     // here.
     #[inline(always)]

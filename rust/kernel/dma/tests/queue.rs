@@ -1250,7 +1250,7 @@ mod cases {
         on_each_bus(on)
     }
 
-    /// A device can't be done with a command that it wasn't told of: it would fetch the entry later.
+    /// A device can't be done with a command that it wasn't told of: it would fetch it later.
     #[test]
     fn not_kicked() -> Result {
         on_each_rig::<16>(8, 4, |rig| {
