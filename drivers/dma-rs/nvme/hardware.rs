@@ -638,7 +638,7 @@ pub(crate) struct IoQueue<'a>(Hardware<'a>);
 //    entries in order (4.1), up to the tail.
 // 3. The device moves as many blocks as the payload has, as `Command::new()` has checked, in one
 //    direction, to or from the pages of the segments: up to two in the entry, or one there and the
-//    others in the list, which it reads. How long a block is is what the device itself has said
+//    others in the list, which it reads. The length of a block is what the device itself has said
 //    ([`BlockShift::of_namespace`]), with which `Nvme::identify()` makes all commands.
 // 4. The command's identifier comes back in the completion queue of the same number, with that
 //    number.
