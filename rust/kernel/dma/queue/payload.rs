@@ -387,7 +387,11 @@ unsafe impl<'a, P: Held<'a>> Held<'a> for Option<P> {
 
     #[inline]
     fn segments(&self) -> Self::Segments<'_> {
-        self.as_ref().map(P::segments).into_iter().flatten()
+        // rustc 1.85 doesn't see that the method as such lives for as long as `self`.
+        self.as_ref()
+            .map(|part| part.segments())
+            .into_iter()
+            .flatten()
     }
 
     #[inline]
