@@ -43,7 +43,7 @@ ARCHES = {
 }
 
 # Flavours of a kernel: the fragments of each, later ones win.
-TEST_FRAGMENTS = ("common", "{arch}", "network", "oracles", "kunit", "dma_rs")
+TEST_FRAGMENTS = ("common", "network", "oracles", "kunit", "dma_rs", "{arch}")
 SMALL_FRAGMENTS = ("common", "{arch}", "dma_rs", "mutants")
 FRAGMENTS_OF = {
     "": TEST_FRAGMENTS,

@@ -318,7 +318,7 @@ impl<'a> Receiver<'a> {
     }
 }
 
-#[kunit_tests(rust_dma_layout_sample)]
+#[kunit_tests(sample_rust_dma_layout)]
 mod tests {
     use super::*;
 

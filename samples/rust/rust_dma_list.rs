@@ -100,7 +100,7 @@ where
     // [end of sending a list]
 }
 
-#[kunit_tests(rust_dma_list_sample)]
+#[kunit_tests(sample_rust_dma_list)]
 mod tests {
     use super::*;
 

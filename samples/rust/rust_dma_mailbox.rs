@@ -523,7 +523,7 @@ impl Controller {
     }
 }
 
-#[kunit_tests(rust_dma_mailbox_sample)]
+#[kunit_tests(sample_rust_dma_mailbox)]
 mod tests {
     use super::*;
 

@@ -488,7 +488,7 @@ fn zeros(len: usize) -> Result<Buffer> {
     Ok(vec)
 }
 
-#[kunit_tests(rust_dma_queue_sample)]
+#[kunit_tests(sample_rust_dma_queue)]
 mod tests {
     use super::*;
 

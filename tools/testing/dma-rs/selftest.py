@@ -733,7 +733,7 @@ pub fn f() {
     def test_page(self):
         """The page says what the programs are, and its proofs exist. If not: make misuserst."""
         self.assertFalse(misuse_rst.is_stale())
-        for proof in ("ring/nothing", "rust_dma_ring.nothing", "controls.nothing", "guest.nothing", "doc.nothing"):
+        for proof in ("ring/nothing", "rust_dma_ring_sim.nothing", "controls.nothing", "guest.nothing", "doc.nothing"):
             self.assertFalse(misuse_rst.is_there(proof), proof)
 
 

@@ -410,7 +410,7 @@ mod cases {
         on_each!(Fate::within(2), TIGHT, |rig| {
             let mut allocs = None;
 
-            for turn in 0..200 {
+            for turn in 0..60 {
                 for queue in [0, 1] {
                     while rig.io[queue].submitter.refresh() > 0 {
                         rig.submit(queue, 3, 8)?;

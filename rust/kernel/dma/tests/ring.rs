@@ -553,7 +553,7 @@ fn pattern(seed: usize, len: usize) -> Result<KVec<u8>> {
     Ok(vec)
 }
 
-#[kunit_tests(rust_dma_ring)]
+#[kunit_tests(rust_dma_ring_sim)]
 mod cases {
     use super::*;
     use core::mem::forget;
