@@ -20,6 +20,7 @@ BUILD  := scripts/build.py $(COMMON)
 LINT   := scripts/check.py $(COMMON)
 RUN    := tools/testing/dma-rs/run.py $(COMMON) --variant='$(VARIANT)'
 BENCH  := tools/testing/dma-rs/bench.py --ksrc='$(KSRC)'
+MISUSE := tools/testing/dma-rs/misuse.py $(COMMON)
 MUTATE := tools/testing/dma-rs/mutants.py $(COMMON) --mutant='$(MUTANT)'
 
 export PYTHONDONTWRITEBYTECODE := 1
@@ -33,10 +34,12 @@ help: ## show this list
 	@echo 'Variables:'
 	@echo '  ARCH=           x86_64 (default) or arm64'
 	@echo '  VARIANT=        globs of variants of the matrix; a wrong name lists them'
-	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, "controls" or "guest"'
+	@echo '  SUITE=          glob of the suites to run, for test: of KUnit, "controls", "guest" or "misuse";'
+	@echo '                  for misuse: glob of the programs'
 	@echo '  SLOW=1          the slow tests instead of the others, for test'
 	@echo '  MUTANT=         glob of the faults to try, for mutants'
 	@echo '  CHECK=1         for bench: fail if a count is worse than the committed baseline'
+	@echo '  WRITE=1         for coverage: bring the page in Documentation up to date'
 	@echo '  BASELINE=1      for bench: make this run the baseline, and what Documentation says'
 	@echo '  COMMITS=        for seriescheck: numbers of commits (3, 3..7, 9..) or globs of their names'
 	@echo '  CHECKS=         for seriescheck: some checks only; a wrong name lists them'
@@ -61,9 +64,17 @@ selftest: ## test the judgement of the runner itself, without a guest
 litmus: ## check the orders that rings and stops rely on against the kernel's memory model
 	@tools/testing/dma-rs/litmus.py --ksrc='$(KSRC)'
 
+.PHONY: misuse
+misuse: ## see that each mistake in misuse/ doesn't compile, and that its repair does
+	@$(MISUSE) --program='$(or $(SUITE),*)'
+
 .PHONY: shell
 shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
 	@$(RUN) shell
+
+.PHONY: coverage
+coverage: ## say of each C function of the DMA API what stands for it in Rust, see that it is so
+	@tools/testing/dma-rs/coverage.py --ksrc='$(KSRC)' $(if $(filter-out 0,$(WRITE)),--write)
 
 .PHONY: bench
 bench: ## count what DMA costs in C and in Rust: table, out/bench.json, out/bench.html
@@ -140,6 +151,10 @@ fresh: ## try `make run` and `make test` on a fresh RELEASE of Debian, in a chro
 .PHONY: qemuconfigs
 qemuconfigs: ## write the machines in the form that kunit.py takes, after a change of variants.py
 	@tools/testing/dma-rs/qemu_configs.py
+
+.PHONY: misuserst
+misuserst: ## write Documentation/rust/dma/misuse.rst, after a change in misuse/
+	@tools/testing/dma-rs/misuse_rst.py
 
 .PHONY: clean
 clean: ## remove this checkout's out/

@@ -43,15 +43,17 @@ ARCHES = {
 }
 
 # Flavours of a kernel: the fragments of each, later ones win.
-TEST_FRAGMENTS = ("common", "{arch}", "network", "oracles", "kunit", "dma_rs", "netdev")
+TEST_FRAGMENTS = ("common", "network", "oracles", "kunit", "dma_rs", "netdev", "{arch}")
 SMALL_FRAGMENTS = ("common", "{arch}", "dma_rs", "mutants")
 FRAGMENTS_OF = {
     "": TEST_FRAGMENTS,
     "clippy": (*TEST_FRAGMENTS, "clippy"),
     "kcsan": (*SMALL_FRAGMENTS, "kcsan"),
     "rt": (*SMALL_FRAGMENTS, "rt"),
-    "mutants": (*SMALL_FRAGMENTS, "netdev"),
-    "series": (*SMALL_FRAGMENTS, "series"),
+    "net": (*SMALL_FRAGMENTS, "oracles", "network", "netdev", "net"),
+    "mutants": SMALL_FRAGMENTS,
+    "mutants-net": (*SMALL_FRAGMENTS, "network", "netdev", "net"),
+    "series": (*SMALL_FRAGMENTS, "netdev", "series"),
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),
     "bench-parallel": ("common", "{arch}", "bench", "bench_parallel"),

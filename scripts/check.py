@@ -16,7 +16,7 @@ RUSTDOC = REPO / "scripts/rustdoc-kernel.sh"
 
 def rustfmt(opened):
     """rustfmt, with the kernel's settings."""
-    files = [path for path in stages.overlay_paths() if path.endswith(".rs")]
+    files = [path for path in stages.all_paths() if path.endswith(".rs")]
     unformatted(opened, files, REPO)
     return f"{len(files)} files"
 

@@ -4,9 +4,12 @@
 #include <linux/dma-mapping.h>
 #include <linux/dmapool.h>
 #include <linux/io.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
+#include <linux/scatterlist.h>
 #include <linux/swiotlb.h>
+#include <linux/vmalloc.h>
 
 __rust_helper u64 rust_helper_dma_get_mask(struct device *dev)
 {
@@ -33,6 +36,16 @@ __rust_helper int rust_helper_dma_get_cache_alignment(void)
 __rust_helper bool rust_helper_dev_is_dma_coherent(struct device *dev)
 {
 	return dev_is_dma_coherent(dev);
+}
+
+__rust_helper bool rust_helper_dma_dev_need_sync(const struct device *dev)
+{
+	return dma_dev_need_sync(dev);
+}
+
+__rust_helper int rust_helper_dev_to_node(struct device *dev)
+{
+	return dev_to_node(dev);
 }
 
 /*
@@ -66,6 +79,62 @@ rust_helper_dma_sync_single_for_device(struct device *dev, dma_addr_t addr,
 				       size_t size, enum dma_data_direction dir)
 {
 	dma_sync_single_for_device(dev, addr, size, dir);
+}
+
+__rust_helper unsigned int
+rust_helper_dma_get_max_seg_size(struct device *dev)
+{
+	return dma_get_max_seg_size(dev);
+}
+
+__rust_helper unsigned long
+rust_helper_dma_get_seg_boundary(struct device *dev)
+{
+	return dma_get_seg_boundary(dev);
+}
+
+/*
+ * Where a byte of a vmalloc area is.
+ */
+__rust_helper phys_addr_t rust_helper_dma_vmalloc_to_phys(const void *address)
+{
+	return page_to_phys(vmalloc_to_page(address)) + offset_in_page(address);
+}
+
+/*
+ * Takes a reference to a page that came from the page allocator by itself,
+ * unless there are too many. free_page() gives it back.
+ */
+__rust_helper bool rust_helper_dma_get_page(const void *address)
+{
+	return try_get_page(virt_to_page(address));
+}
+
+__rust_helper void rust_helper_dma_sg_set_piece(struct scatterlist *sg,
+						phys_addr_t phys,
+						unsigned int len)
+{
+	sg_set_page(sg, pfn_to_page(PHYS_PFN(phys)), len, offset_in_page(phys));
+}
+
+__rust_helper void rust_helper_sg_mark_end(struct scatterlist *sg)
+{
+	sg_mark_end(sg);
+}
+
+__rust_helper void
+rust_helper_dma_sync_sgtable_for_cpu(struct device *dev, struct sg_table *sgt,
+				     enum dma_data_direction dir)
+{
+	dma_sync_sgtable_for_cpu(dev, sgt, dir);
+}
+
+__rust_helper void
+rust_helper_dma_sync_sgtable_for_device(struct device *dev,
+					struct sg_table *sgt,
+					enum dma_data_direction dir)
+{
+	dma_sync_sgtable_for_device(dev, sgt, dir);
 }
 
 /*
@@ -170,6 +239,26 @@ __rust_helper void rust_helper_dma_unmap_phys(struct device *dev,
 					      unsigned long attrs)
 {
 	dma_unmap_phys(dev, addr, size, dir, attrs);
+}
+
+__rust_helper u64 rust_helper_dma_get_required_mask(struct device *dev)
+{
+	return dma_get_required_mask(dev);
+}
+
+__rust_helper bool rust_helper_dma_addressing_limited(struct device *dev)
+{
+	return dma_addressing_limited(dev);
+}
+
+__rust_helper size_t rust_helper_dma_opt_mapping_size(struct device *dev)
+{
+	return dma_opt_mapping_size(dev);
+}
+
+__rust_helper unsigned long rust_helper_dma_get_merge_boundary(struct device *dev)
+{
+	return dma_get_merge_boundary(dev);
 }
 
 __rust_helper void *rust_helper_dma_pool_create_node(const char *name,

@@ -166,6 +166,15 @@ unsafe impl Queue for RxQueue {
     fn doorbell(&mut self, _tail: Tail) {}
 }
 
+/// What the device takes: 64 bits of address for buffers, and 32 for its ring. It counts bytes in
+/// 16 bits, and doesn't carry from the lower 16 bits of an address into the others. A buffer that
+/// is bounced has to begin where it does in its page.
+const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<64>())
+    .coherent_mask(DmaMask::new::<32>())
+    .max_segment_size(0xffff)
+    .segment_boundary(0xffff)
+    .min_align_mask(0xfff);
+
 /// How the device is stopped.
 struct Stopper(ARef<Device>);
 
@@ -177,7 +186,7 @@ unsafe impl Quiesce for Stopper {
     }
 
     fn limits(&self) -> Constraints {
-        Constraints::new(DmaMask::new::<64>())
+        CONSTRAINTS
     }
 
     fn disarm(&mut self) -> Result {
@@ -309,14 +318,20 @@ impl<'a> Receiver<'a> {
     }
 }
 
-#[kunit_tests(rust_dma_layout_sample)]
+#[kunit_tests(sample_rust_dma_layout)]
 mod tests {
     use super::*;
+
+    fn script() -> Script {
+        Script::new(Model::NonCoherent).constraints(CONSTRAINTS)
+    }
 
     // [start of its test]
     #[test]
     fn receives() -> Result {
-        let script = Script::new(Model::NonCoherent).weak_order(true);
+        let script = Script::new(Model::NonCoherent)
+            .constraints(CONSTRAINTS)
+            .weak_order(true);
 
         sim::run_on_each(script, |pdev, sim| {
             let rx = Receiver::bring_up(pdev.as_ref(), sim)?;
@@ -345,7 +360,7 @@ mod tests {
     /// Frames that are damaged are counted, and nobody sees them but who asks.
     #[test]
     fn damaged() -> Result {
-        sim::run_on_each(Script::new(Model::NonCoherent), |pdev, sim| {
+        sim::run_on_each(script(), |pdev, sim| {
             let rx = Receiver::bring_up(pdev.as_ref(), sim)?;
             let mut wire = Wire::new(sim, &rx.0.lock());
 
@@ -372,7 +387,7 @@ mod tests {
     /// A device that has received, and keeps the descriptor, isn't believed.
     #[test]
     fn keeps() -> Result {
-        sim::run_on_each(Script::new(Model::NonCoherent), |pdev, sim| {
+        sim::run_on_each(script(), |pdev, sim| {
             let rx = Receiver::bring_up(pdev.as_ref(), sim)?;
             let mut wire = Wire::new(sim, &rx.0.lock());
 

@@ -414,7 +414,7 @@ impl<'a> Nic<'a> {
     // [end of waiting]
 }
 
-#[kunit_tests(rust_dma_ring_sample)]
+#[kunit_tests(sample_rust_dma_ring)]
 mod tests {
     use super::*;
 
@@ -453,7 +453,7 @@ mod tests {
         with_nic(|nic, sim, out, _| {
             let mut back = 0;
 
-            for turn in 0..300 {
+            for turn in 0..100 {
                 nic.send([bytes(&[turn as u8; 100])?, bytes(b"hello")?], |_| {
                     back += 1
                 })?;
@@ -471,7 +471,7 @@ mod tests {
             sim.advance(3);
             // Of the first, only where it doesn't end.
             ensure!(nic.reclaim(|_| back += 1) == 1);
-            ensure!(back == 4 * 300 + 3);
+            ensure!(back == 4 * 100 + 3);
             Ok(())
         })
     }
@@ -479,7 +479,7 @@ mod tests {
     #[test]
     fn receives() -> Result {
         with_nic(|nic, sim, _, into| {
-            for turn in 0..300 {
+            for turn in 0..100 {
                 let mut long = KVec::new();
                 let (mut right, mut kept) = (true, true);
 
@@ -504,7 +504,7 @@ mod tests {
             // What is only looked at costs no mapping.
             let maps = sim.counters().maps;
 
-            for _ in 0..300 {
+            for _ in 0..100 {
                 into.receive(b"hello, driver")?;
                 sim.advance(2);
                 ensure!(nic.poll(64, |_| {}, |_, _| {}) == 1);

@@ -121,7 +121,7 @@ impl<'a, E: Engine<Target = usize>> Mailbox<'a, E> {
     }
 }
 
-#[kunit_tests(rust_dma_sim_sample)]
+#[kunit_tests(sample_rust_dma_sim)]
 mod tests {
     use super::*;
 

@@ -88,6 +88,9 @@ pub(crate) fn release_early(dev: &Device<Bound>) {
 impl<'a> Device<Core<'a>> {
     /// Returns the device for as long as it stays bound.
     ///
+    /// The reference that a callback gets is for that call only. Where the compiler wants it to
+    /// live longer, keep this one instead.
+    ///
     /// # Examples
     ///
     /// ```
@@ -184,6 +187,12 @@ pub fn register_lent<'a, T: Lendable + 'a>(
 /// Dropping a value must use nothing that it borrows but the device, whose other resources may have
 /// been released. A type that is generic in what it drops can't promise that, unless the type
 /// parameter is `'static`.
+#[diagnostic::on_unimplemented(
+    message = "a device can't lend a `{Self}`",
+    note = "what it borrows may be gone when it is dropped; if that is the device only, implement \
+            `Lendable` for it",
+    note = "what only has to be dropped in time goes to `devres::register_early()`"
+)]
 pub unsafe trait Lendable: Send + Sync {}
 
 // SAFETY: It borrows nothing.

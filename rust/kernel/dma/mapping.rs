@@ -5,7 +5,14 @@
 //! - [`Constraints`] say what a device can address; [`Mapper`] is the permission to map for it.
 //! - [`Buffer`] is memory that can be mapped, for instance a `KVec<u8>` or [`Pages`].
 //! - [`Streaming`] is a mapped buffer that the device owns, [`StreamingBox`] one that the CPU owns.
+//! - [`Scatter`] is memory in several pieces, and [`Exclusive`] such that nobody else has.
+//! - [`ScatterMap`] and [`ScatterBox`] are mapped lists of pieces, of the device and of the CPU.
+//! - [`Shared`] is coherent memory that the CPU and the device both use, [`SharedBox`] such memory
+//!   that only the CPU uses, and [`DeviceOnly`] such memory that only the device uses.
+//! - [`Noncoherent`] and [`NoncoherentBox`] are memory that the kernel picks for the device, and
+//!   that is synced as buffers are.
 //! - [`Pool`], [`PoolBox`] and [`PoolEntry`] are the same for small blocks of coherent memory.
+//! - [`SharedView`] is a part of such memory, and how the CPU reads and writes it.
 //! - [`DmaAddr`] is the bus address of such memory. It takes a [`Running`] to show it to a device.
 //! - [`Untrusted`] is a value that a device wrote; [`Reader`] takes whole messages apart.
 //! - [`DmaRegisters`] keeps the registers that aim DMA from the rest of a driver.
@@ -28,8 +35,11 @@ mod pool;
 pub(super) mod record;
 mod registers;
 mod running;
+pub(super) mod scatter;
+mod shared;
 pub(super) mod streaming;
 mod untrusted;
+mod view;
 
 pub use self::{
     address::DmaAddr,
@@ -57,6 +67,23 @@ pub use self::{
         RegisterRanges, //
     },
     running::Running,
+    scatter::{
+        Exclusive,
+        Piece,
+        Scatter,
+        ScatterBox,
+        ScatterMap,
+        ScatterSegments,
+        SharedPages, //
+    },
+    shared::{
+        AllocAttrs,
+        DeviceOnly,
+        Noncoherent,
+        NoncoherentBox,
+        Shared,
+        SharedBox, //
+    },
     streaming::{
         Streaming,
         StreamingBox, //
@@ -64,6 +91,12 @@ pub use self::{
     untrusted::{
         Reader,
         Untrusted, //
+    },
+    view::{
+        dma_read,
+        dma_write,
+        SharedView,
+        Word, //
     },
 };
 

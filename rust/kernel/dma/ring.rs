@@ -27,7 +27,8 @@
 //! - A ring has two halves, [`Producer`] and [`Consumer`], for two contexts without a lock between
 //!   them. They share two counters, each of which is written by one half.
 //! - A frame may have several segments. [`Producer::new_chain`] posts all of them or none.
-//!   [`Consumer::reap`] and [`Consumer::receive`] hand them out together.
+//!   [`Consumer::reap`] and [`Consumer::receive`] hand them out together. [`Chain::push_list`] adds
+//!   all segments of a [`ScatterMap`](super::ScatterMap), which comes back as a whole.
 //! - A received frame stays mapped. The driver looks at the bytes, and leaves the buffer in its
 //!   slot, from where [`Producer::refill`] posts it again; or it exchanges the buffer for another
 //!   one ([`Frame::replace`]). So in steady state nothing is allocated, and a ring doesn't run out
@@ -186,6 +187,7 @@
 //! ```
 
 mod consumer;
+mod list;
 mod memory;
 mod producer;
 mod segment;
@@ -195,6 +197,10 @@ pub use self::{
         Consumer,
         Frame,
         Segments, //
+    },
+    list::{
+        Gathered,
+        ListPart, //
     },
     producer::{
         Chain,
@@ -434,6 +440,10 @@ pub struct Received {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a ring can't receive by descriptors of the type `{Self}`",
+    note = "`ReceiveDescriptor` says how many bytes the device has written: implement it"
+)]
 pub trait ReceiveDescriptor: Descriptor {
     /// Reads what the device reports in the descriptor. Context: any.
     fn received(&self) -> Received;

@@ -32,6 +32,8 @@
 mod addresses;
 pub(crate) mod barrier;
 mod bus;
+mod controller;
+mod controller_queue;
 mod copy_engine;
 mod device;
 mod faults;
@@ -47,6 +49,19 @@ mod tests;
 mod views;
 
 pub use self::{
+    controller::{
+        Controller,
+        Forged,
+        ReadCommand, //
+    },
+    controller_queue::{
+        Command,
+        Completes,
+        Completion,
+        ControllerStopper,
+        List,
+        Submits, //
+    },
     copy_engine::{
         Copier,
         CopyEngine, //

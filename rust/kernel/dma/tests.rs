@@ -5,13 +5,26 @@
 mod buffer;
 mod constraints;
 mod managed;
+mod noncoherent;
 mod pool;
+mod queue;
+#[cfg(CONFIG_RUST_DMA_SIM)]
+mod queue_sim;
 mod registers;
 #[cfg(CONFIG_RUST_DMA_SIM)]
 mod ring;
 #[cfg(CONFIG_64BIT)]
 mod ring_parallel;
+mod scatter;
+#[cfg(CONFIG_PCI)]
+mod scatter_pci;
+#[cfg(CONFIG_RUST_DMA_SIM)]
+mod scatter_ring;
 mod session;
+#[cfg(CONFIG_64BIT)]
+mod shared;
+#[cfg(all(CONFIG_PCI, CONFIG_64BIT))]
+mod shared_pci;
 mod streaming;
 mod transfer;
 mod untrusted;

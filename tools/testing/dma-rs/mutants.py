@@ -21,6 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "scripts"))
 # pylint: disable=wrong-import-position
 import build
 import initramfs
+import misuse
 import qemu
 import results
 import run
@@ -43,7 +44,8 @@ TOTAL = 180
 @dataclasses.dataclass(frozen=True)
 class Mutant:
     """A fault: `old` occurs once in `file`, and becomes `new`. It is looked for on one variant of
-    the machine, with the suites that match."""
+    the machine, with the suites that match; on the variant "rustc" it is looked for by programs that
+    must not compile, which `suites` is a glob of."""
 
     name: str
     file: str
@@ -79,9 +81,11 @@ def read_list(arch):
     for mutant in mutants:
         if names.count(mutant.name) > 1 or not re.fullmatch(r"[a-z0-9-]+", mutant.name):
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name!r} is no name, or not of one mutant only")
-        if not any(mutant.variant in known for known in variants.VARIANTS.values()):
+        if not any(mutant.variant in known for known in ((misuse.VARIANT,), *variants.VARIANTS.values())):
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: there is no variant {mutant.variant}")
-    mutants = [mutant for mutant in mutants if mutant.variant in variants.VARIANTS[arch]]
+        if mutant.variant == misuse.VARIANT and not misuse.programs(mutant.suites):
+            raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: there is no program {mutant.suites}")
+    mutants = [mutant for mutant in mutants if mutant.variant in (misuse.VARIANT, *variants.VARIANTS[arch])]
     for mutant in mutants:
         if flavour_of(arch, mutant) not in build.FRAGMENTS_OF:
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: no small kernel of that flavour")
@@ -112,6 +116,8 @@ def stale(mutants, folder):
 
 def flavour_of(arch, mutant):
     """Which kernel a mutant is built as: the small one, or that of its variant."""
+    if mutant.variant == misuse.VARIANT:
+        return "mutants"
     return "-".join(filter(None, ("mutants", variants.VARIANTS[arch][mutant.variant].flavour)))
 
 
@@ -167,19 +173,29 @@ class Bench:
         """Builds the kernel with a fault in it. Returns the compiler's words if it doesn't compile."""
         with applied(mutant, self.tree):
             try:
-                self.make_image(label)
+                self.make([mutant], label)
             except Fail as error:
                 return str(error).splitlines()
         return []
 
-    def make_image(self, label):
-        """Builds what is in the tree. Others may use the cache before and afterwards."""
+    def make(self, mutants, label):
+        """Builds what is in the tree, as far as some mutants need it. Others may use the cache before and
+        afterwards."""
+        make = build.make_image
+        if all(mutant.variant == misuse.VARIANT for mutant in mutants):
+            make = misuse.make_crate
         with lock() as lock_fd:
-            build.make_image(dataclasses.replace(self.opened, lock=lock_fd), label)
+            make(dataclasses.replace(self.opened, lock=lock_fd), label)
 
     def boot(self, name, variant, suites):
         """Boots what was built last. Returns the future of what complains; the next kernel may be
         built before that is known, but not booted."""
+        if variant == misuse.VARIANT:
+            # They need what was built, so the next one has to wait.
+            found = concurrent.futures.Future()
+            with lock():
+                found.set_result(killers(misuse.judge(self.opened, misuse.programs(suites))))
+            return found
         guest = qemu.Guest(self.opened.arch, f"mutant-{name}", variants.VARIANTS[self.opened.arch][variant],
                            build.copy_image(self.opened), self.initramfs, silence=SILENCE, total=TOTAL)
         kunit = self.tree / "tools/testing/kunit/kunit.py"
@@ -188,7 +204,7 @@ class Bench:
     def baseline(self, mutants):
         """Without a fault nothing may complain, wherever the mutants are tried."""
         build.configure(self.opened)
-        self.make_image("building without a fault")
+        self.make(mutants, "building without a fault")
         for variant, suites in sorted({(mutant.variant, mutant.suites) for mutant in mutants}):
             found = self.boot(f"none-{variant}", variant, suites).result()
             if found:

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 from common import OUT, Fail, clean_env, run
-from variants import COMMON_DEVICES, KERNEL, MACHINES, NIC, PEER, VARIANTS
+from variants import COMMON_DEVICES, DISK_SIZE, KERNEL, MACHINES, NIC, NVME, PEER, VARIANTS
 
 # A healthy guest says something every second or so, also on a slow host.
 SILENCE = 90
@@ -56,8 +56,9 @@ class Guest:
         words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
                  "-cpu", cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus or self.variant.cpus),
                  "-nodefaults", "-display", "none", "-no-reboot", *machine.extra]
-        for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES):
+        for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES, NVME):
             words += ["-device", self.supported(device)]
+        words += ["-drive", f"if=none,id=disk,format=raw,file={self.disk()}"]
         if self.cable:
             # A hub would do, too, but that qboot does not start where there is one.
             for end, device in enumerate((NIC, PEER)):
@@ -68,6 +69,15 @@ class Guest:
         for number, slot in enumerate(self.slots):
             words += self.slot_arguments(number, slot)
         return words
+
+    def disk(self):
+        """The disk of the NVMe device: a file of zeros, of which nobody needs more than what a test
+        has written there."""
+        path = OUT / f"{self.arch}-{self.name}.disk"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as disk:
+            disk.truncate(DISK_SIZE)
+        return path
 
     def supported(self, device):
         """A device, without those optional properties that this QEMU doesn't have."""
@@ -211,5 +221,5 @@ def check(arch):
     if not shutil.which(program):
         raise Fail(f"{program} is not installed: run make setup")
     for variant in VARIANTS[arch].values():
-        for device in (*variant.iommu, variant.edu, *COMMON_DEVICES, PEER):
+        for device in (*variant.iommu, variant.edu, *COMMON_DEVICES, NVME, PEER):
             supported(program, device)

@@ -21,6 +21,7 @@ import build
 import console
 import controls
 import initramfs
+import misuse
 import oracle
 import qemu
 import results
@@ -166,32 +167,32 @@ def explain(cases, arch):
     """Details about what went wrong in our own checks."""
     for case in cases:
         if case.status == results.FAILED and case.detail:
-            log = (REPO / f"out/{arch}-{case.variant}.log").relative_to(REPO)
-            say(f"\nFAILED {case.name} (see {log}):")
+            log = f"out/{arch}-{case.variant}.log"
+            say(f"\nFAILED {case.name} (see {case.suite if case.suite == misuse.SUITE else log}):")
             for line in case.detail.splitlines()[:40]:
                 say(f"    {line}")
         if case.status == results.SKIPPED:
             say(f"skipped: {case.variant}: {case.suite} {case.name}")
 
 
+def programs(options, selection):
+    """The programs that must not compile. They are compiled once, for one architecture, where no variant is named."""
+    if selection.names_only(misuse.SUITE) or options.arch == misuse.ARCH and not options.variant:
+        return selection.programs()
+    return []
+
+
 def test(options):
-    """The matrix: every variant boots, two at a time."""
+    """What must not compile, and the matrix."""
     selection = Selection(options.suite, options.slow)
     known = variants.VARIANTS[options.arch]
     names = [name for name in chosen(options)
              if selection.has_tests(known[name], name in options.variant.split())]
-    if not names:
+    wrong = programs(options, selection)
+    if not names and not wrong:
         raise Fail("no variant has such tests: see SUITE=, SLOW= and VARIANT= in the README")
-    boots, kunit = guests(options, names, selection.title)
-    say(f"booting {len(boots)} {options.arch} variant{'s' * (len(boots) > 1)} under {boots[0].accel}")
-    with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count())) as pool:
-        jobs = [pool.submit(test_boot, guest, kunit, selection) for guest in boots]
-        try:
-            cases = sum((job.result() for job in jobs), [])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            qemu.stop_all()
-            raise
+    cases = misuse.cases(options, wrong) if wrong else []
+    cases += boot_all(options, names, selection) if names else []
     explain(cases, options.arch)
     title = selection.title(options.arch)
     results.write_json(title, cases)
@@ -199,6 +200,20 @@ def test(options):
     say("\n" + results.table(cases) + "\n\n" + results.summary(cases))
     # A skip is a failure too: what we boot has everything that a test can want.
     return 0 if all(case.status == results.PASSED for case in cases) else 1
+
+
+def boot_all(options, names, selection):
+    """The matrix: every variant boots, two at a time. Returns the cases."""
+    boots, kunit = guests(options, names, selection.title)
+    say(f"booting {len(boots)} {options.arch} variant{'s' * (len(boots) > 1)} under {boots[0].accel}")
+    with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count())) as pool:
+        jobs = [pool.submit(test_boot, guest, kunit, selection) for guest in boots]
+        try:
+            return sum((job.result() for job in jobs), [])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            qemu.stop_all()
+            raise
 
 
 def demo(options):

@@ -9,6 +9,7 @@ import dataclasses
 import fnmatch
 
 import controls
+import misuse
 import variants
 
 GUEST_SUITE = "guest"
@@ -35,7 +36,7 @@ class Selection:
     @property
     def kunit(self):
         """Whether KUnit's tests are to run."""
-        return not self.names_only(GUEST_SUITE) and not self.names_only(controls.SUITE)
+        return not any(map(self.names_only, (GUEST_SUITE, controls.SUITE, misuse.SUITE)))
 
     def of(self, suite, tests):
         """Those of a suite's tests that are named."""
@@ -48,6 +49,11 @@ class Selection:
         """A variant's tests of the guest's user space, by the names of their scripts."""
         wanted = self.slow or self.glob or variant.slow
         return self.of(GUEST_SUITE, variant.guest_tests) if wanted else ()
+
+    def programs(self):
+        """The programs that must not compile."""
+        names = () if self.slow else self.of(misuse.SUITE, [program.name for program in misuse.programs()])
+        return [program for program in misuse.programs() if program.name in names]
 
     def controls(self, variant):
         """What is to go wrong in a variant."""

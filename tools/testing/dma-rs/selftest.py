@@ -25,6 +25,8 @@ import console
 import controls
 import floors
 import fresh
+import misuse
+import misuse_rst
 import oracle
 import qemu
 import qemu_configs
@@ -598,6 +600,141 @@ class Bench(unittest.TestCase):
         rows = [("c", "64", "10", "1000", "0"), ("rust", "64", "9", "1000", "1")]
         with self.assertRaises(Fail):
             bench.frames(self.KERNEL, "plain", rows)
+
+
+class Misuse(unittest.TestCase):
+    """What is said of a program that must not compile, and of its repair."""
+
+    TEXT = """//@revisions: ok bad
+
+//! It is moved, and used.
+//!
+//! C: It compiles.
+//! Shows: Now and then,
+//!   with other machines.
+
+pub fn f() {
+    one();
+    two(); //~[bad] E0382
+}
+"""
+    MOVED = ("E0382", 11)
+
+    @staticmethod
+    def diagnostic(code, line, level="error", text="", file="s/p"):
+        """As rustc has it in JSON."""
+        span = {"file_name": f"/somewhere/{file}.rs", "line_start": line, "is_primary": True, "label": text or None,
+                "expansion": None}
+        return {"level": level, "code": {"code": code} if code else None, "message": text or "wrong",
+                "spans": [span] if line else [], "children": []}
+
+    def judge(self, bad, good=(), text=TEXT, codes=None):
+        """Complaints about a program with such diagnostics."""
+        codes = codes or (int(bool(bad)), int(bool(good)))
+        outputs = {name: (code, [one if isinstance(one, dict) else self.diagnostic(*one) for one in found])
+                   for name, code, found in zip(("bad", "ok"), codes, (bad, good))}
+        return list(misuse.complaints(misuse.Program("s/p", text), outputs))
+
+    def test_right(self):
+        """The error may come twice, after a warning, and with a last word."""
+        self.assertEqual(self.judge([self.MOVED]), [])
+        self.assertEqual(self.judge([("unused", 9, "warning"), self.MOVED, self.MOVED,
+                                     ("", None, "error", "aborting due to 2 previous errors")]), [])
+
+    def test_wrong(self):
+        """Another code, another line, another file, one error more, none at all."""
+        for bad, complaints in (
+                ([("E0505", 11)], ["the mistake isn't found: no E0382 in line 11",
+                                   "the mistake has an error that isn't expected: E0505 in line 11"]),
+                ([("E0382", 10)], ["the mistake isn't found: no E0382 in line 11",
+                                   "the mistake has an error that isn't expected: E0382 in line 10"]),
+                ([("E0382", 11, "error", "", "s/q")],
+                 ["the mistake isn't found: no E0382 in line 11",
+                  "the mistake has an error that isn't expected: E0382 in another file"]),
+                ([self.MOVED, ("E0505", 10)], ["the mistake has an error that isn't expected: E0505 in line 10"]),
+                ([self.MOVED, ("", 10, "error", "odd")],
+                 ["the mistake has an error that isn't expected: odd in line 10"]),
+                ([], ["the mistake compiles: no E0382 in line 11"])):
+            with self.subTest(bad):
+                self.assertEqual(self.judge(bad), complaints)
+
+    def test_repair(self):
+        """It compiles, without a warning. A compiler that dies has compiled nothing."""
+        self.assertEqual(self.judge([self.MOVED], [("E0308", 10)]),
+                         ["the repair doesn't compile cleanly: E0308 in line 10"])
+        self.assertEqual(self.judge([self.MOVED], [("unused_mut", 10, "warning")], codes=(1, 0)),
+                         ["the repair doesn't compile cleanly: unused_mut in line 10"])
+        self.assertEqual(self.judge([self.MOVED], codes=(1, 101)), ["the repair doesn't compile: 101"])
+
+    def test_swapped(self):
+        """The mistake is the repair, and the other way round."""
+        self.assertEqual(self.judge([], [self.MOVED]),
+                         ["the mistake compiles: no E0382 in line 11",
+                          "the repair doesn't compile cleanly: E0382 in line 11"])
+
+    def test_annotations(self):
+        """Without one nothing is expected; one for the line above; an error without a code."""
+        without = self.TEXT.replace(" //~[bad] E0382", "")
+        self.assertEqual(self.judge([self.MOVED], text=without),
+                         ["no error is expected", "the mistake has an error that isn't expected: E0382 in line 11"])
+        self.assertEqual(self.judge([("E0382", 10)], text=self.TEXT.replace("[bad] ", "[bad]^ ")), [])
+        lifetime = self.TEXT.replace("E0382", "ERROR: may not live")
+        self.assertEqual(self.judge([("", 11, "error", "it may not live long")], text=lifetime), [])
+        self.assertEqual(len(self.judge([("E0382", 11, "error", "it may not live long")], text=lifetime)), 2)
+        self.assertEqual(len(self.judge([self.MOVED], text=lifetime)), 2)
+
+    def test_form(self):
+        """What the runner would overlook."""
+        for old, new, complaint in (
+                ("//~[bad]", "//~", "an annotation isn't of the form"), ("ok bad", "bad ok", "it needs a line"),
+                ("//@rev", "//@check-pass\n//@rev", "doesn't know //@check-pass"), ("! C:", "! D:", "its comment needs")):
+            with self.subTest(new):
+                found = list(misuse.Program("s/p", self.TEXT.replace(old, new, 1)).form())
+                self.assertTrue(any(complaint in one for one in found), found)
+
+    def test_comment(self):
+        """What the page says of it."""
+        program = misuse.Program("s/p", self.TEXT)
+        self.assertEqual(program.title, "It is moved, and used.")
+        self.assertEqual(program.fields, {"C": "It compiles.", "Shows": "Now and then, with other machines."})
+        says = self.TEXT.replace("//! Shows", "//! Says: use it before\n//! Shows")
+        self.assertEqual(self.judge([("E0382", 12, "error", "use it before")], text=says), [])
+        self.assertEqual(self.judge([("E0382", 12)], text=says), ["the compiler doesn't say: use it before"])
+
+    def test_instantiated(self):
+        """An assertion in the kernel crate, of what the program asks for, directly or not."""
+        failed = ("E0080", 7, "error", "too large", "dma")
+        note = self.diagnostic("", 11, "note", misuse.INSTANTIATED)
+        here = self.TEXT.replace("E0382", "E0080")
+        self.assertEqual(self.judge([failed, note], text=here), [])
+        self.assertEqual(len(self.judge([failed], text=here)), 2)
+        elsewhere = self.TEXT.replace(" //~[bad] E0382", "").replace("\n\n", "\n//@error-in-other-file: too large\n\n", 1)
+        self.assertEqual(self.judge([failed], text=elsewhere), [])
+        self.assertEqual(len(self.judge([("E0080", 7, "error", "too small", "dma")], text=elsewhere)), 2)
+
+    def test_words(self):
+        """The command of a sample, without its files."""
+        command = ("savedcmd_a.o := OBJTREE=/b RUST_MODFILE=a rustc --edition=2021 -Zcrate-attr='feature(c,d)' "
+                   "--out-dir a/ --emit=dep-info=a.d --emit=obj=a.o /src/a.rs ; ./objtool a.o\n\nsource_a.o := x\n")
+        self.assertEqual(misuse.words_of(command), ["rustc", "--edition=2021", "-Zcrate-attr=feature(c,d)"])
+
+    def test_chosen(self):
+        """They aren't slow, and are compiled for one architecture, unless they are named."""
+        for suite, slow, arch, variant, some in (
+                ("", False, "x86_64", "", True), ("misuse", False, "arm64", "plain", True),
+                ("misuse.ring/*", False, "x86_64", "", True), ("rust_dma*", False, "x86_64", "", False),
+                ("", True, "x86_64", "", False), ("", False, "arm64", "", False), ("", False, "x86_64", "plain", False)):
+            with self.subTest((suite, slow, arch, variant)):
+                options = argparse.Namespace(arch=arch, variant=variant)
+                self.assertEqual(bool(run.programs(options, Selection(suite, slow))), some)
+        self.assertTrue(all(program.name.startswith("ring/") for program in Selection("misuse.ring/*").programs()))
+        self.assertFalse(Selection("misuse").kunit)
+
+    def test_page(self):
+        """The page says what the programs are, and its proofs exist. If not: make misuserst."""
+        self.assertFalse(misuse_rst.is_stale())
+        for proof in ("ring/nothing", "rust_dma_ring_sim.nothing", "controls.nothing", "guest.nothing", "doc.nothing"):
+            self.assertFalse(misuse_rst.is_there(proof), proof)
 
 
 class Series(unittest.TestCase):

@@ -18,7 +18,8 @@ use crate::{
 /// - the stack and `vmalloc()` memory, which may not be contiguous;
 /// - a borrowed slice, since the borrow could end, by `mem::forget()`, while the device writes;
 /// - a `T` for which some bit patterns are invalid, since the device may write any bytes;
-/// - uninitialised memory, since a bounce buffer copies all bytes, whatever the direction.
+/// - uninitialised memory, since a bounce buffer copies all bytes, whatever the direction. Write to
+///   it before, for instance by `KBox::write()`.
 ///
 /// # Safety
 ///
@@ -46,6 +47,12 @@ use crate::{
 /// assert!(vec.allocation() >= 100);
 /// # Ok::<(), Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be mapped for DMA",
+    label = "this memory is not owned, or may be in several places",
+    note = "map memory that is owned and physically contiguous: `KBox`, `KVec`, `dma::Pages`",
+    note = "what is inside is plain data: its type derives `FromBytes` and `IntoBytes`"
+)]
 pub unsafe trait Buffer: Send + 'static {
     /// Returns the address of the first byte, for reading.
     fn as_ptr(&self) -> *const u8;

@@ -209,6 +209,12 @@ impl Constraints {
         .admit(addr, len)
     }
 
+    /// Returns the power of two of which each bus address must be a multiple, in bytes.
+    pub(super) fn least_alignment(&self) -> usize {
+        // CAST: Widening.
+        self.alignment as usize
+    }
+
     /// Returns how to make a pool of blocks of `len` bytes all of which meet the constraints: at
     /// which alignment, and without crossing which boundary, unless that is 0. They are at least as
     /// strict as those that are given.

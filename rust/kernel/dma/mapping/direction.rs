@@ -8,6 +8,10 @@ use super::super::DataDirection;
 
 mod private {
     /// The directions are these three.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is not a direction of DMA",
+        note = "the directions are `ToDevice`, `FromDevice` and `Bidirectional`"
+    )]
     pub trait Sealed {}
 }
 
@@ -27,6 +31,10 @@ mod private {
 /// assert!(!ToDevice::DEVICE_WRITES && ToDevice::CPU_WRITES);
 /// assert!(Bidirectional::DEVICE_WRITES && Bidirectional::CPU_WRITES);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a direction of DMA",
+    note = "the directions are `ToDevice`, `FromDevice` and `Bidirectional`"
+)]
 pub trait Direction: private::Sealed + Send + Sync + 'static {
     /// The C constant.
     const DATA_DIRECTION: DataDirection;
@@ -49,6 +57,10 @@ pub trait Direction: private::Sealed + Send + Sync + 'static {
 ///     buf.bytes_mut().fill(0);
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the CPU can't write to a buffer that is mapped as `{Self}`",
+    note = "unmap it to write to it, or map it as `ToDevice` or `Bidirectional`"
+)]
 pub trait CpuWrites: Direction {}
 
 /// The device reads, the CPU writes: for what is sent (C: `DMA_TO_DEVICE`).

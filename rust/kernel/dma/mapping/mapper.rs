@@ -9,6 +9,7 @@ use super::{
     running::Running, //
 };
 use crate::{
+    alloc::NumaNode,
     bindings,
     device::{
         Bound,
@@ -116,6 +117,86 @@ impl<'a> Mapper<'a> {
     pub fn max_mapping_size(self) -> usize {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
         unsafe { bindings::dma_max_mapping_size(self.as_raw()) }
+    }
+
+    /// Returns the largest size in bytes of one mapping that is cheap, which is not more than
+    /// [`max_mapping_size`](Self::max_mapping_size) (C: `dma_opt_mapping_size()`).
+    ///
+    /// An IOMMU may have a cache of addresses for mappings of up to that size. For choosing the
+    /// size of buffers that are mapped and unmapped all the time.
+    #[inline]
+    pub fn opt_mapping_size(self) -> usize {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_opt_mapping_size(self.as_raw()) }
+    }
+
+    /// Returns a mask of the bits that a bus address must have to reach all of the machine's memory
+    /// without help (C: `dma_get_required_mask()`).
+    ///
+    /// A device whose descriptors have a short form may use that if this is less than its
+    /// [`mask`](Self::mask).
+    #[inline]
+    pub fn required_mask(self) -> u64 {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_get_required_mask(self.as_raw()) }
+    }
+
+    /// Returns whether the device can't address all memory, so that the kernel may have to bounce
+    /// (C: `dma_addressing_limited()`).
+    ///
+    /// For a driver that can choose where its buffers lie: coherent memory is always where the
+    /// device reaches it.
+    #[inline]
+    pub fn is_addressing_limited(self) -> bool {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_addressing_limited(self.as_raw()) }
+    }
+
+    /// Returns in which units an IOMMU joins pieces of memory, as a power of two less one, or
+    /// [`None`] if there is none that does so (C: `dma_get_merge_boundary()`).
+    ///
+    /// If all pieces of a list but the first begin at such units, and all but the last end there,
+    /// the device sees one piece.
+    #[inline]
+    pub fn merge_boundary(self) -> Option<usize> {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        let mask = unsafe { bindings::dma_get_merge_boundary(self.as_raw()) };
+
+        // CAST: Both have the size of a pointer.
+        (mask != 0).then_some(mask as usize)
+    }
+
+    /// Returns whether moving a buffer between the CPU and the device may cost a copy, or a flush
+    /// of caches (C: `dma_dev_need_sync()`).
+    ///
+    /// The ownership types do the syncs in any case. For a driver that chooses between copying a
+    /// small buffer and mapping it.
+    #[inline]
+    pub fn needs_sync(self) -> bool {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        unsafe { bindings::dma_dev_need_sync(self.as_raw()) }
+    }
+
+    /// Returns the size of a cache line, as far as DMA is concerned: buffers that a device writes
+    /// should begin and end at multiples of it (C: `dma_get_cache_alignment()`).
+    #[inline]
+    pub fn cache_alignment() -> usize {
+        // SAFETY: The function has no requirements.
+        // CAST: A small number.
+        unsafe { bindings::dma_get_cache_alignment() as usize }
+    }
+
+    /// Returns the NUMA node that the device is near, or
+    /// [`NO_NODE`](crate::alloc::NumaNode::NO_NODE) if all are alike (C: `dev_to_node()`).
+    ///
+    /// The kernel allocates coherent memory and pools there by itself, if it can. For what a driver
+    /// allocates on its own.
+    #[inline]
+    pub fn node(self) -> NumaNode {
+        // SAFETY: `self.as_raw()` is a valid `struct device`.
+        let node = unsafe { bindings::dev_to_node(self.as_raw()) };
+
+        NumaNode::new(node).unwrap_or(NumaNode::NO_NODE)
     }
 
     /// Returns whether the hardware keeps the CPU's caches and the device's view alike.

@@ -21,6 +21,10 @@ mod private {
     }
 
     /// How to put a buffer away, and how to get it back.
+    #[diagnostic::on_unimplemented(
+        message = "no data is moved in the direction `{Self}`",
+        note = "transfers and rings move data one way: `ToDevice` or `FromDevice`"
+    )]
     pub trait Hold: Direction {
         fn hold<B: Buffer>(streaming: Streaming<'_, B, Self>) -> EitherWay<'_, B>
         where
@@ -52,6 +56,10 @@ use private::Hold;
 ///
 /// assert_eq!((name::<FromDevice>(), name::<ToDevice>()), ("read", "write"));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "no data is moved in the direction `{Self}`",
+    note = "transfers and rings move data one way: `ToDevice` or `FromDevice`"
+)]
 pub trait OneWay: Hold {}
 
 impl OneWay for ToDevice {}

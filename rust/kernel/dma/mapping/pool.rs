@@ -18,6 +18,10 @@ use super::{
         put_away,
         Orphan, //
     },
+    view::{
+        SharedBackend,
+        SharedView, //
+    },
     DmaAddr,
     Mapper, //
 };
@@ -35,11 +39,7 @@ use crate::{
         self,
         Lendable, //
     },
-    io::{
-        IoBase,
-        SysMem,
-        SysMemBackend, //
-    },
+    io::IoBase,
     page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{
@@ -159,7 +159,7 @@ unsafe impl Orphan for Block<'_> {
 /// A pool of small blocks of coherent memory, each of which holds a `T` (C: `struct dma_pool`).
 ///
 /// Use it for what a device reads and writes in small pieces: linked descriptors, lists of pages,
-/// commands. [`Coherent`](crate::dma::Coherent) memory comes in whole pages. The type of a block
+/// commands. [`Shared`](super::Shared) memory comes in whole pages. The type of a block
 /// says who owns it:
 ///
 /// ```text
@@ -174,7 +174,7 @@ unsafe impl Orphan for Block<'_> {
 /// Blocks are aligned as `T` is, at least, and as the driver's
 /// [`Constraints`](super::Constraints) demand; they are never moved, and pages that the pool has
 /// allocated stay with it. A `T` is plain data of up to a page (for more, there is
-/// [`Coherent`](crate::dma::Coherent)), and not zero-sized; what doesn't fit doesn't compile.
+/// [`Shared`](super::Shared)), and not zero-sized; what doesn't fit doesn't compile.
 ///
 /// # Examples
 ///
@@ -268,7 +268,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
         // Backends promise aligned addresses only within a page.
         const_assert!(
             Self::block::<ALIGN>() <= PAGE_SIZE,
-            "a block is at most a page: use `Coherent`"
+            "a block is at most a page: use `Shared`"
         );
 
         let dma = Mapper::get(dev.bound())?;
@@ -291,7 +291,7 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
                 size_of::<T>(),
                 align,
                 boundary,
-                bindings::NUMA_NO_NODE,
+                bindings::dev_to_node(dma.as_raw()),
             )
         };
 
@@ -468,10 +468,9 @@ impl<T> Drop for PoolBox<'_, T> {
 
 /// A block of a [`Pool`] that the device may access, and the CPU as well.
 ///
-/// It has an [`address`](Self::address). The device may change its contents at any time, so the CPU
-/// has no references to them. It reads and writes by [`io_read!`](crate::io::io_read),
-/// [`io_write!`](crate::io::io_write) and the methods of [`Io`](crate::io::Io), which are volatile.
-/// A protocol that has seen the completion turns it back into a [`PoolBox`].
+/// It is a small [`Shared`](super::Shared): it has an [`address`](Self::address), and the device
+/// may change its contents at any time. So the CPU has no references to them, but reads and writes
+/// words by [`dma_read!`](super::dma_read) and [`dma_write!`](super::dma_write).
 ///
 /// Dropping it is safe at any time, as with [`Streaming`](super::Streaming):
 ///
@@ -492,7 +491,7 @@ impl<T> Drop for PoolBox<'_, T> {
 ///
 /// ```
 /// # use kernel::{dma::{Pool, PoolEntry}, prelude::*};
-/// use kernel::io::{io_read, io_write, Io};
+/// use kernel::dma::{dma_read, dma_write, Untrusted};
 ///
 /// #[derive(FromBytes, IntoBytes)]
 /// #[repr(C)]
@@ -501,15 +500,11 @@ impl<T> Drop for PoolBox<'_, T> {
 ///     answer: u32,
 /// }
 ///
-/// fn ask(mailbox: &PoolEntry<'_, Mailbox>) -> u32 {
+/// fn ask(mailbox: &PoolEntry<'_, Mailbox>) -> Untrusted<u32> {
 ///     assert_eq!(mailbox.address().len(), 8);
 ///
-///     io_write!(mailbox, .doorbell, 1);
-///     io_read!(mailbox, .answer)
-/// }
-///
-/// fn copy(mailbox: &PoolEntry<'_, Mailbox>) -> Mailbox {
-///     mailbox.copy_read()
+///     dma_write!(mailbox, .doorbell, 1);
+///     dma_read!(mailbox, .answer)
 /// }
 /// ```
 #[must_use = "dropping it quarantines the block if the device may still access it"]
@@ -520,32 +515,82 @@ pub struct PoolEntry<'a, T> {
 }
 
 impl<'a, T> PoolEntry<'a, T> {
-    /// Returns the bus address of the block.
+    /// Returns the bus address of the block. That of a field is [`SharedView::address`].
     ///
     /// From here on the block counts as shown: dropping it doesn't free it while the device runs.
     /// Context: any.
     #[inline]
     pub fn address(&self) -> DmaAddr<'_> {
-        // INVARIANT: Noted before the address is handed out.
-        self.is_shown.store(true, Relaxed);
-
-        // SAFETY: By the type invariants the block is allocated until `self` goes, and the pool is
-        // of blocks for a `T`.
-        unsafe { DmaAddr::new(self.block.addr, size_of::<T>()) }
+        self.as_view().address()
     }
 
-    /// Takes the block back from the device.
+    /// Returns the permission to map that the pool was made with.
+    #[inline]
+    pub(in crate::dma) fn dma(&self) -> Mapper<'a> {
+        self.block.pool.dma
+    }
+
+    /// Returns whether somebody asked for the address.
+    #[inline]
+    pub(in crate::dma) fn is_shown(&self) -> bool {
+        self.is_shown.load(Relaxed)
+    }
+
+    /// Records that the block isn't shown, though somebody asked for the address.
     ///
     /// # Safety
     ///
-    /// The device must be done with the block, and the caller have seen that, with a `dma_rmb()`
-    /// after it; or the device must never have been shown the address.
-    #[cfg_attr(
-        not(CONFIG_RUST_DMA_KUNIT_TEST),
-        expect(dead_code, reason = "for protocols")
-    )]
+    /// The device must not have been shown the address, or must not use it. Nobody may keep the
+    /// address.
     #[inline]
-    pub(in crate::dma) unsafe fn complete(self) -> PoolBox<'a, T> {
+    pub(in crate::dma) unsafe fn forget_address(&self) {
+        // INVARIANT: By the safety requirements nobody has the address.
+        self.is_shown.store(false, Relaxed);
+    }
+
+    /// Takes the block back if the device can't access it: if nobody asked for the address, or if
+    /// the device didn't run since it was last proven to have stopped.
+    ///
+    /// What is in it then may be what the device wrote, and is checked by nobody. Context: any.
+    ///
+    /// # Errors
+    ///
+    /// `self` comes back if the device may access the block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::PoolEntry, prelude::*};
+    /// /// The driver has stopped the device: its list is empty then.
+    /// fn clear<'a>(list: PoolEntry<'a, [u64; 32]>) -> Result<PoolEntry<'a, [u64; 32]>> {
+    ///     let mut list = list.take_back().map_err(|_in_use| EBUSY)?;
+    ///
+    ///     list.fill(0);
+    ///     Ok(list.submit())
+    /// }
+    /// ```
+    pub fn take_back(self) -> Result<PoolBox<'a, T>, Self> {
+        if self.is_shown.load(Relaxed) && self.block.pool.dma.record().may_access() {
+            return Err(self);
+        }
+
+        // SAFETY: By the type invariants nobody has the address. Or somebody had it, in the time
+        // for which `self` was borrowed; but the device has let go of all that it was shown then,
+        // and was not started since.
+        Ok(unsafe { self.complete() })
+    }
+
+    /// Takes the block back from a device that is done with it, though it runs.
+    ///
+    /// For a protocol of the driver's own, in the file in which it is claimed what the hardware
+    /// does. What is in the block may be what the device wrote, and is checked by nobody. Context:
+    /// any.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Shared::complete`](super::Shared::complete).
+    #[inline]
+    pub unsafe fn complete(self) -> PoolBox<'a, T> {
         let block = ManuallyDrop::new(self).block;
 
         block.hand_over();
@@ -560,14 +605,20 @@ impl<'a, T> PoolEntry<'a, T> {
 }
 
 impl<'e, T> IoBase<'e> for &'e PoolEntry<'_, T> {
-    type Backend = SysMemBackend;
+    type Backend = SharedBackend;
     type Target = T;
 
     #[inline]
-    fn as_view(self) -> SysMem<'e, T> {
-        // SAFETY: By the type invariants the block is allocated until `self` goes, long and aligned
-        // as a `T` is.
-        unsafe { SysMem::new(self.block.ptr.as_ptr().cast()) }
+    fn as_view(self) -> SharedView<'e, T> {
+        // SAFETY: By the type invariants the block is allocated until `self` goes, is a `T`, and
+        // there are no references to it. The device finds it at this address.
+        unsafe {
+            SharedView::new(
+                self.block.ptr.as_ptr().cast(),
+                self.block.addr,
+                &self.is_shown,
+            )
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::{
     orphan::Keeper,
+    shared::Later,
     Constraints, //
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
             Release, //
         },
         rcu,
+        Arc,
         SetOnce, //
     }, //
 };
@@ -60,6 +62,8 @@ pub(in crate::dma) struct Record {
     /// Whether the device is being stopped, and the outcome isn't known yet.
     settling: Atomic<bool>,
     keeper: SetOnce<NonNull<dyn Keeper>>,
+    /// Coherent memory that is to be freed before the device loses its DMA.
+    later: Arc<Later>,
 }
 
 // SAFETY: A `Keeper` can be used by any thread; the rest are atomics, and constants.
@@ -89,6 +93,7 @@ impl Record {
                 opened: Atomic::new(0),
                 settling: Atomic::new(false),
                 keeper: SetOnce::new(),
+                later: Later::new()?,
             },
             GFP_KERNEL,
         )?;
@@ -196,11 +201,23 @@ impl Record {
         self.keeper.populate(keeper);
     }
 
+    /// Returns where coherent memory is put that can't be freed where it is dropped.
+    pub(in crate::dma) fn later(&self) -> &Arc<Later> {
+        &self.later
+    }
+
     pub(in crate::dma) fn keeper(&self) -> Option<&dyn Keeper> {
         self.keeper.as_ref().map(|keeper| {
             // SAFETY: By the safety requirement of `set_keeper()` the keeper is valid as long as
             // `self` is borrowed.
             unsafe { keeper.as_ref() }
         })
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Who borrowed the bound device is gone, so nothing is put there any more.
+        self.later.flush();
     }
 }

@@ -381,7 +381,7 @@ impl<'a, W: RegisterRanges, const SIZE: usize> DmaRegisters<'a, W, SIZE> {
 
                 !empty
             },
-            "a window is empty"
+            "a range is empty"
         );
 
         let regs = PlainRegisters {

@@ -242,7 +242,7 @@ fn check<B: Buffer, D: Direction>(dma: Mapper<'_>, buf: &B) -> Result {
 /// (C: `dma_kmalloc_needs_bounce()`).
 #[cold]
 #[inline(never)]
-fn bounces<D: Direction>(dma: Mapper<'_>, len: usize) -> bool {
+pub(super) fn bounces<D: Direction>(dma: Mapper<'_>, len: usize) -> bool {
     // SAFETY: `dma` leads to a valid `struct device`.
     unsafe { bindings::dma_bounces_unaligned(dma.as_raw(), len, D::DATA_DIRECTION.into()) }
 }
@@ -567,6 +567,10 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 ///                   StreamingBox::map()
 /// ```
 ///
+/// `bytes()` and `unmap()` are methods of a [`StreamingBox`] only. Where the compiler doesn't find
+/// them here, the driver has to wait for the completion first, or to take back a buffer that was
+/// never shown to the device.
+///
 /// Dropping it is safe at any time:
 ///
 /// - The buffer is unmapped and freed at once if nobody asked for its [address](Self::address), or
@@ -594,7 +598,7 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 ///     Ok(rx)
 /// }
 /// ```
-#[must_use = "dropping it quarantines the buffer if the device may still access it"]
+#[must_use = "give it to a transfer or a ring; dropping it frees the buffer, or quarantines it"]
 pub struct Streaming<'a, B: Buffer, D: Direction> {
     mapping: ManuallyDrop<Mapping<'a, B, D>>,
     is_shown: Atomic<bool>,

@@ -107,7 +107,7 @@ impl From<usize> for Untrusted<usize> {
     }
 }
 
-macro_rules! impl_from_smaller {
+macro_rules! impl_from_number {
     ($($number:ty),*) => {
         $(
             impl From<Untrusted<$number>> for Untrusted<usize> {
@@ -121,4 +121,4 @@ macro_rules! impl_from_smaller {
     };
 }
 
-impl_from_smaller!(u8, u16, u32);
+impl_from_number!(u8, u16, u32, u64);

@@ -446,7 +446,8 @@ where
     ///
     /// It costs less than [`receive`](Self::receive), since slots go back to the producer together,
     /// at the latest when this returns. So `give` must not wait for room in the ring. If `give`
-    /// drops or forgets a frame, its buffers stay in their slots.
+    /// drops or forgets a frame, its buffers stay in their slots. A function that has a type
+    /// parameter, as `drop` has, can't be given by its name: call it in a closure.
     ///
     /// Frames that are discarded ([`malformed`](Self::malformed), [`bad`](Self::bad)) don't count.
     /// If the result is less than `budget`, the device had completed no more frames, except after a

@@ -11,12 +11,13 @@ use super::{
             },
             record::Record, //
         },
-        Coherent,
         Direction,
         DmaAddr,
         DmaAddress,
         Mapper,
-        Running, //
+        Running,
+        Shared,
+        SharedBox, //
     },
     segment::Held,
     Descriptor,
@@ -309,7 +310,7 @@ impl<Q: Queue, P> Layout<Q, P> {
 /// What a ring owns: descriptors, slots and segments. Freed when the device is done with them.
 struct Owned<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> {
     dma: Mapper<'a>,
-    descriptors: Coherent<[u64]>,
+    descriptors: Shared<'a, [u64]>,
     slots: KVVec<UnsafeCell<Slot<P>>>,
     notes: KVVec<UnsafeCell<u32>>,
     _descriptors: PhantomData<(T, fn(D))>,
@@ -361,15 +362,9 @@ impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Owned<'a, T, P, D> {
             }
         }
 
-        let descriptors = Coherent::zeroed_slice(dma.device(), words, GFP_KERNEL)?;
-
-        dma.record()
-            .constraints()
-            .admit_table(descriptors.dma_address(), descriptors.size())?;
-
         Ok(Self {
             dma,
-            descriptors,
+            descriptors: SharedBox::slice(dma, words, GFP_KERNEL)?.submit(),
             slots,
             notes,
             _descriptors: PhantomData,
@@ -377,8 +372,9 @@ impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Owned<'a, T, P, D> {
     }
 
     fn address(&self) -> DmaAddr<'_> {
-        // SAFETY: The device can access coherent memory until it is freed, which `self` owns.
-        unsafe { DmaAddr::new(self.descriptors.dma_address(), self.descriptors.size()) }
+        // SAFETY: The device can access the memory until it is freed, which `self` owns. `self` is
+        // only dropped when the device is done with it.
+        unsafe { DmaAddr::new(self.descriptors.raw_address(), self.descriptors.size()) }
     }
 }
 
@@ -461,9 +457,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
         // or none.
         Layout {
             // SAFETY: Coherent memory isn't at null.
-            descriptors: unsafe {
-                NonNull::new_unchecked(self.owned.descriptors.as_mut_ptr().cast())
-            },
+            descriptors: unsafe { NonNull::new_unchecked(self.owned.descriptors.as_ptr().cast()) },
             slots: NonNull::from(slots.as_slice()).cast(),
             notes: NonNull::from(self.owned.notes.as_slice()).cast(),
             // CAST: It was made from a `u32`.
@@ -553,7 +547,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
         self.set_head(layout.first());
         self.set_tail(layout.first());
 
-        let descriptors = self.owned.descriptors.as_mut_ptr();
+        let descriptors = self.owned.descriptors.as_ptr();
 
         // SAFETY: The device doesn't access the descriptors, and by the safety requirement neither
         // half does.

@@ -519,7 +519,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
         true
     }
 
-    /// Empties a slot in which a chain that was forgotten has left a segment.
+    /// Empties a slot in which there is a segment that isn't posted: one that a chain has left that
+    /// was forgotten.
     #[cold]
     #[inline(never)]
     fn clear(&mut self, at: u32) {
@@ -681,6 +682,12 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
     }
 }
 
+/// Where a [`Chain`] ended.
+pub(super) struct Mark<O> {
+    end: u32,
+    last: Option<O>,
+}
+
 /// A frame of several segments that is being posted.
 ///
 /// [`push`](Self::push) adds a segment, and [`commit`](Self::commit) posts all of them. Before that
@@ -752,6 +759,111 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
         self.describe(false)?;
         self.append(options);
         Ok(())
+    }
+
+    /// Adds a segment that is mapped already.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_context`](Self::push_context).
+    ///
+    /// # Safety
+    ///
+    /// The segment must be mapped at `addr`, for the device of the ring, in the sense of [`Held`],
+    /// and not be longer than [`Descriptor::MAX_LEN`].
+    #[inline]
+    pub(super) unsafe fn push_mapped(
+        &mut self,
+        segment: P,
+        addr: DmaAddress,
+        options: Options<Q>,
+    ) -> Result {
+        if !self.producer.has_room(self.end) {
+            return Err(EBUSY);
+        }
+
+        self.describe(false)?;
+
+        // SAFETY: The slot is the producer's, and empty, so nothing has to be dropped. By the
+        // safety requirements the segment is mapped at `addr`.
+        unsafe {
+            core::ptr::write(
+                self.producer.layout.slot(self.end),
+                Slot {
+                    segment: Some(segment),
+                    addr,
+                },
+            )
+        };
+        self.append(options);
+        Ok(())
+    }
+
+    /// Returns the device for which the ring maps.
+    #[inline]
+    pub(super) fn dma(&self) -> Mapper<'a> {
+        self.producer.dma
+    }
+
+    /// Checks whether so many segments can be added.
+    ///
+    /// # Errors
+    ///
+    /// - [`EBUSY`] if there aren't enough free descriptors;
+    /// - [`EOVERFLOW`] if the ring doesn't have as many.
+    #[inline]
+    pub(super) fn check_room(&mut self, count: usize) -> Result {
+        // CAST: Widening.
+        if count > self.producer.layout.usable() as usize {
+            return Err(EOVERFLOW);
+        }
+
+        // CAST: It fits, as was just checked.
+        let count = count as u32;
+
+        if self.len() + count > self.producer.layout.usable() {
+            return Err(EBUSY);
+        }
+
+        if count > 0 && !self.producer.has_room(self.end.wrapping_add(count - 1)) {
+            return Err(EBUSY);
+        }
+
+        Ok(())
+    }
+
+    /// Returns the segment that was added last.
+    #[inline]
+    pub(super) fn last_segment(&mut self) -> Option<&mut P> {
+        if self.end == self.producer.tail {
+            return None;
+        }
+
+        // SAFETY: The slots of a chain are the producer's, which is borrowed.
+        unsafe { self.producer.layout.slot(self.end.wrapping_sub(1)) }
+            .segment
+            .as_mut()
+    }
+
+    /// Returns where the chain ends now, for [`shorten`](Self::shorten).
+    #[inline]
+    pub(super) fn mark(&self) -> Mark<Options<Q>> {
+        Mark {
+            end: self.end,
+            last: self.last,
+        }
+    }
+
+    /// Drops the segments that were added since `mark`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn shorten(&mut self, mark: Mark<Options<Q>>) {
+        while self.end != mark.end {
+            self.end = self.end.wrapping_sub(1);
+            self.producer.clear(self.end);
+        }
+
+        self.last = mark.last;
     }
 
     #[inline]

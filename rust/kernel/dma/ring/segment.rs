@@ -29,7 +29,8 @@ mod private {
     ///    [`unmap`](Self::unmap) is called, the device can access [`len`](Self::len) bytes there,
     ///    in the direction `D`, even if the value is moved.
     /// 2. Meanwhile `len` and [`as_ptr`](Self::as_ptr) don't read or write the memory, and return
-    ///    the same each time. There are `len` initialised bytes.
+    ///    the same each time. If the device writes, there are `len` initialised bytes at that
+    ///    address.
     pub unsafe trait Held<'a, D: Direction>: Send + Sized {
         /// Gives the memory to the device, which sees what the CPU wrote. Returns the bus address.
         ///
@@ -75,8 +76,8 @@ pub(super) use private::Held;
 
 /// A segment of a frame: what can be posted to a ring.
 ///
-/// It is a [`Buffer`], which the ring maps when it is posted and unmaps when it comes back, or a
-/// [`Fragment`].
+/// It is a [`Buffer`], which the ring maps when it is posted and unmaps when it comes back, a
+/// [`Fragment`], or in a ring that sends lists [`Gathered`](super::Gathered).
 pub trait Segment<'a, D: Direction>: private::Held<'a, D> {}
 
 impl<'a, D: Direction, T: private::Held<'a, D>> Segment<'a, D> for T {}

@@ -67,6 +67,7 @@ use core::{
 ///     Ok(session)
 /// }
 /// ```
+#[must_use = "keep it in the driver's data; without it the device can't be started"]
 pub struct Session<'a, R: Send> {
     dma: Mapper<'a>,
     control: &'a Control,

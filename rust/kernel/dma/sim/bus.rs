@@ -252,7 +252,7 @@ impl Bus {
         let used: usize = self.live.iter().map(|mapping| mapping.len).sum();
         let boundary = match kind {
             Kind::Sg => limits.segment_boundary,
-            Kind::Single | Kind::Coherent => u64::MAX,
+            Kind::Single | Kind::Coherent | Kind::Pages => u64::MAX,
         };
 
         if len == 0 || used.saturating_add(len) > self.space {
@@ -356,8 +356,9 @@ impl Bus {
     ) -> Result {
         self.counters.maps += 1;
 
+        // What direct mapping says if it fails for an entry.
         if Self::fails(&mut self.fail_map) {
-            return Err(ENOMEM);
+            return Err(EIO);
         }
 
         self.calls += 1;
@@ -505,6 +506,32 @@ impl Bus {
         self.undo(addr, len, false, |mapping| {
             mapping.kind == Kind::Coherent && mapping.cpu == cpu
         })
+    }
+
+    /// Notes that what was just mapped at an address was allocated for that.
+    pub(super) fn note_pages(&mut self, addr: u64) {
+        if let Some(mapping) = self.live.iter_mut().find(|mapping| mapping.addr == addr) {
+            mapping.kind = Kind::Pages;
+        }
+    }
+
+    /// Notes that what was allocated and mapped at an address is to be unmapped and freed, if it is
+    /// as the caller says. Else it stays.
+    pub(super) fn forget_pages(&mut self, addr: u64, len: usize) -> bool {
+        let found = self
+            .live
+            .iter_mut()
+            .find(|m| m.addr == addr && m.len == len && m.kind == Kind::Pages);
+
+        if let Some(mapping) = found {
+            mapping.kind = Kind::Single;
+            return true;
+        }
+
+        let site = self.past(addr);
+
+        self.driver_fault(Fault::BadUnmap, addr, len, site);
+        false
     }
 
     fn undo(
@@ -672,10 +699,14 @@ impl Bus {
         direction: DataDirection,
         for_device: bool,
     ) {
-        let first = self
-            .live
-            .iter()
-            .position(|mapping| mapping.addr == addr && mapping.kind == Kind::Sg);
+        let first = self.live.iter().position(|mapping| {
+            mapping.addr == addr
+                && match mapping.kind {
+                    Kind::Sg => true,
+                    Kind::Pages => entries == 1,
+                    Kind::Single | Kind::Coherent => false,
+                }
+        });
         let Some(first) = first else {
             let site = self.past(addr);
 

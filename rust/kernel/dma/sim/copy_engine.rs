@@ -347,8 +347,8 @@ const PATIENCE: u32 = 64;
 //    one address at most, and uses it once.
 // 3. It writes at once, under the lock that `is_busy()` and `is_stopped()` take.
 // 4. `is_busy()` fails if the engine was pulled from the bus.
-// 5. `is_stopped()` says so only if the engine isn't busy. After `stop()` it refuses commands, until
-//    `restart()`.
+// 5. `is_stopped()` says so only if the engine isn't busy. After `stop()` it refuses commands,
+//    until `restart()`.
 // 6. What was pulled from the bus doesn't come back.
 // 7. `HEEDS_BUS` is false.
 // 8. It takes addresses of 64 bits, and any length: it copies byte by byte.

@@ -28,8 +28,8 @@ const ERROR: DmaAddress = DmaAddress::MAX;
 pub(super) const OPS: bindings::dma_map_ops = bindings::dma_map_ops {
     alloc: Some(alloc),
     free: Some(free),
-    alloc_pages_op: None,
-    free_pages: None,
+    alloc_pages_op: Some(alloc_pages),
+    free_pages: Some(free_pages),
     mmap: None,
     get_sgtable: None,
     map_phys: Some(map_phys),
@@ -178,6 +178,52 @@ unsafe extern "C" fn free(
 
     // The last use of the bus.
     drop(sim.keeper());
+}
+
+/// # Safety
+///
+/// See [`OPS`].
+unsafe extern "C" fn alloc_pages(
+    dev: *mut bindings::device,
+    size: usize,
+    handle: *mut DmaAddress,
+    dir: bindings::dma_data_direction,
+    gfp: bindings::gfp_t,
+) -> *mut bindings::page {
+    // It calls `map_phys()`.
+    //
+    // SAFETY: By the safety requirements.
+    let page = unsafe { bindings::dma_common_alloc_pages(dev, size, handle, dir, gfp) };
+
+    if !page.is_null() {
+        // SAFETY: By the safety requirements. The address was written.
+        let (sim, addr) = unsafe { (sim(dev), handle.read()) };
+
+        sim.bus.lock().note_pages(addr);
+    }
+
+    page
+}
+
+/// # Safety
+///
+/// See [`OPS`].
+unsafe extern "C" fn free_pages(
+    dev: *mut bindings::device,
+    size: usize,
+    page: *mut bindings::page,
+    handle: DmaAddress,
+    dir: bindings::dma_data_direction,
+) {
+    // SAFETY: By the safety requirements.
+    let is_known = unsafe { sim(dev) }.bus.lock().forget_pages(handle, size);
+
+    if is_known {
+        // It calls `unmap_phys()`.
+        //
+        // SAFETY: It was allocated by `alloc_pages()` with this length.
+        unsafe { bindings::dma_common_free_pages(dev, size, page, handle, dir) };
+    }
 }
 
 /// # Safety

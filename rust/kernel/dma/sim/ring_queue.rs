@@ -48,14 +48,14 @@ macro_rules! queue {
             flags: u32,
         }
 
-        // SAFETY: By the numbers of the contract, unless the test's script has the device break one:
-        // then the bus reports the access.
+        // SAFETY: By the numbers of the contract, unless the test's script has the device break
+        // one: then the bus reports the access.
         // 1. `new` writes the address and the length of the memory into the descriptor. The device
         //    moves up to so many bytes, in the direction that `WRITE` in the flags says.
-        // 2. The flags are at 12. `new` leaves `DONE` clear. The device sets it when it has accessed
-        //    the memory of the whole frame, after all other words of the descriptor.
-        // 3. The flags of the queues with `Publish::OwnBit` contain `OWN`. The device clears it with
-        //    the write that sets `DONE`.
+        // 2. The flags are at 12. `new` leaves `DONE` clear. The device sets it when it has
+        //    accessed the memory of the whole frame, after all other words of the descriptor.
+        // 3. The flags of the queues with `Publish::OwnBit` contain `OWN`. The device clears it
+        //    with the write that sets `DONE`.
         unsafe impl Descriptor for $descriptor {
             type Options = ();
             const STATUS: usize = 12;
@@ -106,13 +106,13 @@ macro_rules! queue {
         $(#[$queue_doc])*
         pub struct $queue(pub Arc<RingConsumer>);
 
-        // SAFETY: By the numbers of the contract, unless the test's script has the device break one:
-        // then the bus reports the access.
+        // SAFETY: By the numbers of the contract, unless the test's script has the device break
+        // one: then the bus reports the access.
         // 1. The device was put on the bus of `device()`, and reaches memory by that bus only.
         // 2. It takes descriptors in order, up to the tail that `doorbell()` was given, or those in
         //    which it reads `OWN`.
-        // 3. It writes the status after it has accessed the memory. It takes a descriptor with `OWN`
-        //    once, and is done with it before it takes that one again.
+        // 3. It writes the status after it has accessed the memory. It takes a descriptor with
+        //    `OWN` once, and is done with it before it takes that one again.
         // 4. It sets `OWN` nowhere.
         // 5. `set_ring()` and `set_ring_owned()` return an error before they note the address.
         // 6. A lock orders the device's accesses with the CPU's.

@@ -76,6 +76,8 @@ pub(super) enum Kind {
     /// An entry of a scatter-gather list.
     Sg,
     Coherent,
+    /// Memory that was allocated and mapped at once, which may be synced as a list of one entry.
+    Pages,
 }
 
 /// A mapping, or an entry of a mapped scatter-gather list.

@@ -277,7 +277,7 @@ mod cases {
 mod on_sim {
     use super::*;
     use crate::{
-        bindings,
+        alloc::NumaNode,
         dma::sim::{
             self,
             Model,
@@ -300,10 +300,15 @@ mod on_sim {
                         let dma = Mapper::get(pdev.as_ref())?;
 
                         ensure!(dma.mask() == mask.value());
-                        // SAFETY: The device is valid.
-                        let is_limited = unsafe { bindings::dma_addressing_limited(dma.as_raw()) };
-
-                        ensure!(is_limited == limited);
+                        ensure!(dma.is_addressing_limited() == limited);
+                        // What C says of a bus that has no opinion.
+                        ensure!(dma.required_mask() == u32::MAX.into());
+                        ensure!(dma.merge_boundary().is_none());
+                        ensure!(dma.opt_mapping_size() == dma.max_mapping_size());
+                        ensure!(dma.needs_sync());
+                        ensure!(dma.node() == NumaNode::NO_NODE);
+                        ensure!(Mapper::cache_alignment().is_power_of_two());
+                        ensure!(Mapper::cache_alignment() > 1 || cfg!(CONFIG_X86));
                         // On x86 no device is anything else.
                         ensure!(
                             dma.is_coherent() == (model != Model::NonCoherent || cfg!(CONFIG_X86))

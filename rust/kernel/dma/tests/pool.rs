@@ -21,6 +21,8 @@ use crate::{
         Lendable, //
     },
     dma::{
+        dma_read,
+        dma_write,
         leaked,
         quarantined,
         Constraints,
@@ -32,9 +34,7 @@ use crate::{
         PoolEntry, //
     },
     io::{
-        io_read,
-        io_write,
-        Io,
+        IoBackend,
         IoBase, //
     },
     new_spinlock_irq,
@@ -90,6 +90,11 @@ fn make<'a>(pdev: &platform::Device<Core<'a>>) -> Result<(&'a Pool<'a, Item>, Ma
 /// Where the CPU finds a block.
 fn cpu_address<T>(block: &PoolBox<'_, T>) -> usize {
     (&raw const **block).addr()
+}
+
+/// As [`cpu_address`], for a block that a device shares.
+fn place<'e, M: IoBase<'e>>(memory: M) -> *mut M::Target {
+    M::Backend::as_ptr(memory.as_view())
 }
 
 /// Takes back a block that no device was told of.
@@ -257,10 +262,10 @@ mod cases {
             // SAFETY: No device is told.
             ensure!(entry.address().bits() == address);
             ensure!(entry.address().len() == size_of::<Item>());
-            ensure!(io_read!(&entry, .second) == 7);
-            io_write!(&entry, .third, 8);
+            ensure!(dma_read!(&entry, .second) == 7);
+            dma_write!(&entry, .third, 8);
             ensure!(
-                (&entry).copy_read()
+                (&entry).as_view().snapshot()
                     == Item {
                         second: 7,
                         third: 8,
@@ -282,9 +287,9 @@ mod cases {
             let before = quarantined();
             let entry = pool.alloc(GFP_KERNEL)?.submit();
 
-            io_write!(&entry, .second, 0x5555);
+            dma_write!(&entry, .second, 0x5555);
             let address = entry.address().bits();
-            let place = IoBase::as_view(&entry).as_ptr();
+            let place = place(&entry);
 
             drop(entry);
             ensure!(quarantined() == before + 1);
@@ -504,7 +509,7 @@ mod on_sim {
 
             // SAFETY: As above.
             ensure!(unsafe { sim.device_write(address + 8, &[0xaa; 4]) });
-            ensure!(io_read!(&entry, .second) == 0xaaaa_aaaa);
+            ensure!(dma_read!(&entry, .second) == 0xaaaa_aaaa);
             ensure!(take_back(entry).second == 0xaaaa_aaaa);
             Ok(())
         })

@@ -19,6 +19,7 @@ use crate::{
             Fragment,
             Frame,
             Length,
+            Producer,
             Publish,
             Queue,
             ReceiveDescriptor,
@@ -552,7 +553,7 @@ fn pattern(seed: usize, len: usize) -> Result<KVec<u8>> {
     Ok(vec)
 }
 
-#[kunit_tests(rust_dma_ring)]
+#[kunit_tests(rust_dma_ring_sim)]
 mod cases {
     use super::*;
     use core::mem::forget;
@@ -2478,6 +2479,7 @@ mod cases {
     fn sizes() -> Result {
         ensure!(Consumer::<'_, Receiver, RxBuf>::SLOT_SIZE == 16);
         ensure!(align_of::<Consumer<'_, Receiver, RxBuf>>() >= 64);
+        ensure!(align_of::<Producer<'_, Receiver, RxBuf>>() >= 64);
         Ok(())
     }
 

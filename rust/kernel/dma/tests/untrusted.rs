@@ -23,6 +23,7 @@ mod cases {
         ensure!(Untrusted::new(2_u8).index_into(&table) == Ok(&30));
         ensure!(Untrusted::new(3_u16).index_into(&table) == Err(EIO));
         ensure!(Untrusted::new(u32::MAX).index_into(&table) == Err(EIO));
+        ensure!(Untrusted::new(1_u64 << 32).index_into(&table) == Err(EIO));
         ensure!(Untrusted::new(usize::MAX).index_into(&table) == Err(EIO));
         ensure!(Untrusted::new(0x100_u16).index_into(&table) == Err(EIO));
         ensure!(Untrusted::new(1_u32 << 31).index_into(&table) == Err(EIO));

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tables of pieces, as the DMA API takes them (C: `struct sg_table`).
+
+use super::{
+    super::{
+        streaming,
+        Direction,
+        DmaAddr,
+        MapAttrs,
+        Mapper, //
+    },
+    memory::Piece,
+    Scatter, //
+};
+use crate::{
+    alloc::Flags,
+    bindings,
+    error::to_result,
+    io::PhysAddr,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use core::marker::PhantomData;
+
+/// The longest entry, whatever the device takes: its length is a `u32` in C, to which the IOMMU
+/// code adds padding.
+const MAX_ENTRY: usize = 1 << 30;
+
+/// The entries that fit into one allocation of C's table; more are chained.
+#[cfg(CONFIG_ARCH_NO_SG_CHAIN)]
+const MAX_UNCHAINED: usize = PAGE_SIZE / size_of::<bindings::scatterlist>();
+
+/// The length of a cache line on most machines. Entries that share one may cost more, also where
+/// the device is coherent.
+const LINE: usize = 64;
+
+/// What an entry may be like.
+struct Limits {
+    /// The longest, in bytes. Not 0.
+    len: usize,
+    /// A power of two less one: the boundary that none may cross.
+    boundary: PhysAddr,
+    /// A power of two less one. Each entry must begin at a multiple of that power of two, and own
+    /// the rest of the last multiple, unless the kernel bounces it. 0 if that doesn't matter.
+    line: usize,
+}
+
+impl Limits {
+    #[inline]
+    fn of<D: Direction>(dma: Mapper<'_>) -> Self {
+        // SAFETY: `dma` leads to a valid `struct device`.
+        let (max, boundary) = unsafe {
+            (
+                bindings::dma_get_max_seg_size(dma.as_raw()),
+                bindings::dma_get_seg_boundary(dma.as_raw()),
+            )
+        };
+
+        // CAST: Widening.
+        let mut len = (max as usize).min(dma.max_mapping_size()).min(MAX_ENTRY);
+
+        len = len.min(boundary.saturating_add(1));
+
+        let line = if D::DEVICE_WRITES && !dma.is_coherent() {
+            // The C side returns a power of two, so this is a mask.
+            //
+            // SAFETY: The function has no requirements.
+            // CAST: A small number.
+            (unsafe { bindings::dma_get_cache_alignment() } as usize).wrapping_sub(1)
+        } else {
+            0
+        };
+
+        // What is divided is so at pages, if pages fit, and else where the parts are aligned.
+        for granule in [
+            PAGE_SIZE,
+            dma.record().constraints().least_alignment(),
+            LINE,
+            line + 1,
+        ] {
+            if len > granule {
+                len &= !(granule - 1);
+            }
+        }
+
+        Self {
+            len,
+            // CAST: Widening.
+            boundary: boundary as PhysAddr,
+            line,
+        }
+    }
+
+    /// Returns how many bytes at `phys` may be in one entry.
+    #[inline]
+    fn at(&self, phys: PhysAddr) -> usize {
+        let to_boundary = self.boundary - (phys & self.boundary);
+
+        match usize::try_from(to_boundary) {
+            Ok(rest) => self.len.min(rest.saturating_add(1)),
+            Err(_) => self.len,
+        }
+    }
+}
+
+/// Writes the entries of a table.
+struct Filler {
+    limits: Limits,
+    /// The next entry, unless there is none.
+    next: *mut bindings::scatterlist,
+    /// The last entry that was written.
+    last: *mut bindings::scatterlist,
+    /// How many there are room for.
+    capacity: usize,
+    /// How many were needed so far.
+    needed: usize,
+    /// The entry that may become longer. None if its length is 0.
+    open: Piece,
+}
+
+impl Filler {
+    /// Adds a piece: to the entry before if it follows that in memory, and divided if it is too
+    /// long.
+    #[inline]
+    fn add<D: Direction>(&mut self, dma: Mapper<'_>, mut piece: Piece) -> Result {
+        if piece.len == 0 {
+            return Err(EINVAL);
+        }
+
+        if self.joins(&piece) {
+            self.open.room = self.open.len + piece.room;
+            self.open.len += piece.len;
+            return Ok(());
+        }
+
+        loop {
+            self.write::<D>(dma)?;
+
+            let len = piece.len.min(self.limits.at(piece.phys));
+
+            self.open = Piece { len, ..piece };
+
+            if len == piece.len {
+                return Ok(());
+            }
+
+            // CAST: Widening, or as long as a physical address.
+            piece.phys += len as PhysAddr;
+            piece.len -= len;
+            piece.room -= len;
+        }
+    }
+
+    /// Returns whether a piece can be a part of the entry before.
+    #[inline]
+    fn joins(&self, piece: &Piece) -> bool {
+        let Piece { phys, len, .. } = self.open;
+
+        // CAST: Widening, or as long as a physical address.
+        len != 0
+            && phys + len as PhysAddr == piece.phys
+            && len
+                .checked_add(piece.len)
+                .is_some_and(|sum| sum <= self.limits.at(phys))
+    }
+
+    /// Writes the entry that was open, if there is one.
+    #[inline]
+    fn write<D: Direction>(&mut self, dma: Mapper<'_>) -> Result {
+        let Piece { phys, len, room } = self.open;
+
+        if len == 0 {
+            return Ok(());
+        }
+
+        let line = self.limits.line;
+
+        if line != 0 {
+            // CAST: The low bits are what matters.
+            let shared = phys as usize & line != 0 || len.saturating_add(line) & !line > room;
+
+            // Invalidating a cache line would throw away whatever else is in it.
+            if shared && !streaming::bounces::<D>(dma, len) {
+                return Err(EINVAL);
+            }
+        }
+
+        self.needed += 1;
+
+        if self.needed <= self.capacity {
+            self.last = self.next;
+
+            // CAST: `Limits` allow no length of more than `MAX_ENTRY`.
+            // SAFETY: There is an entry, since not more than `capacity` of them were written. The
+            // memory has a `struct page`, by the contract of `Scatter`.
+            unsafe {
+                bindings::dma_sg_set_piece(self.next, phys, len as u32);
+                self.next = bindings::sg_next(self.next);
+            }
+        }
+
+        Ok(())
+    }
+}
+
+/// A table of entries, which describe the pieces of some memory.
+///
+/// # Invariants
+///
+/// `raw` was made by `sg_alloc_table()`, with `allocated` entries. The first `raw.orig_nents` of
+/// them are in use, which is at least one. If they are mapped, the first `raw.nents` have bus
+/// addresses.
+pub(super) struct Table {
+    raw: bindings::sg_table,
+    allocated: u32,
+}
+
+// SAFETY: The table owns its entries.
+unsafe impl Send for Table {}
+
+// SAFETY: A shared reference only reads.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// Makes a table of `entries` entries, which aren't in use yet.
+    fn new(entries: usize, flags: Flags) -> Result<Self> {
+        #[cfg(CONFIG_ARCH_NO_SG_CHAIN)]
+        if entries > MAX_UNCHAINED {
+            return Err(EOVERFLOW);
+        }
+
+        // The DMA API counts them in an `int`.
+        if c_int::try_from(entries).is_err() {
+            return Err(EOVERFLOW);
+        }
+
+        // CAST: It fits, as was just checked.
+        let allocated = entries as u32;
+        let mut raw = pin_init::zeroed();
+
+        // SAFETY: `raw` is valid for writing.
+        to_result(unsafe { bindings::sg_alloc_table(&mut raw, allocated, flags.as_raw()) })?;
+
+        // INVARIANT: It was just made.
+        Ok(Self { raw, allocated })
+    }
+
+    /// Makes a table of the pieces of some memory. Returns how many bytes that are, too.
+    ///
+    /// Pieces that follow each other in memory share an entry, and those that are too long for the
+    /// device have several.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if there is no piece, or an empty one, or if a piece shares a cache line with
+    ///   something else that the device would destroy;
+    /// - [`EOVERFLOW`] if there are more than a table can have;
+    /// - [`ENOMEM`].
+    #[inline]
+    pub(super) fn of<S: Scatter, D: Direction>(
+        dma: Mapper<'_>,
+        memory: &S,
+        flags: Flags,
+    ) -> Result<(Self, usize)> {
+        let count = memory.count();
+        let mut capacity = count;
+
+        if count == 0 {
+            return Err(EINVAL);
+        }
+
+        loop {
+            let mut table = Self::new(capacity, flags)?;
+            let mut filler = Filler {
+                limits: Limits::of::<D>(dma),
+                next: table.raw.sgl,
+                last: table.raw.sgl,
+                capacity,
+                needed: 0,
+                open: Piece::new(0, 0, 0),
+            };
+            let mut total = 0_usize;
+
+            for at in 0..count {
+                let piece = memory.piece(at);
+
+                total = total.checked_add(piece.len).ok_or(EOVERFLOW)?;
+                filler.add::<D>(dma, piece)?;
+            }
+
+            filler.write::<D>(dma)?;
+
+            // Some were divided, which is rare.
+            if filler.needed > capacity {
+                capacity = filler.needed;
+                continue;
+            }
+
+            // SAFETY: `last` is an entry of the table: at least one was written.
+            unsafe { bindings::sg_mark_end(filler.last) };
+
+            // INVARIANT: So many entries were written, one at least.
+            // CAST: Not more than `allocated`.
+            table.raw.orig_nents = filler.needed as u32;
+            table.raw.nents = table.raw.orig_nents;
+            return Ok((table, total));
+        }
+    }
+
+    /// Maps the entries for the device (C: `dma_map_sgtable()`).
+    ///
+    /// # Errors
+    ///
+    /// The entries aren't mapped, with
+    ///
+    /// - [`EINVAL`] or [`EOVERFLOW`] if a segment breaks the device's constraints;
+    /// - [`ENOMEM`] if there is no room for the mapping or the bounce buffers.
+    ///
+    /// # Safety
+    ///
+    /// The entries must not be mapped. They must describe memory that stays allocated as long as
+    /// it is mapped, and all of which is initialised.
+    #[inline]
+    pub(super) unsafe fn map<D: Direction>(&mut self, dma: Mapper<'_>, attrs: MapAttrs) -> Result {
+        // SAFETY: `Mapper` proves a bound device whose masks are set. By the type invariants the
+        // table is valid, and by the safety requirements it describes memory that may be mapped.
+        let errno = unsafe {
+            bindings::dma_map_sgtable(
+                dma.as_raw(),
+                &mut self.raw,
+                D::DATA_DIRECTION.into(),
+                attrs.as_raw(),
+            )
+        };
+
+        if errno != 0 {
+            return Err(refused(errno));
+        }
+
+        // Otherwise the longest segment is the only limit, and the DMA API keeps to that.
+        if dma.record().plain_len == 0 {
+            let constraints = dma.record().constraints();
+
+            self.segments()
+                .try_for_each(|segment| constraints.admit(segment.bits(), segment.len()))
+                // SAFETY: It was just mapped, and no device was shown an address.
+                .inspect_err(|_| unsafe { self.unmap::<D>(dma) })?;
+        }
+
+        Ok(())
+    }
+
+    /// Undoes the mapping, without a sync (C: `dma_unmap_sgtable()`).
+    ///
+    /// # Safety
+    ///
+    /// The entries must be mapped for the device, in the direction `D`, and the device must be done
+    /// with them.
+    #[inline]
+    pub(super) unsafe fn unmap<D: Direction>(&mut self, dma: Mapper<'_>) {
+        // SAFETY: By the safety requirements.
+        unsafe {
+            bindings::dma_unmap_sgtable(
+                dma.as_raw(),
+                &mut self.raw,
+                D::DATA_DIRECTION.into(),
+                MapAttrs::NONE.skip_cpu_sync().as_raw(),
+            )
+        };
+    }
+
+    /// Makes the CPU see what the device wrote (C: `dma_sync_sgtable_for_cpu()`).
+    ///
+    /// # Safety
+    ///
+    /// As [`unmap`](Self::unmap).
+    #[inline]
+    pub(super) unsafe fn sync_for_cpu<D: Direction>(&mut self, dma: Mapper<'_>) {
+        if D::DEVICE_WRITES {
+            // SAFETY: By the safety requirements.
+            unsafe {
+                bindings::dma_sync_sgtable_for_cpu(
+                    dma.as_raw(),
+                    &mut self.raw,
+                    D::DATA_DIRECTION.into(),
+                )
+            };
+        }
+    }
+
+    /// Makes the device see what the CPU wrote (C: `dma_sync_sgtable_for_device()`).
+    ///
+    /// # Safety
+    ///
+    /// The entries must be mapped for the device, in the direction `D`.
+    #[inline]
+    pub(super) unsafe fn sync_for_device<D: Direction>(&mut self, dma: Mapper<'_>) {
+        // SAFETY: By the safety requirements.
+        unsafe {
+            bindings::dma_sync_sgtable_for_device(
+                dma.as_raw(),
+                &mut self.raw,
+                D::DATA_DIRECTION.into(),
+            )
+        };
+    }
+
+    /// Returns the segments that the device sees. The entries must be mapped.
+    #[inline]
+    pub(super) fn segments(&self) -> ScatterSegments<'_> {
+        // INVARIANT: By the type invariants.
+        ScatterSegments {
+            next: self.raw.sgl,
+            left: self.raw.nents,
+            _table: PhantomData,
+        }
+    }
+}
+
+/// Returns the error for a list that couldn't be mapped.
+#[cold]
+fn refused(errno: c_int) -> Error {
+    match Error::from_errno(errno) {
+        // What C says if one of the entries can't be mapped: there is no room.
+        EIO => ENOMEM,
+        error => error,
+    }
+}
+
+impl Drop for Table {
+    #[inline]
+    fn drop(&mut self) {
+        // What `sg_free_table()` goes by.
+        self.raw.orig_nents = self.allocated;
+
+        // SAFETY: By the type invariants, `sg_alloc_table()` has made the table with that number of
+        // entries.
+        unsafe { bindings::sg_free_table(&mut self.raw) };
+    }
+}
+
+/// The segments of a mapped list: an iterator over what the device sees.
+///
+/// Each is a bus address with a length. None is longer, or crosses a boundary, than the device's
+/// [`Constraints`](super::super::Constraints) allow. They may be fewer than the pieces of memory,
+/// since an IOMMU can make pieces contiguous; or more, since long pieces are divided. All together
+/// they have as many bytes as the memory, in the same order.
+///
+/// # Invariants
+///
+/// `next` is an entry of a table that is mapped for as long as `'m`, and is followed by at least
+/// `left - 1` entries with bus addresses, unless `left` is 0.
+#[derive(Clone)]
+pub struct ScatterSegments<'m> {
+    next: *mut bindings::scatterlist,
+    left: u32,
+    _table: PhantomData<&'m Table>,
+}
+
+// SAFETY: It only reads the table, as a shared reference does.
+unsafe impl Send for ScatterSegments<'_> {}
+
+// SAFETY: As above.
+unsafe impl Sync for ScatterSegments<'_> {}
+
+impl<'m> Iterator for ScatterSegments<'m> {
+    type Item = DmaAddr<'m>;
+
+    #[inline]
+    fn next(&mut self) -> Option<DmaAddr<'m>> {
+        self.left = self.left.checked_sub(1)?;
+
+        let entry = self.next;
+
+        // SAFETY: By the type invariants this is an entry with a bus address, which is mapped for
+        // as long as `'m`.
+        // CAST: Widening.
+        Some(unsafe {
+            self.next = bindings::sg_next(entry);
+            DmaAddr::new(
+                bindings::sg_dma_address(entry),
+                bindings::sg_dma_len(entry) as usize,
+            )
+        })
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // CAST: Widening.
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for ScatterSegments<'_> {}

@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Coherent memory that the CPU and a running device both use.
+//!
+//! Small blocks of it are in a [`Pool`](super::Pool).
+//!
+//! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
+
+use super::{
+    super::DmaAddress,
+    streaming::hand_over,
+    view::{
+        SharedBackend,
+        SharedView, //
+    },
+    DmaAddr,
+    Mapper, //
+};
+use crate::{
+    alloc::Flags,
+    io::IoBase,
+    page::PAGE_SIZE,
+    prelude::*,
+    ptr::KnownSize,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
+};
+use core::{
+    mem::{
+        needs_drop,
+        ManuallyDrop, //
+    },
+    ops::{
+        Deref,
+        DerefMut, //
+    },
+    ptr::NonNull, //
+};
+
+mod device_only;
+mod later;
+mod memory;
+mod noncoherent;
+
+pub use self::{
+    device_only::DeviceOnly,
+    memory::AllocAttrs,
+    noncoherent::{
+        Noncoherent,
+        NoncoherentBox, //
+    }, //
+};
+
+pub(in crate::dma) use self::later::Later;
+
+use self::memory::Memory;
+
+/// Coherent memory that the CPU owns: no device accesses it.
+///
+/// Allocate it, fill it as any other memory, since it dereferences to the `T` inside, and let the
+/// device have it by [`submit`](Self::submit). Dropping it frees the memory. Forgetting it leaks
+/// the memory.
+///
+/// A `T` is plain data, or a slice of such, and not zero-sized. The memory comes in whole pages:
+/// for less there is a [`Pool`](super::Pool).
+///
+/// Context of dropping it: any. C frees such memory only where interrupts are on, and on some
+/// machines only where one may sleep. If neither is the case, a work item frees it soon.
+///
+/// # Invariants
+///
+/// This owns `memory`, which is a valid `T` at `ptr`; no device accesses it.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{Mapper, Shared, SharedBox}, prelude::*};
+/// #[derive(FromBytes, IntoBytes)]
+/// #[repr(C)]
+/// struct Mailbox {
+///     command: u32,
+///     status: u32,
+///     data: [u8; 8000],
+/// }
+///
+/// fn mailbox<'a>(dma: Mapper<'a>) -> Result<Shared<'a, Mailbox>> {
+///     let mut mailbox = SharedBox::<Mailbox>::new(dma, GFP_KERNEL)?;
+///
+///     mailbox.status = 1;
+///     mailbox.data[..5].copy_from_slice(b"hello");
+///     Ok(mailbox.submit())
+/// }
+/// ```
+#[must_use = "dropping it frees the memory"]
+pub struct SharedBox<'a, T: ?Sized> {
+    memory: ManuallyDrop<Memory<'a>>,
+    ptr: NonNull<T>,
+}
+
+// SAFETY: It owns a `T`, and any thread may free the memory.
+unsafe impl<T: ?Sized + Send> Send for SharedBox<'_, T> {}
+
+// SAFETY: A shared reference shows a `&T`, and no more.
+unsafe impl<T: ?Sized + Sync> Sync for SharedBox<'_, T> {}
+
+impl<'a, T: FromBytes + IntoBytes + Send + 'static> SharedBox<'a, T> {
+    /// Allocates memory for a `T`, all of whose bytes are zero (C: `dma_alloc_coherent()`).
+    ///
+    /// It is where the device can address it with its coherent mask, and it meets the boundary and
+    /// the alignment of the device's [`Constraints`](super::Constraints). The longest segment is no
+    /// limit, since such memory often is a table, of which the device reads an entry at a time.
+    /// Where NUMA nodes differ, the kernel looks near the device first.
+    ///
+    /// Context: any that `flags` allow. With [`GFP_ATOMIC`], on a device that isn't cache coherent,
+    /// it comes from a pool, which the kernel sets aside for that (the parameter `coherent_pool=`
+    /// says how much).
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if the memory breaks the constraints: where it lies, or, because it is so long,
+    ///   wherever it would lie;
+    /// - [`ENOMEM`].
+    #[inline]
+    pub fn new(dma: Mapper<'a>, flags: Flags) -> Result<Self> {
+        Self::new_with(dma, flags, AllocAttrs::NONE)
+    }
+
+    /// As [`new`](Self::new), with attributes (C: `dma_alloc_attrs()`, `dma_alloc_wc()`).
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn new_with(dma: Mapper<'a>, flags: Flags, attrs: AllocAttrs) -> Result<Self> {
+        const { check::<T>() };
+
+        let (memory, cpu) = Memory::new(dma, size_of::<T>(), flags, attrs)?;
+
+        // INVARIANT: As long as a `T`, and zeroed. It begins on a page, and no `T` is aligned to
+        // more. Nobody else knows the memory.
+        Ok(Self {
+            memory: ManuallyDrop::new(memory),
+            ptr: cpu.cast(),
+        })
+    }
+}
+
+impl<'a, T: FromBytes + IntoBytes + Send + 'static> SharedBox<'a, [T]> {
+    /// Allocates memory for `len` values, all of whose bytes are zero (C: `dma_alloc_coherent()`).
+    ///
+    /// Context: as [`new`](SharedBox::new).
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](SharedBox::new), and [`EINVAL`] if `len` is 0.
+    #[inline]
+    pub fn slice(dma: Mapper<'a>, len: usize, flags: Flags) -> Result<Self> {
+        Self::slice_with(dma, len, flags, AllocAttrs::NONE)
+    }
+
+    /// As [`slice`](Self::slice), with attributes (C: `dma_alloc_attrs()`, `dma_alloc_wc()`).
+    ///
+    /// # Errors
+    ///
+    /// As [`slice`](Self::slice).
+    pub fn slice_with(
+        dma: Mapper<'a>,
+        len: usize,
+        flags: Flags,
+        attrs: AllocAttrs,
+    ) -> Result<Self> {
+        const { check::<T>() };
+
+        let size = size_of::<T>().checked_mul(len).ok_or(ENOMEM)?;
+        let (memory, cpu) = Memory::new(dma, size, flags, attrs)?;
+
+        // INVARIANT: As long as so many values, which fit into memory; the rest is as in
+        // `SharedBox::new_with()`.
+        Ok(Self {
+            memory: ManuallyDrop::new(memory),
+            ptr: NonNull::slice_from_raw_parts(cpu.cast(), len),
+        })
+    }
+}
+
+/// Refuses, at compile time, types that can't be in coherent memory.
+const fn check<T>() {
+    assert!(size_of::<T>() > 0, "memory of no bytes");
+    assert!(!needs_drop::<T>(), "nobody drops what is in the memory");
+    // Backends promise no more.
+    assert!(align_of::<T>() <= PAGE_SIZE, "aligned to more than a page");
+}
+
+impl<'a, T: ?Sized + KnownSize> SharedBox<'a, T> {
+    /// Lets the device have the memory. The CPU keeps its part: see [`Shared`].
+    ///
+    /// The device sees what the CPU has written before it is told where the memory is, if it is
+    /// told by `Io::write32()`, or in memory by [`dma_write!`](super::dma_write). Context: any.
+    #[inline]
+    pub fn submit(self) -> Shared<'a, T> {
+        let (memory, ptr) = self.into_parts();
+
+        hand_over(ptr.as_ptr().cast());
+
+        // INVARIANT: `self` is gone, and with it all references to the contents. Nobody has asked
+        // for the address.
+        Shared {
+            memory: ManuallyDrop::new(memory),
+            ptr,
+            is_shown: Atomic::new(false),
+        }
+    }
+
+    #[inline]
+    fn into_parts(self) -> (Memory<'a>, NonNull<T>) {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is not dropped and not used afterwards.
+        (unsafe { ManuallyDrop::take(&mut this.memory) }, this.ptr)
+    }
+}
+
+impl<T: ?Sized> Deref for SharedBox<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: By the type invariants there is a valid `T`, which no device accesses.
+        unsafe { self.ptr.as_ref() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for SharedBox<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: By the type invariants there is a valid `T`, which no device accesses.
+        unsafe { self.ptr.as_mut() }
+    }
+}
+
+impl<T: ?Sized> Drop for SharedBox<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `self` is not used afterwards.
+        let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+
+        // SAFETY: By the type invariants no device accesses the memory; the CPU doesn't any more.
+        unsafe { memory.free() };
+    }
+}
+
+/// Coherent memory that the CPU and a running device both use: a mailbox, a table, a queue.
+///
+/// The device finds it at its [`address`](Self::address), and may change it at any time. So the CPU
+/// has no references to it: it reads and writes words, by [`dma_read!`](super::dma_read) and
+/// [`dma_write!`](super::dma_write). What it reads is [`Untrusted`](super::Untrusted), and the
+/// barriers are in the accesses: [`SharedView`] says more. The type says who may use the memory:
+///
+/// ```text
+///                    new(), slice()               submit()
+///         nothing -----------------> SharedBox -------------> Shared
+///                 <-----------------           <-------------
+///                        drop                    take_back(), complete()
+///
+///                              (the CPU owns it)        (both use it)
+/// ```
+///
+/// Dropping it is safe at any time, as with [`Streaming`](super::Streaming):
+///
+/// - The memory is freed if nobody asked for the address, or if the device didn't run since it was
+///   last proven to have stopped.
+/// - Otherwise it is quarantined until there is such a proof, and the log says so.
+///
+/// So a driver keeps it in its session, or next to it. Forgetting it leaks the memory.
+///
+/// Context of dropping it: any, as with [`SharedBox`].
+///
+/// # Invariants
+///
+/// This owns `memory`, which is a valid `T` at `ptr`, whatever the device writes; there are no
+/// references to it. Unless `is_shown`, nobody has the address.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{Mapper, Shared}, prelude::*};
+/// use kernel::dma::{dma_read, dma_write};
+///
+/// #[derive(FromBytes, IntoBytes)]
+/// #[repr(C)]
+/// struct Mailbox {
+///     command: u32,
+///     status: u32,
+/// }
+///
+/// const DONE: u32 = 1;
+///
+/// fn send(mailbox: &Shared<'_, Mailbox>, command: u32) {
+///     assert_eq!(mailbox.address().len(), 8);
+///
+///     dma_write!(mailbox, .status, 0);
+///     dma_write!(mailbox, .command, command);
+/// }
+///
+/// fn is_done(mailbox: &Shared<'_, Mailbox>) -> bool {
+///     dma_read!(mailbox, .status) == DONE
+/// }
+/// ```
+#[must_use = "dropping it quarantines the memory if the device may still access it"]
+pub struct Shared<'a, T: ?Sized> {
+    memory: ManuallyDrop<Memory<'a>>,
+    ptr: NonNull<T>,
+    is_shown: Atomic<bool>,
+}
+
+// SAFETY: It gives copies of plain data, and takes such. Any thread may free the memory.
+unsafe impl<T: ?Sized + Send> Send for Shared<'_, T> {}
+
+// SAFETY: As for `SharedView`, which is what a shared reference gives.
+unsafe impl<T: ?Sized + Send> Sync for Shared<'_, T> {}
+
+impl<'a, T: ?Sized + KnownSize> Shared<'a, T> {
+    /// Returns the bus address of the memory. That of a field is [`SharedView::address`].
+    ///
+    /// From here on the memory counts as shown: dropping it doesn't free it while the device runs.
+    /// Context: any.
+    #[inline]
+    pub fn address(&self) -> DmaAddr<'_> {
+        self.as_view().address()
+    }
+
+    /// Returns the bus address of the memory, and doesn't note that it is shown.
+    ///
+    /// # Safety
+    ///
+    /// If the device is shown it, the memory must not be dropped before the device was seen to be
+    /// done with it, or proven to have stopped.
+    #[inline]
+    pub(in crate::dma) unsafe fn raw_address(&self) -> DmaAddress {
+        self.memory.addr()
+    }
+
+    /// Returns the CPU's address of the memory, which the device may access at any time.
+    #[inline]
+    pub(in crate::dma) fn as_ptr(&self) -> *mut T {
+        self.ptr.as_ptr()
+    }
+
+    /// Returns the size of the memory in bytes, without looking at it.
+    #[inline]
+    pub(in crate::dma) fn size(&self) -> usize {
+        T::size(self.ptr.as_ptr())
+    }
+
+    /// Takes the memory back if the device can't access it: if nobody asked for the address, or if
+    /// the device didn't run since it was last proven to have stopped.
+    ///
+    /// That is how a driver gets it back when it has stopped its device. What is in it then may be
+    /// what the device wrote, and is checked by nobody. Context: any.
+    ///
+    /// # Errors
+    ///
+    /// `self` comes back if the device may access the memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{dma::{Shared, SharedBox}, prelude::*};
+    /// /// The driver has stopped the device, and starts it again with an empty table.
+    /// fn clear<'a>(table: Shared<'a, [u64]>) -> Result<Shared<'a, [u64]>> {
+    ///     let mut table: SharedBox<'a, [u64]> = table.take_back().map_err(|_in_use| EBUSY)?;
+    ///
+    ///     table.fill(0);
+    ///     Ok(table.submit())
+    /// }
+    /// ```
+    pub fn take_back(self) -> Result<SharedBox<'a, T>, Self> {
+        if self.is_shown.load(Relaxed) && self.memory.may_be_accessed() {
+            return Err(self);
+        }
+
+        // SAFETY: By the type invariants nobody has the address. Or somebody had it, in the time
+        // for which `self` was borrowed; but the device has let go of all that it was shown then,
+        // and was not started since.
+        Ok(unsafe { self.complete() })
+    }
+
+    /// Takes the memory back from a device that is done with it, though it runs.
+    ///
+    /// For a protocol of the driver's own, in the file in which it is claimed what the hardware
+    /// does. What is in the memory may be what the device wrote, and is checked by nobody. Context:
+    /// any.
+    ///
+    /// # Safety
+    ///
+    /// 1. The device must be done with the memory: it accesses no byte of it until it is told an
+    ///    address of it anew.
+    /// 2. The caller must have seen that, in a place that the data sheet names, with a `dma_rmb()`
+    ///    after it: [`dma_read!`](super::dma_read) has one, and so has the read of a register.
+    /// 3. Nobody may still show the device the address.
+    #[inline]
+    pub unsafe fn complete(self) -> SharedBox<'a, T> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is not dropped and not used afterwards.
+        let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
+
+        hand_over(this.ptr.as_ptr().cast());
+
+        // INVARIANT: By the safety requirements no device accesses the memory; any bytes are a
+        // valid `T`.
+        SharedBox {
+            memory: ManuallyDrop::new(memory),
+            ptr: this.ptr,
+        }
+    }
+}
+
+impl<'e, T: ?Sized + KnownSize> IoBase<'e> for &'e Shared<'_, T> {
+    type Backend = SharedBackend;
+    type Target = T;
+
+    #[inline]
+    fn as_view(self) -> SharedView<'e, T> {
+        // SAFETY: By the type invariants the memory is there until `self` goes, is a `T`, and there
+        // are no references to it. The device finds it at this address.
+        unsafe { SharedView::new(self.ptr.as_ptr(), self.memory.addr(), &self.is_shown) }
+    }
+}
+
+impl<T: ?Sized> Drop for Shared<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `self` is not used afterwards.
+        let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+
+        // SAFETY: The CPU accesses it through `self` only; by the type invariants nobody has the
+        // address unless `is_shown`.
+        unsafe { memory.release_or_keep(self.is_shown.load(Relaxed)) };
+    }
+}

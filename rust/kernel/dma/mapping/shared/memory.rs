@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory from the DMA API's allocators, whatever is in it and whoever owns it.
+
+use super::{
+    super::{
+        super::DmaAddress,
+        orphan::{
+            put_away,
+            Orphan, //
+        },
+        Mapper, //
+    },
+    later::{
+        Allocation,
+        Kind, //
+    }, //
+};
+use crate::{
+    alloc::{
+        flags::{
+            __GFP_HIGHMEM,
+            __GFP_NOWARN,
+            __GFP_ZERO, //
+        },
+        Flags, //
+    },
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use core::{
+    mem::MaybeUninit,
+    ops::BitOr,
+    ptr::NonNull, //
+};
+
+/// Attributes of coherent memory: how the kernel allocates it, and how the CPU sees it.
+///
+/// Most memory needs none: see [`SharedBox::new`](super::SharedBox::new). They are combined by `|`.
+/// Attributes of mappings are no `AllocAttrs`, so one that means nothing for an allocation doesn't
+/// compile. [`__GFP_NOWARN`] is what keeps the kernel from reporting a failure.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::{dma::{AllocAttrs, Mapper, SharedBox}, prelude::*};
+/// /// A picture, which the CPU draws and hardly ever reads.
+/// fn frame_buffer<'a>(dma: Mapper<'a>) -> Result<SharedBox<'a, [u32]>> {
+///     let attrs = AllocAttrs::WRITE_COMBINE | AllocAttrs::SINGLE_PAGES;
+///
+///     SharedBox::slice_with(dma, 640 * 480, GFP_KERNEL, attrs)
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllocAttrs(u32);
+
+impl AllocAttrs {
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// The CPU may collect what it writes, and write it in larger pieces; its reads may be slow
+    /// (C: `DMA_ATTR_WRITE_COMBINE`, `dma_alloc_wc()`).
+    ///
+    /// For what the CPU fills and the device reads. Where the hardware keeps caches and memory
+    /// alike, it changes nothing.
+    pub const WRITE_COMBINE: Self = Self(bindings::DMA_ATTR_WRITE_COMBINE);
+
+    /// The memory is contiguous for the CPU, too, though an IOMMU could collect single pages
+    /// (C: `DMA_ATTR_FORCE_CONTIGUOUS`).
+    pub const FORCE_CONTIGUOUS: Self = Self(bindings::DMA_ATTR_FORCE_CONTIGUOUS);
+
+    /// Single pages will do: the kernel need not look for large blocks, which would need fewer
+    /// entries in an IOMMU's tables (C: `DMA_ATTR_ALLOC_SINGLE_PAGES`).
+    ///
+    /// For large memory that is accessed seldom, or all over the place.
+    pub const SINGLE_PAGES: Self = Self(bindings::DMA_ATTR_ALLOC_SINGLE_PAGES);
+
+    /// The kernel has no address for the memory. For [`DeviceOnly`](super::DeviceOnly) only: who
+    /// could access the memory must not get it.
+    pub(super) const NO_KERNEL_MAPPING: Self = Self(bindings::DMA_ATTR_NO_KERNEL_MAPPING);
+
+    fn as_raw(self) -> c_ulong {
+        // CAST: Widening.
+        self.0 as c_ulong
+    }
+}
+
+impl BitOr for AllocAttrs {
+    type Output = Self;
+
+    #[inline]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// How much is allocated, how, and where a note of it is kept.
+pub(super) struct Plan {
+    /// In bytes, not less than what was asked for.
+    pub(super) size: usize,
+    pub(super) flags: Flags,
+    place: KBox<MaybeUninit<Allocation>>,
+}
+
+impl Plan {
+    /// Prepares an allocation of at least `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if `len` is 0, [`ENOMEM`] if there can't be so much memory, or if there is none
+    /// to take a note of it.
+    pub(super) fn new(dma: Mapper<'_>, len: usize, mut flags: Flags) -> Result<Self> {
+        if len == 0 {
+            return Err(EINVAL);
+        }
+
+        // The kernel aligns memory as its size is.
+        let size = len.max(dma.record().constraints().least_alignment());
+
+        // SAFETY: No requirements.
+        let ram = unsafe { bindings::totalram_pages() };
+
+        // The C side would overflow, or complain. CAST: Both have the size of a pointer.
+        if size.div_ceil(PAGE_SIZE) > ram as usize {
+            return Err(ENOMEM);
+        }
+
+        // It would complain of this, too, though it is no mistake to ask.
+        if size > PAGE_SIZE << bindings::MAX_PAGE_ORDER {
+            flags = flags | __GFP_NOWARN;
+        }
+
+        // Nobody has an address of high memory, which not all C functions take.
+        flags = flags & !__GFP_HIGHMEM;
+
+        Ok(Self {
+            size,
+            // All of them clear the memory.
+            flags: flags | __GFP_ZERO,
+            place: KBox::new_uninit(flags & !__GFP_ZERO)?,
+        })
+    }
+
+    /// Takes a note of memory that was allocated.
+    ///
+    /// # Safety
+    ///
+    /// `kind` must be what a C function was called with for the device of `dma`, with
+    /// [`size`](Self::size), and has returned, at the bus address `addr`. Nobody else may free the
+    /// memory.
+    pub(super) unsafe fn done<'a>(
+        self,
+        dma: Mapper<'a>,
+        addr: DmaAddress,
+        kind: Kind,
+    ) -> Memory<'a> {
+        // SAFETY: By the safety requirements the memory was allocated like this. `dma` borrows the
+        // bound device, which therefore stays bound as long as the memory lives; who frees it later
+        // does so before the record of the device goes.
+        let allocation = unsafe { Allocation::write(self.place, dma.as_raw(), self.size, kind) };
+
+        // INVARIANT: By the safety requirements.
+        Memory {
+            dma,
+            addr,
+            allocation,
+        }
+    }
+}
+
+/// Memory for a device. Dropping it leaks it: its owner frees it, or puts it away.
+///
+/// # Invariants
+///
+/// `allocation` is memory for the device of `dma`, at the bus address `addr`.
+pub(super) struct Memory<'a> {
+    dma: Mapper<'a>,
+    addr: DmaAddress,
+    allocation: KBox<Allocation>,
+}
+
+impl<'a> Memory<'a> {
+    /// Allocates coherent memory that meets the device's constraints. Returns it, and its address
+    /// for the CPU, or what C says instead of one if there is none. If there is one, all bytes are
+    /// zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedBox::new`](super::SharedBox::new).
+    pub(super) fn new(
+        dma: Mapper<'a>,
+        len: usize,
+        flags: Flags,
+        attrs: AllocAttrs,
+    ) -> Result<(Self, NonNull<c_void>)> {
+        let constraints = dma.record().constraints();
+
+        constraints.admit_table(0, len)?;
+
+        let plan = Plan::new(dma, len, flags)?;
+        let mut attrs = attrs.as_raw();
+        let mut addr = 0;
+
+        if plan.flags.contains(__GFP_NOWARN) {
+            // CAST: Widening.
+            attrs |= bindings::DMA_ATTR_NO_WARN as c_ulong;
+        }
+
+        // SAFETY: `dma` proves a bound device whose masks are set.
+        let cpu = unsafe {
+            bindings::dma_alloc_attrs(
+                dma.as_raw(),
+                plan.size,
+                &mut addr,
+                plan.flags.as_raw(),
+                attrs,
+            )
+        };
+        let handle = NonNull::new(cpu).ok_or(ENOMEM)?;
+
+        // SAFETY: The memory was just allocated like this.
+        let memory = unsafe { plan.done(dma, addr, Kind::Coherent { cpu, addr, attrs }) };
+
+        Ok((
+            memory.check(|addr| constraints.admit_table(addr, len))?,
+            handle,
+        ))
+    }
+
+    /// Frees memory that was just allocated, and that nobody knows, unless its address is right.
+    pub(super) fn check(self, is_right: impl FnOnce(DmaAddress) -> Result) -> Result<Self> {
+        if let Err(error) = is_right(self.addr) {
+            // SAFETY: Nobody knows the memory yet.
+            unsafe { self.free() };
+            return Err(error);
+        }
+
+        Ok(self)
+    }
+
+    pub(super) fn dma(&self) -> Mapper<'a> {
+        self.dma
+    }
+
+    pub(super) fn kind(&self) -> &Kind {
+        self.allocation.kind()
+    }
+
+    #[inline]
+    pub(super) fn addr(&self) -> DmaAddress {
+        self.addr
+    }
+
+    /// Frees the memory: at once, or soon if that can't be done here. Context: any.
+    ///
+    /// # Safety
+    ///
+    /// Neither the CPU nor the device may access the memory any more.
+    pub(super) unsafe fn free(self) {
+        // SAFETY: The record is that of the device. By the safety requirements nobody accesses the
+        // memory.
+        unsafe { Allocation::free(self.allocation, self.dma.record().later()) };
+    }
+
+    /// Returns whether the device may access the memory, if it was shown the address at some time.
+    pub(super) fn may_be_accessed(&self) -> bool {
+        self.dma.record().may_access()
+    }
+
+    /// Frees memory whose owner was dropped, or quarantines it if the device may access it.
+    /// Context: any.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must not access the memory any more. Unless `is_shown`, the device must not know it.
+    #[cold]
+    pub(super) unsafe fn release_or_keep(self, is_shown: bool) {
+        if !is_shown {
+            // SAFETY: By the safety requirements nobody accesses the memory.
+            unsafe { self.free() };
+            return;
+        }
+
+        put_away(self.dma.device(), self.dma.record(), None, self);
+    }
+}
+
+// SAFETY: Memory may be freed in any context, and by any thread.
+unsafe impl Orphan for Memory<'_> {
+    const ACCIDENT: bool = true;
+
+    fn bytes(&self) -> usize {
+        self.allocation.size()
+    }
+
+    unsafe fn release(self) {
+        // SAFETY: By the safety requirements the device doesn't access the memory. The CPU doesn't,
+        // since its owner was dropped.
+        unsafe { self.free() };
+    }
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+//@revisions: ok bad
+
+//! What came of telling the device is not looked at.
+//!
+//! C: `writel()` returns nothing, whether the device is there or not.
+//! Shows: As frames that are never sent, after a reset.
+
+#![deny(unused_must_use)]
+
+use kernel::{
+    dma::{
+        ring::{
+            Descriptor,
+            Producer,
+            Queue, //
+        },
+        ToDevice, //
+    },
+    prelude::*, //
+};
+
+pub fn send<'a, Q>(tx: &mut Producer<'a, Q, KVec<u8>>, buf: KVec<u8>) -> Result
+where
+    Q: Queue<Direction = ToDevice>,
+    Q::Descriptor: Descriptor<Options = ()>,
+{
+    tx.post(buf, ())?;
+    #[cfg(ok)]
+    tx.kick()?;
+    #[cfg(bad)]
+    tx.kick(); //~[bad] unused_must_use
+    Ok(())
+}
