@@ -102,16 +102,15 @@ use core::{
 ///     type Poll = Cleaner<'a, Q>;
 ///
 ///     fn open(&self, device: &mut Control<'_, Self>) -> Result<(Self::Tx, Self::Poll)> {
-///         self.session.start()?;
-///
 ///         let (mut tx, mut poll) = self.halves.lock().take().ok_or(EBUSY)?;
 ///
-///         match tx.start(&mut poll) {
+///         match self.session.start().and_then(|()| tx.start(&mut poll)) {
 ///             Ok(()) => {
 ///                 device.set_carrier(true);
 ///                 Ok((tx, poll))
 ///             }
 ///             Err(e) => {
+///                 self.session.stop();
 ///                 *self.halves.lock() = Some((tx, poll));
 ///                 Err(e)
 ///             }
@@ -593,7 +592,8 @@ impl<T: Driver> Core<T> {
     ///
     /// Called by the stack for a device that is registered for this `T`, with the instance lock.
     unsafe extern "C" fn open(dev: *mut bindings::net_device) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The stack calls us for a registered device, and holds the instance lock until we
+        // return. Callbacks with that lock don't nest, so there is no other `Control`.
         let mut control = unsafe { Control::<T>::new(dev) };
 
         match control.core.driver.open(&mut control) {
@@ -612,7 +612,8 @@ impl<T: Driver> Core<T> {
     ///
     /// As [`open`](Self::open).
     unsafe extern "C" fn stop(dev: *mut bindings::net_device) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The stack calls us for a registered device, and holds the instance lock until we
+        // return. Callbacks with that lock don't nest, so there is no other `Control`.
         let mut control = unsafe { Control::<T>::new(dev) };
 
         if let Some((tx, poll)) = control.halt() {
@@ -626,7 +627,8 @@ impl<T: Driver> Core<T> {
     ///
     /// As [`open`](Self::open).
     unsafe extern "C" fn work(dev: *mut bindings::net_device, events: usize) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The stack calls us for a registered device, and holds the instance lock until we
+        // return. Callbacks with that lock don't nest, so there is no other `Control`.
         let mut control = unsafe { Control::<T>::new(dev) };
 
         control.core.driver.work(&mut control, Events(events));
@@ -641,11 +643,12 @@ impl<T: Driver> Core<T> {
         skb: *mut bindings::sk_buff,
         dev: *mut bindings::net_device,
     ) -> bindings::netdev_tx_t {
-        // SAFETY: By the safety requirements.
+        let given = skb;
+        // SAFETY: The stack sends on devices only that are registered.
         let this = unsafe { Self::of(dev) };
-        // SAFETY: By the safety requirements.
+        // SAFETY: The stack gives us a valid skb, and the only reference to it.
         let skb = unsafe { SkBuff::from_raw(skb) };
-        // SAFETY: By the safety requirements.
+        // SAFETY: The stack holds the lock of the only transmit queue, and sends a frame.
         let mut cx = unsafe { Xmit::new(&this.counters) };
         let queue = this.queue();
 
@@ -668,10 +671,16 @@ impl<T: Driver> Core<T> {
 
         match verdict {
             Verdict::Handled(_) => bindings::netdev_tx::NETDEV_TX_OK,
-            Verdict::Busy(skb) => {
+            Verdict::Busy(skb) if skb.as_ptr() == given => {
                 // The stack has the reference again.
                 skb.into_raw();
                 bindings::netdev_tx::NETDEV_TX_BUSY
+            }
+            Verdict::Busy(other) => {
+                // This is a frame that the driver has kept from an earlier call. The one that the
+                // stack would send again was sent or freed, so it must not hear of it.
+                let _ = cx.drop_frame(other, DropReason::DEV_READY);
+                bindings::netdev_tx::NETDEV_TX_OK
             }
         }
     }
@@ -732,9 +741,9 @@ impl<T: Driver> Core<T> {
         dev: *mut bindings::net_device,
         stats: *mut bindings::rtnl_link_stats64,
     ) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The stack asks registered devices only.
         let counters = unsafe { &Self::of(dev).counters };
-        // SAFETY: By the safety requirements; nobody else has it.
+        // SAFETY: The caller's statistics are valid, and nobody else has them.
         let stats = unsafe { &mut *stats };
 
         stats.rx_packets = counters.rx_packets.load(Relaxed);
@@ -763,7 +772,7 @@ impl<'n, T: Driver> Control<'n, T> {
     /// There must be no other value for this device.
     unsafe fn new(dev: *mut bindings::net_device) -> Self {
         Self {
-            // SAFETY: By the safety requirements.
+            // SAFETY: The caller's device is registered for `T`, for `'n`.
             core: unsafe { Core::of(dev) },
             _context: PhantomData,
         }

@@ -12,6 +12,7 @@ use super::{
     Driver,
     DropReason,
     Events,
+    Handled,
     Napi,
     Poll,
     Progress,
@@ -58,6 +59,7 @@ use crate::{
     },
     error::to_result,
     new_mutex,
+    new_spinlock,
     prelude::*,
     sync::{
         aref::ARef,
@@ -68,7 +70,8 @@ use crate::{
             Release, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SpinLock, //
     },
     time::{
         delay::fsleep,
@@ -76,7 +79,10 @@ use crate::{
     },
     types::Opaque, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop, //
+};
 
 /// Descriptors of a ring.
 const LEN: u32 = 256;
@@ -193,6 +199,8 @@ struct Hardware {
     restart_fails: Atomic<u32>,
     /// Whether frames are dropped.
     refuses: Atomic<u32>,
+    /// Whether the driver confuses frames: it keeps the next, and gives it back for the one after.
+    confuses: Atomic<u32>,
     /// Whether the device can't be proven to have stopped.
     hangs: Atomic<u32>,
     /// The length that the device says each frame has; 0 for the truth.
@@ -218,6 +226,7 @@ impl Hardware {
                 open_fails: zero(),
                 restart_fails: zero(),
                 refuses: zero(),
+                confuses: zero(),
                 hangs: zero(),
                 says: zero(),
                 polls: zero(),
@@ -365,6 +374,9 @@ struct Fake<'a> {
     session: Session<'a, ()>,
     #[pin]
     rings: Mutex<Option<(Tx<'a>, Work<'a>)>>,
+    /// A frame that it keeps.
+    #[pin]
+    kept: SpinLock<Option<ManuallyDrop<SkBuff>>>,
 }
 
 impl<'a> Fake<'a> {
@@ -416,6 +428,18 @@ impl<'a> Driver for Fake<'a> {
     fn start_xmit(&self, tx: &mut Tx<'a>, skb: SkBuff, cx: &mut Xmit<'_>) -> Verdict {
         if self.hardware.refuses.load(Relaxed) != 0 {
             return cx.drop_frame(skb, DropReason::PKT_TOO_BIG);
+        }
+
+        if self.hardware.confuses.load(Relaxed) != 0 {
+            let mut kept = self.kept.lock();
+
+            if let Some(earlier) = kept.take() {
+                let _ = cx.drop_frame(skb, DropReason::PKT_TOO_BIG);
+                return Verdict::Busy(ManuallyDrop::into_inner(earlier));
+            }
+            // As a driver can that has kept another frame's `Handled`.
+            *kept = Some(ManuallyDrop::new(skb));
+            return Verdict::Handled(Handled(()));
         }
 
         // CAST: Small.
@@ -509,6 +533,7 @@ impl<'a> Nic<'a> {
             hardware: shared,
             session,
             rings <- new_mutex!(Some((tx, Work { cleaner, rx }))),
+            kept <- new_spinlock!(None),
         }? Error);
         let device = netdev.register(dev, fake)?;
 
@@ -901,6 +926,25 @@ mod cases {
             ensure!(nic.hardware.kicks.load(Relaxed) == kicks + 5);
 
             nic.hardware.refuses.store(0, Relaxed);
+            nic.exchange(&tap, 3)
+        })
+    }
+
+    /// A driver that gives another frame back than it was given does no harm: the stack doesn't
+    /// send the one again that was freed.
+    #[test]
+    fn confused() -> Result {
+        with_nic(|nic| {
+            nic.open()?;
+
+            let tap = Tap::new(nic)?;
+
+            nic.hardware.confuses.store(1, Relaxed);
+            for i in 0..2 {
+                ensure!(nic.send(i, 100)? == 0);
+            }
+            nic.hardware.confuses.store(0, Relaxed);
+            ensure!(nic.statistics().tx_dropped == 2);
             nic.exchange(&tap, 3)
         })
     }
