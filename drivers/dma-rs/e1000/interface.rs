@@ -265,11 +265,13 @@ impl<'a> Driver for Interface<'a> {
     type Poll = Work<'a>;
 
     fn open(&self, device: &mut netdev::Control<'_, Self>) -> Result<(Tx<'a>, Work<'a>)> {
-        self.session.start()?;
-
         let (mut tx, mut work) = self.rings.lock().take().ok_or(EBUSY)?;
+        let begun = self
+            .session
+            .start()
+            .and_then(|()| self.begin(&mut tx, &mut work));
 
-        if let Err(e) = self.begin(&mut tx, &mut work) {
+        if let Err(e) = begun {
             dev_err!(self.dev, "the rings can't be started ({e:?})\n");
             self.end(tx, work);
             return Err(e);
