@@ -50,7 +50,7 @@ FRAGMENTS_OF = {
     "clippy": (*TEST_FRAGMENTS, "clippy"),
     "kcsan": (*SMALL_FRAGMENTS, "kcsan"),
     "rt": (*SMALL_FRAGMENTS, "rt"),
-    "net": (*SMALL_FRAGMENTS, "oracles", "network", "netdev", "net"),
+    "net": (*TEST_FRAGMENTS, "net"),
     "mutants": SMALL_FRAGMENTS,
     "mutants-net": (*SMALL_FRAGMENTS, "network", "netdev", "net"),
     "series": (*SMALL_FRAGMENTS, "netdev", "series"),

@@ -98,7 +98,7 @@ NVME = "nvme,serial=dma-rs,drive=disk"
 DISK_SIZE = 16 << 20
 
 # What some guest tests need besides: a cable between two NICs, and ports.
-CABLE_TESTS = ("peer", "interface")
+CABLE_TESTS = ("peer", "interface", "internet")
 EDU_SLOTS = (Slot("edu", 1), *[Slot("edu")] * 7)
 NIC_SLOTS = (Slot("nic", 1), *[Slot("nic")] * 7)
 SLOT_TESTS = {
@@ -111,7 +111,8 @@ TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
                "dma_rs_e1000_net.tx_descriptors=64 dma_rs_e1000_net.rx_descriptors=64")
 
 # What disturbs devices at work. unplug leaves lockdep off.
-DISTURBANCES = ("reset", "suspend", "peer", "nic_reset", "nic_suspend", "rebind", "unplug", "nic_unplug")
+DISTURBANCES = ("reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind", "unplug",
+                "nic_unplug")
 
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
 COMMON_SUITES = (
@@ -181,12 +182,12 @@ VARIANTS = {
         "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
                                slow=True, flavour="rt", controls=RT_CONTROLS),
         "net": Variant("a kernel with Internet protocols: our interface talks to the kernel's own driver",
-                       suites=NET_SUITES, slow=True, flavour="net", guest_tests=("interface",)),
+                       suites=NET_SUITES, slow=True, flavour="net", guest_tests=("interface", "internet")),
         "net-swiotlb": Variant("that kernel, every mapping bounces", "swiotlb=force",
-                               suites=NET_SUITES, slow=True, flavour="net", guest_tests=("interface",)),
+                               suites=NET_SUITES, slow=True, flavour="net", guest_tests=("interface", "internet")),
         "net-iommu": Variant("that kernel, Intel IOMMU, unmapped at once", "intel_iommu=on iommu.strict=1",
                              iommu=INTEL_IOMMU, suites=NET_SUITES, slow=True, flavour="net",
-                             guest_tests=("interface",)),
+                             guest_tests=("interface", "internet")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),
@@ -212,7 +213,7 @@ VARIANTS = {
     "arm64": {
         "plain": Variant("dma-direct; probes fail at each allocation", WIDE, edu=WIDE_EDU,
                          lacks=("rust_doctests_kernel",),
-                         guest_tests=("sweep", "nic_sweep", "peer", "rebind")),
+                         guest_tests=("sweep", "nic_sweep", "peer", "interface", "rebind")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),

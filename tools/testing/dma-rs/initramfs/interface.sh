@@ -1,146 +1,130 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A network interface of ours talks to one of the kernel's own driver, over a cable: both ways, with
-# frames of all lengths, while it goes down and up, and is unbound. The other end is in a network
-# namespace of its own, or the kernel would not use the cable.
+# Our network interface talks to one of the kernel's own driver, over a cable, without any protocol:
+# frames of all lengths in one direction, in the other, and in both at once. Random, and compared
+# byte for byte. Then it goes down and up, sleeps, and is unbound, while frames go both ways, and
+# works again each time.
 
 test=interface
-. /nics.sh
+. /cable.sh
 
-driver=/sys/bus/pci/drivers/dma_rs_e1000_net
-here=10.9.0.1
-there=10.9.0.2
-bytes=2000000
-namespace=
-
-# over COMMAND...: carries it out at the other end.
-over() {
-	nsenter -n -t $namespace "$@"
+# open: opens our end.
+open() {
+	ip link set "$mine" up || result "failed: cannot open $mine"
+	within 10 has_carrier "$mine" || result "failed: $mine has no carrier"
 }
 
-# apart: whether the other end has a namespace of its own.
-apart() {
-	[ "$(readlink /proc/$$/ns/net)" != "$(readlink /proc/$namespace/ns/net)" ]
+# one_way FROM TO FRAMES: sends frames from an interface to another.
+one_way() {
+	listen "$2" /tmp/there
+	frames send "$1" "$3" || result "failed: cannot send from $1"
+	arrived "$2" "$3" /tmp/there
 }
 
-# claim DEVICE: binds our driver to a device that another may have. Leaves the interface in $ours.
-claim() {
-	echo dma_rs_e1000_net > "$devices/$1/driver_override"
-	[ ! -e "$devices/$1/driver" ] || echo "$1" > "$devices/$1/driver/unbind"
-	echo "$1" > $driver/bind || result "failed: cannot bind $1"
-	for path in "$devices/$1"/net/*; do
-		ours=${path##*/}
-	done
-	[ -e "/sys/class/net/$ours" ] || result "failed: $1 has no interface"
+# works_still: whether frames arrive, in both directions.
+works_still() {
+	one_way "$mine" "$interface" /tmp/to-peer
+	one_way "$interface" "$mine" /tmp/to-us
 }
 
-# up: opens our end.
-up() {
-	ip link set "$ours" up || result "failed: cannot open $ours"
-	ip addr show dev "$ours" | grep -q "$here/" || ip addr add $here/24 dev "$ours"
+# counts: frames and bytes that were received, and that were sent.
+counts() {
+	echo "$(counted rx_packets) $(counted rx_bytes) $(counted tx_packets) $(counted tx_bytes)"
 }
 
-# answers: whether the other end does.
-answers() {
-	ping -q -c 1 -W 1 $there > /dev/null 2>&1
+# all_counted: whether these are those of two times the frames, $bytes each time.
+all_counted() {
+	[ "$(counts)" = "$((2 * count)) $((2 * bytes)) $((2 * count)) $((2 * bytes))" ]
 }
 
-# all_back WHO PING...: whether the pings of somebody all come back.
-all_back() {
-	who=$1
-	shift
-	"$@" -q -c 5 -i 0.02 -W 5 > /tmp/ping 2>&1 && grep -q " 0% packet loss" /tmp/ping ||
-		result "failed: pings of $size bytes, by $who: $(tail -n 2 /tmp/ping)"
+# flood INTERFACE FRAMES: sends them until /tmp/enough is there, as far as that goes.
+flood() {
+	while [ ! -e /tmp/enough ]; do
+		frames send "$1" "$2" || pause 0.05
+	done 2> /dev/null
 }
 
-# both_ways SIZE...: whether pings of these sizes arrive both ways, all of them.
-both_ways() {
-	for size; do
-		all_back us ping -s "$size" $there
-		all_back "the peer" over ping -s "$size" $here
-	done
+# floods: begins to send both ways.
+floods() {
+	rm -f /tmp/enough
+	flood "$interface" /tmp/to-us &
+	theirs=$!
+	flood "$mine" /tmp/to-peer &
+	own=$!
 }
 
-# arrived FILE: whether what was sent by TCP is in the file, when who receives it has ended.
-arrived() {
-	within 60 is Z || result "failed: TCP does not end"
-	cmp -s /tmp/sent "$1" ||
-		result "failed: of $bytes bytes, $(wc -c < "$1") arrived by TCP, or others"
+# settled: whether nothing has come for a while.
+settled() {
+	seen=$(counted rx_packets)
+	pause 1
+	[ "$(counted rx_packets)" = "$seen" ]
 }
 
-# counted NAME: what our end has counted.
-counted() {
-	cat "/sys/class/net/$ours/statistics/$1"
+# calm WHEN: ends that. Nothing must have happened to frames but that they were lost.
+calm() {
+	: > /tmp/enough
+	wait $theirs $own
+	within 20 settled || result "failed: frames come for ever, $1"
+	works_still
 }
-
-# The two ends are neighbours on the bus, and of two models.
-for device in $(on_bus); do
-	is_nic "$device"
-	if [ "$model" = 0x100f ]; then
-		peer=$device
-		break
-	fi
-	end=$device
-done
-for path in "$devices/$peer"/net/*; do
-	theirs=${path##*/}
-done
-[ -n "$end" ] && [ -e "/sys/class/net/$theirs" ] || result "failed: there is no peer"
 
 before=$(leaked)
-unshare -n sleep 10000 &
-namespace=$!
-within 5 apart || result "failed: there is no namespace"
-ip link set "$theirs" netns $namespace || result "failed: cannot move $theirs"
-over ip addr add $there/24 dev "$theirs"
-over ip link set "$theirs" up || result "failed: cannot open $theirs"
+claim
+ip link set "$interface" up || result "failed: cannot open $interface"
+open
+within 10 has_carrier "$interface" || result "failed: $interface has no carrier"
 
-claim "$end"
-up
-within 20 answers || result "failed: the peer does not answer"
-both_ways 0 18 56 500 1472 4000
+frames make /tmp/to-peer $count "$(cat "/sys/class/net/$interface/address")"
+frames make /tmp/to-us $count "$(cat "/sys/class/net/$mine/address")"
+works_still
 
-head -c $bytes /dev/urandom > /tmp/sent
-over nc -l -p 5000 > /tmp/at-peer < /dev/null &
-transfer=$!
-pause 0.5
-nc $there 5000 < /tmp/sent > /dev/null || result "failed: cannot send by TCP"
-arrived /tmp/at-peer
-nc -l -p 5001 > /tmp/at-us < /dev/null &
-transfer=$!
-pause 0.5
-over nc $here 5001 < /tmp/sent > /dev/null || result "failed: the peer cannot send by TCP"
-arrived /tmp/at-us
+listen "$interface" /tmp/at-peer
+at_peer=$transfer
+listen "$mine" /tmp/at-us
+at_us=$transfer
+frames send "$interface" /tmp/to-us &
+peer_sends=$!
+frames send "$mine" /tmp/to-peer || result "failed: cannot send while the peer does"
+wait $peer_sends || result "failed: the peer cannot send while we do"
+transfer=$at_peer
+arrived "the peer, both at once," /tmp/to-peer /tmp/at-peer
+transfer=$at_us
+arrived "our side, both at once," /tmp/to-us /tmp/at-us
 
-[ "$(counted tx_packets)" -gt 1000 ] && [ "$(counted rx_packets)" -gt 1000 ] ||
-	result "failed: $(counted tx_packets) sent, $(counted rx_packets) received"
-for name in tx_dropped tx_errors rx_dropped rx_errors; do
-	[ "$(counted $name)" = 0 ] || result "failed: $name: $(counted $name)"
-done
+# Each frame comes after its length, in two bytes.
+bytes=$(($(wc -c < /tmp/to-us) - 2 * count))
+within 5 all_counted ||
+	result "failed: $(counts) counted, of $((2 * count)) frames, $((2 * bytes)) bytes each way"
+no_errors
 
-# Under traffic: nothing else must happen to what is sent meanwhile than to be lost.
-over ping -q -i 0.01 $here > /dev/null 2>&1 &
-floods=$!
+floods
 for round in $(seq 10); do
-	ip link set "$ours" down || result "failed: cannot close $ours"
-	up
-done
-within 20 answers || result "failed: the peer does not answer after ups and downs"
-for round in $(seq 5); do
 	pause 0.$round
-	echo "$end" > $driver/unbind || result "failed: cannot unbind $end"
-	claim "$end"
-	up
+	ip link set "$mine" down || result "failed: cannot close $mine"
+	open
 done
-within 20 answers || result "failed: the peer does not answer after unbinding"
-kill $floods
-both_ways 56 1472
+calm "after ups and downs"
 
-echo "$end" > $driver/unbind
-echo > "$devices/$end/driver_override"
-echo "$end" > /sys/bus/pci/drivers_probe
-kill $namespace
-within 20 [ -e "/sys/class/net/$theirs" ] || result "failed: the peer does not come back"
+floods
+echo 0 > /sys/module/suspend/parameters/pm_test_delay
+echo platform > /sys/power/pm_test
+for round in 1 2 3; do
+	pause 0.$round
+	echo freeze > /sys/power/state || result "failed: cannot suspend"
+done
+calm "after suspends"
+
+for round in 1 2 3 4 5; do
+	floods
+	pause 0.$round
+	unbind
+	claim
+	open
+	calm "after unbinding"
+done
+
+release
+ip link set "$interface" down
 [ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
 
-result "passed: pings, TCP, ups and downs, unbinding"
+result "passed: frames, ups and downs, suspends, unbinding"
