@@ -66,7 +66,9 @@ impl<'c, 'a, P: Payload<'a>, S: FromBytes + IntoBytes + Send + 'static> Call<'c,
     /// Returns the segments of the payload, in order.
     #[inline]
     pub fn segments(&self) -> Segments<'c, 'a, P> {
-        Segments(self.payload.segments())
+        // SAFETY: By point 3 of the contract of `Submission`, `describe` puts them into the entry
+        // or the scratch block, and nowhere else. The queue owns the payload from then on.
+        Segments(unsafe { self.payload.segments() })
     }
 
     /// Returns the scratch block of this command, and its bus address: for a list of segments that
