@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `regs.rs` | the registers |
 //! | `hardware.rs` | queues, commands, and how the device is stopped; the only `unsafe` code |
+//! | `hardware/admin.rs` | what the device is asked, on which that code relies |
 //! | `nvme.rs` | the device as the rest of the driver sees it |
 //! | `tests.rs` | KUnit tests on real devices |
 
@@ -75,7 +76,7 @@ impl pci::DmaDriver for NvmeDriver {
                 pdev,
                 "{} blocks of {} bytes\n",
                 nvme.identity.blocks,
-                nvme.identity.shift.bytes()
+                nvme.identity.block
             );
             Ok(Ok::<_, Error>(nvme))
         })

@@ -28,7 +28,6 @@ use kernel::{
             Head,
             Payload,
             QueueMemory,
-            QueuePlace,
             Segment,
             Submission,
             Tail,
@@ -37,6 +36,7 @@ use kernel::{
         Constraints,
         DataDirection,
         DmaMask,
+        Mapper,
         Quiesce,
         Running,
         StopOutcome,
@@ -51,13 +51,29 @@ use kernel::{
     time::Delta, //
 };
 
+mod admin;
+#[cfg(CONFIG_DMA_RS_NVME_KUNIT_TEST)]
+pub(crate) use admin::check_block_length;
+pub(crate) use admin::{
+    Admin,
+    AdminBack,
+    AdminCommand,
+    AdminData,
+    Namespace,
+    Page, //
+};
+use admin::{
+    BlockLength,
+    What, //
+};
+
 /// The size of a page, as `CC.MPS` says it: 4 KiB.
 const PAGE: usize = 4096;
 
 /// How many commands can be in flight in the admin queue, and how many entries the two queues have.
-pub(crate) const ADMIN_TAGS: u16 = 3;
+const ADMIN_TAGS: u16 = 3;
 const ADMIN_SUBMISSIONS: u32 = 4;
-pub(crate) const ADMIN_COMPLETIONS: u32 = 8;
+const ADMIN_COMPLETIONS: u32 = 8;
 
 /// The number of the queue for reads and writes, and of the one in which they complete.
 pub(crate) const IO_QUEUE: u16 = 1;
@@ -73,14 +89,14 @@ pub(crate) const LIMITS: Constraints = Constraints::new(DmaMask::new::<64>()).al
 struct Hardware<'a> {
     dev: &'a Device<Bound>,
     registers: &'a Registers<'a>,
+    block: &'a BlockLength,
 }
 
 /// What there is of a device, once.
 pub(crate) struct Parts<'a> {
     pub(crate) control: Control<'a>,
     pub(crate) stopper: Stopper<'a>,
-    pub(crate) admin_done: Completes<'a>,
-    pub(crate) admin: AdminQueue<'a>,
+    pub(crate) admin: Admin<'a>,
     pub(crate) io_done: Completes<'a>,
     pub(crate) io: IoQueue<'a>,
     /// The most entries that a queue may have.
@@ -96,13 +112,15 @@ pub(crate) struct Parts<'a> {
 ///
 /// [`EBUSY`] if it is claimed, [`ENODEV`] if it isn't there, or can't do what this driver needs;
 /// [`ENOMEM`].
-pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
+pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>, dma: Mapper<'a>) -> Result<Parts<'a>> {
     let dev: &Device<Core<'a>> = pdev.as_ref();
     // The PCI core gives them to one only, until unbind.
     let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_nvme")?;
+    let block = KBox::new(BlockLength::new(), GFP_KERNEL)?;
     let hardware = Hardware {
         dev: dev.bound(),
         registers: devres::register_lent(dev, Ok::<_, Error>(registers), GFP_KERNEL)?,
+        block: devres::register_lent(dev, Ok::<_, Error>(block), GFP_KERNEL)?,
     };
 
     hardware.identify()?;
@@ -117,13 +135,15 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
     Ok(Parts {
         control: Control(hardware),
         stopper: Stopper(hardware),
-        admin_done: Completes { hardware, queue: 0 },
-        admin: AdminQueue(hardware),
+        admin: Admin::new(dma, Completes { hardware, queue: 0 }, AdminQueue(hardware))?,
         io_done: Completes {
             hardware,
             queue: IO_QUEUE,
         },
-        io: IoQueue(hardware),
+        io: IoQueue {
+            hardware,
+            queue: IO_QUEUE,
+        },
         max_entries: u32::from(hardware.registers.read(regs::CAP).max_entries()) + 1,
     })
 }
@@ -269,6 +289,7 @@ unsafe impl Quiesce for Stopper<'_> {
 
         self.0.identify()?;
         self.0.reset()?;
+        self.0.block.forget();
 
         registers.write_reg(regs::AQA::zeroed());
         registers.write_reg(regs::ASQ::zeroed());
@@ -470,17 +491,6 @@ fn pages<'m, S: Iterator<Item = Segment<'m>>>(
     })
 }
 
-/// What the admin queue is told.
-#[derive(Clone, Copy)]
-pub(crate) enum AdminCommand<'a> {
-    /// Identify (5.15): the controller, or a namespace.
-    Identify(Option<u32>),
-    /// Create I/O Completion Queue (5.3).
-    CreateCompletions(QueuePlace<'a, Completion>),
-    /// Create I/O Submission Queue (5.4).
-    CreateSubmissions(QueuePlace<'a, Command>),
-}
-
 /// The registers and commands of the admin queue.
 pub(crate) struct AdminQueue<'a>(Hardware<'a>);
 
@@ -489,7 +499,8 @@ pub(crate) struct AdminQueue<'a>(Hardware<'a>);
 // 2. The device fetches entries in order (4.1), up to the tail, and not before it is enabled.
 // 3. Identify writes 4096 bytes to the pages of the segments, as `Command::new()` has checked. The
 //    other commands have no segments, and name a queue by its place, with as many entries as that
-//    has, of the size that the type of the place says.
+//    has, of the size that the type of the place says. `AdminCommand` takes the number of a queue
+//    from that queue.
 // 4. The command's identifier comes back in the admin completion queue, whose port has the number
 //    0.
 // 5. It fetches commands in order, and carries out what it has fetched (4.1).
@@ -527,10 +538,10 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
         call: Call<'_, 'a, P, ()>,
     ) -> Result<Command> {
         const NOTHING: (DataDirection, usize) = (DataDirection::None, 0);
-        let queue = |len: u32| (len - 1) << 16 | u32::from(IO_QUEUE);
+        let queue = |number: u16, len: u32| (len - 1) << 16 | u32::from(number);
 
-        match command {
-            AdminCommand::Identify(namespace) => {
+        match &command.0 {
+            What::Identify(namespace) => {
                 let what = u32::from(namespace.is_none());
                 let mut entry = Command::new(
                     6,
@@ -545,18 +556,19 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
                 entry.prp2 = pages.next().unwrap_or(Ok(0))?.to_le();
                 Ok(entry)
             }
-            AdminCommand::CreateCompletions(place) => {
+            What::CreateCompletions(number, place) => {
                 // Contiguous, and with interrupts by the first vector.
-                let mut entry =
-                    Command::new(5, 0, [queue(place.len()), 3, 0, 0, 0, 0], NOTHING, &call)?;
+                let words = [queue(*number, place.len()), 3, 0, 0, 0, 0];
+                let mut entry = Command::new(5, 0, words, NOTHING, &call)?;
 
                 entry.prp1 = call.place(place)?.to_le();
                 Ok(entry)
             }
-            AdminCommand::CreateSubmissions(place) => {
+            What::CreateSubmissions(number, place) => {
+                // It completes in the queue of the same number.
                 let words = [
-                    queue(place.len()),
-                    u32::from(IO_QUEUE) << 16 | 1,
+                    queue(*number, place.len()),
+                    u32::from(*number) << 16 | 1,
                     0,
                     0,
                     0,
@@ -577,60 +589,22 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
     }
 }
 
-/// How long a block is, as a power of two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BlockShift(u8);
-
-impl BlockShift {
-    /// 512 bytes.
-    pub(crate) const SMALLEST: Self = Self(9);
-
-    /// Reads it from what Identify has returned for a namespace (5.15.2.1); returns the number of
-    /// blocks, too.
-    ///
-    /// The device is trusted with what it does with commands, so it is trusted with how long its
-    /// blocks are: this is said here only.
-    ///
-    /// # Errors
-    ///
-    /// [`EIO`] if that makes no sense, [`EOPNOTSUPP`] if blocks have metadata.
-    pub(crate) fn of_namespace(page: &[u8]) -> Result<(Self, u64)> {
-        let part = |at: usize| page.get(at).copied().ok_or(EIO);
-        let mut blocks = [0; 8];
-
-        blocks.copy_from_slice(page.get(..8).ok_or(EIO)?);
-
-        let format = 128 + 4 * usize::from(part(26)? & 0xf);
-
-        if part(format)? != 0 || part(format + 1)? != 0 {
-            return Err(EOPNOTSUPP);
-        }
-
-        match part(format + 2)? {
-            shift @ 9..=12 => Ok((Self(shift), u64::from_le_bytes(blocks))),
-            _ => Err(EIO),
-        }
-    }
-
-    /// Returns how many bytes a block has.
-    pub(crate) fn bytes(self) -> usize {
-        1 << self.0
-    }
-}
-
 /// What the queue for reads and writes is told: about the first namespace.
 #[derive(Clone, Copy)]
 pub(crate) enum IoCommand {
     /// All that was written before is to stay.
     Flush,
-    /// Read blocks, from this one on.
-    Read(u64, BlockShift),
+    /// Read blocks, from this one on: as many as the payload has room for.
+    Read(u64),
     /// Write blocks.
-    Write(u64, BlockShift),
+    Write(u64),
 }
 
 /// The registers and commands of the queue for reads and writes.
-pub(crate) struct IoQueue<'a>(Hardware<'a>);
+pub(crate) struct IoQueue<'a> {
+    hardware: Hardware<'a>,
+    queue: u16,
+}
 
 // SAFETY: By the numbers of the contract:
 // 1. The registers are those of `dev`.
@@ -639,7 +613,7 @@ pub(crate) struct IoQueue<'a>(Hardware<'a>);
 // 3. The device moves as many blocks as the payload has, as `Command::new()` has checked, in one
 //    direction, to or from the pages of the segments: up to two in the entry, or one there and the
 //    others in the list, which it reads. The length of a block is what the device itself has said
-//    ([`BlockShift::of_namespace`]), with which `Nvme::identify()` makes all commands.
+//    since it was disarmed: see [`BlockLength`].
 // 4. The command's identifier comes back in the completion queue of the same number, with that
 //    number.
 // 5. It fetches commands in order, and carries out what it has fetched (4.1).
@@ -653,7 +627,7 @@ unsafe impl Submission for IoQueue<'_> {
     const TAG_BITS: u32 = 16;
 
     fn device(&self) -> &Device {
-        self.0.dev
+        self.hardware.dev
     }
 
     fn start(&mut self, _queue: QueueMemory<'_>) -> Result {
@@ -665,18 +639,19 @@ unsafe impl Submission for IoQueue<'_> {
         command: &IoCommand,
         mut call: Call<'_, 'a, P, PrpList>,
     ) -> Result<Command> {
-        let (opcode, direction, block, shift) = match *command {
+        let (opcode, direction, block) = match *command {
             IoCommand::Flush => {
                 return Command::new(0, 1, [0; 6], (DataDirection::None, 0), &call);
             }
-            IoCommand::Write(block, shift) => (1, DataDirection::ToDevice, block, shift),
-            IoCommand::Read(block, shift) => (2, DataDirection::FromDevice, block, shift),
+            IoCommand::Write(block) => (1, DataDirection::ToDevice, block),
+            IoCommand::Read(block) => (2, DataDirection::FromDevice, block),
         };
 
         let len = call.len();
-        let blocks = len >> shift.0;
+        let shift = self.hardware.block.shift()?;
+        let blocks = len >> shift;
 
-        if blocks == 0 || blocks << shift.0 != len || len > MAX_BYTES {
+        if blocks == 0 || blocks << shift != len || len > MAX_BYTES {
             return Err(EINVAL);
         }
 
@@ -707,7 +682,7 @@ unsafe impl Submission for IoQueue<'_> {
 
     #[inline]
     fn doorbell(&mut self, tail: Tail) {
-        self.0
+        self.hardware
             .registers
             .write_reg(regs::IO_TAIL::from(tail.index()));
     }

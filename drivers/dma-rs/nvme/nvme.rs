@@ -4,17 +4,17 @@
 
 use super::hardware::{
     self,
+    Admin,
+    AdminBack,
     AdminCommand,
-    AdminQueue,
-    BlockShift,
+    AdminData,
     Completes,
-    Completion,
     Control,
     IoCommand,
     IoQueue,
+    Namespace,
+    Page,
     Parts,
-    ADMIN_COMPLETIONS,
-    ADMIN_TAGS,
     IDENTIFY,
     IO_QUEUE, //
 };
@@ -59,9 +59,6 @@ const COMPLETIONS: u32 = 64;
 const STEP: Delta = Delta::from_millis(5);
 const STEPS: usize = 2000;
 
-type Page = KBox<[u8; IDENTIFY]>;
-type AdminData<'a> = Option<Streaming<'a, Page, FromDevice>>;
-
 /// What goes with a read or a write; nothing with a flush.
 pub(crate) type Data<'a> =
     Option<Either<Streaming<'a, KVec<u8>, ToDevice>, Streaming<'a, KVec<u8>, FromDevice>>>;
@@ -73,11 +70,6 @@ pub(crate) type Back<'a> =
 /// A command that is over: what came back, and the status, 0 for success. [`None`] if the device
 /// was stopped before.
 pub(crate) type Outcome<'a> = (Back<'a>, Option<u16>);
-
-struct Admin<'a> {
-    done: Completions<'a, Completes<'a>>,
-    commands: Commands<'a, AdminQueue<'a>, AdminData<'a>>,
-}
 
 pub(crate) struct Io<'a> {
     pub(crate) done: Completions<'a, Completes<'a>>,
@@ -96,11 +88,12 @@ pub(crate) struct Queues<'a> {
 }
 
 /// What the device says of itself.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) model: [u8; 40],
     pub(crate) blocks: u64,
-    pub(crate) shift: BlockShift,
+    /// How many bytes a block has.
+    pub(crate) block: usize,
 }
 
 /// A bound device.
@@ -140,12 +133,12 @@ impl<'a> Nvme<'a> {
         let Parts {
             control,
             stopper,
-            admin_done,
             admin,
             io_done,
             io,
             max_entries,
-        } = hardware::claim(pdev).inspect_err(|e| dev_err!(pdev, "no NVMe device ({e:?})\n"))?;
+        } = hardware::claim(pdev, dma)
+            .inspect_err(|e| dev_err!(pdev, "no NVMe device ({e:?})\n"))?;
 
         if max_entries < COMPLETIONS {
             return Err(ENODEV);
@@ -162,14 +155,8 @@ impl<'a> Nvme<'a> {
         }
 
         let lists = Pool::with_layout::<256, 4096>(dev, c"PRP lists")?;
-        let mut admin_done = Completions::new(dma, admin_done, ADMIN_COMPLETIONS)?;
         let mut io_done = Completions::new(dma, io_done, COMPLETIONS)?;
-        let admin_port = admin_done.port(0, ADMIN_TAGS)?;
         let io_port = io_done.port(IO_QUEUE, TAGS)?;
-        let admin = Admin {
-            commands: Commands::new(dma, admin, admin_port, None)?,
-            done: admin_done,
-        };
         let io = Io {
             commands: Commands::new(dma, io, io_port, Some(lists))?,
             done: io_done,
@@ -193,11 +180,11 @@ impl<'a> Nvme<'a> {
             identity: Identity {
                 model: [b' '; 40],
                 blocks: 0,
-                shift: BlockShift::SMALLEST,
+                block: 0,
             },
         };
 
-        nvme.start()?;
+        nvme.bring_to_life()?;
         nvme.identity = nvme.identify()?;
         Ok(nvme)
     }
@@ -208,15 +195,26 @@ impl<'a> Nvme<'a> {
     ///
     /// # Errors
     ///
-    /// As [`bring_up`](Self::bring_up).
+    /// As [`bring_up`](Self::bring_up), and [`EIO`] if it isn't what it was.
     pub(crate) fn start(&self) -> Result {
+        self.bring_to_life()?;
+
+        // It was disarmed: nothing that it has said before counts.
+        if self.identify()? != self.identity {
+            return Err(EIO);
+        }
+
+        Ok(())
+    }
+
+    /// Starts the device with its queues. It takes reads and writes when it was asked what it is.
+    pub(crate) fn bring_to_life(&self) -> Result {
         // From here on the device can reach memory.
         self.session.start()?;
 
         let mut admin = self.session.admin.lock();
 
-        admin.done.start()?;
-        admin.commands.start(|_, _| {})?;
+        admin.start()?;
 
         // It may not be stopped in between: then it would be enabled all the same.
         let running = self.session.running()?;
@@ -240,8 +238,8 @@ impl<'a> Nvme<'a> {
             }
         })?;
 
-        let completions = AdminCommand::CreateCompletions(done.place());
-        let submissions = AdminCommand::CreateSubmissions(commands.submitter.place());
+        let completions = AdminCommand::create_completions(done);
+        let submissions = AdminCommand::create_submissions(&commands.submitter);
 
         self.ask(&mut admin, None, completions)?;
         self.ask(&mut admin, None, submissions)?;
@@ -249,26 +247,31 @@ impl<'a> Nvme<'a> {
     }
 
     /// Asks the device what it is.
-    fn identify(&self) -> Result<Identity> {
-        let controller = self.identify_one(None)?;
-        let namespace = self.identify_one(Some(1))?;
-        let (shift, blocks) = BlockShift::of_namespace(namespace.bytes())?;
+    pub(crate) fn identify(&self) -> Result<Identity> {
+        let (page, _) = self.identify_one(AdminCommand::IDENTIFY_CONTROLLER)?;
         let mut model = [0; 40];
 
-        model.copy_from_slice(controller.bytes().get(24..64).ok_or(EIO)?);
+        model.copy_from_slice(page.bytes().get(24..64).ok_or(EIO)?);
+
+        let (_, namespace) = self.identify_one(AdminCommand::IDENTIFY_NAMESPACE)?;
+        let namespace = namespace.ok_or(EIO)?;
+
         Ok(Identity {
             model,
-            blocks,
-            shift,
+            blocks: namespace.blocks,
+            block: namespace.block(),
         })
     }
 
-    fn identify_one(&self, what: Option<u32>) -> Result<StreamingBox<'a, Page, FromDevice>> {
+    #[allow(clippy::type_complexity, reason = "a page, and what was found there")]
+    fn identify_one(
+        &self,
+        what: AdminCommand<'a>,
+    ) -> Result<(StreamingBox<'a, Page, FromDevice>, Option<Namespace>)> {
         let page = Streaming::map(self.dma, KBox::new([0; IDENTIFY], GFP_KERNEL)?)?;
-        let mut admin = self.session.admin.lock();
+        let (back, namespace) = self.ask(&mut self.session.admin.lock(), Some(page), what)?;
 
-        self.ask(&mut admin, Some(page), AdminCommand::Identify(what))?
-            .ok_or(EIO)
+        Ok((back.ok_or(EIO)?, namespace))
     }
 
     /// Submits a command to the admin queue, and waits for it; returns what comes back.
@@ -277,40 +280,29 @@ impl<'a> Nvme<'a> {
         admin: &mut Admin<'a>,
         data: AdminData<'a>,
         command: AdminCommand<'a>,
-    ) -> Result<Option<StreamingBox<'a, Page, FromDevice>>> {
-        let Admin { done, commands } = admin;
-        let asked = commands
-            .submitter
-            .submit(data, command)
-            .map_err(|e| e.error)?;
+    ) -> Result<(AdminBack<'a>, Option<Namespace>)> {
+        let asked = admin.ask(data, command)?;
         let mut answer = None;
-
-        commands.submitter.kick()?;
 
         for _ in 0..STEPS {
             let found = self.session.wait_until(&self.waiters, STEP, || {
-                done.reap(u32::MAX, |seen| {
+                admin.reap(|one| {
                     // Others have timed out: nobody waits for them any more.
-                    if let Ok(completed) = commands.completer.complete(seen) {
-                        if completed.ticket == asked {
-                            answer = Some((completed.payload, completed.entry));
-                        }
+                    if one.ticket == asked {
+                        answer = Some(one);
                     }
                 });
 
                 match answer.take() {
                     Some(answer) => Some(Ok(answer)),
-                    None => done.is_stopped().then_some(Err(ESHUTDOWN)),
+                    None => admin.is_stopped().then_some(Err(ESHUTDOWN)),
                 }
             });
 
             if let Some(found) = found {
-                let (back, entry) = found?;
+                let answer = found?;
 
-                return entry.validate(|entry: Completion| match entry.status() {
-                    0 => Ok(back),
-                    _ => Err(EIO),
-                });
+                return Ok((answer.back, answer.outcome?));
             }
         }
 
@@ -402,7 +394,7 @@ impl<'a> Nvme<'a> {
     pub(crate) fn read(&self, block: u64, buf: KVec<u8>) -> Result<KVec<u8>> {
         let data = Some(Either::Second(Streaming::map(self.dma, buf)?));
 
-        match self.execute(IoCommand::Read(block, self.identity.shift), data)? {
+        match self.execute(IoCommand::Read(block), data)? {
             Some(Either::Second(buf)) => Ok(buf.unmap()),
             _ => Err(EIO),
         }
@@ -416,7 +408,7 @@ impl<'a> Nvme<'a> {
     pub(crate) fn write(&self, block: u64, buf: KVec<u8>) -> Result<KVec<u8>> {
         let data = Some(Either::First(Streaming::map(self.dma, buf)?));
 
-        match self.execute(IoCommand::Write(block, self.identity.shift), data)? {
+        match self.execute(IoCommand::Write(block), data)? {
             Some(Either::First(buf)) => Ok(buf.unmap()),
             _ => Err(EIO),
         }

@@ -102,9 +102,42 @@ mod cases {
 
         with_nvme(|nvme| {
             ensure!(nvme.identity.model.starts_with(b"QEMU NVMe Ctrl"));
-            ensure!(nvme.identity.blocks >= 4096 && nvme.identity.shift.bytes() == 512);
+            ensure!(nvme.identity.blocks >= 4096 && nvme.identity.block == 512);
             nvme.flush()
         })
+    }
+
+    /// Nothing is read or written before the device has said how long a block is, since it was
+    /// disarmed last.
+    #[test]
+    fn asks_first() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        with_nvme(|nvme| {
+            nvme.write(3, pattern(512, 3)?)?;
+
+            for _ in 0..2 {
+                nvme.session.stop();
+                nvme.bring_to_life()?;
+
+                ensure!(nvme.read(3, blank(512)?).err() == Some(EAGAIN));
+                ensure!(nvme.write(3, blank(512)?).err() == Some(EAGAIN));
+                nvme.flush()?;
+
+                ensure!(nvme.identify()? == nvme.identity);
+                ensure!(nvme.read(3, blank(512)?)? == pattern(512, 3)?);
+            }
+
+            Ok(())
+        })
+    }
+
+    /// When an answer counts.
+    #[test]
+    fn block_length() -> Result {
+        hardware::check_block_length()
     }
 
     /// What is written is read again: in one page, in two, and in so many that there is a list of
@@ -154,8 +187,6 @@ mod cases {
         }
 
         with_nvme(|nvme| {
-            let shift = nvme.identity.shift;
-
             for turn in 0..12 {
                 let mut tickets = KVec::new();
                 let mut commands = KVec::new();
@@ -168,14 +199,14 @@ mod cases {
                         let data = Streaming::map(nvme.dma, pattern(512 * (1 + i), turn + i)?)?;
 
                         commands.push(
-                            (IoCommand::Write(block, shift), Some(Either::First(data))),
+                            (IoCommand::Write(block), Some(Either::First(data))),
                             GFP_KERNEL,
                         )?;
                     } else {
                         let data = Streaming::map(nvme.dma, blank(512 * (1 + i))?)?;
 
                         commands.push(
-                            (IoCommand::Read(block, shift), Some(Either::Second(data))),
+                            (IoCommand::Read(block), Some(Either::Second(data))),
                             GFP_KERNEL,
                         )?;
                     }
@@ -213,20 +244,19 @@ mod cases {
         }
 
         with_nvme(|nvme| {
-            let shift = nvme.identity.shift;
             let read =
                 |len| Ok::<_, Error>(Some(Either::Second(Streaming::map(nvme.dma, blank(len)?)?)));
             let write =
                 |len| Ok::<_, Error>(Some(Either::First(Streaming::map(nvme.dma, blank(len)?)?)));
 
             for (command, data) in [
-                (IoCommand::Read(0, shift), None),
-                (IoCommand::Read(0, shift), read(511)?),
-                (IoCommand::Read(0, shift), read(513)?),
-                (IoCommand::Read(0, shift), read(MAX_BYTES + 512)?),
+                (IoCommand::Read(0), None),
+                (IoCommand::Read(0), read(511)?),
+                (IoCommand::Read(0), read(513)?),
+                (IoCommand::Read(0), read(MAX_BYTES + 512)?),
                 // The other way round.
-                (IoCommand::Read(0, shift), write(512)?),
-                (IoCommand::Write(0, shift), read(512)?),
+                (IoCommand::Read(0), write(512)?),
+                (IoCommand::Write(0), read(512)?),
                 (IoCommand::Flush, write(512)?),
             ] {
                 ensure!(nvme.execute(command, data).err() == Some(EINVAL));
@@ -236,7 +266,7 @@ mod cases {
             let mut ticket = None;
 
             nvme.submit(
-                [(IoCommand::Read(nvme.identity.blocks, shift), read(512)?)],
+                [(IoCommand::Read(nvme.identity.blocks), read(512)?)],
                 |submitted| {
                     ticket = Some(submitted);
                     Ok(())
