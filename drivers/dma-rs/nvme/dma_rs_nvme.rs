@@ -3,7 +3,8 @@
 //! Driver for NVMe devices, as QEMU emulates them (`-device nvme`).
 //!
 //! It is no block device, but the first user of queues of commands that complete in any order: an
-//! admin queue, and one queue for reads and writes. It binds to no device by itself: write
+//! admin queue, and queues for reads and writes, as many as there are CPUs, but at most four. Each
+//! has an interrupt of its own. The driver binds to no device by itself: write
 //! `dma_rs_nvme` to the file `driver_override` of the device in sysfs, and its name to
 //! `/sys/bus/pci/drivers_probe`.
 //!
@@ -12,6 +13,7 @@
 //! | `regs.rs` | the registers |
 //! | `hardware.rs` | queues, commands, and how the device is stopped; the only `unsafe` code |
 //! | `hardware/admin.rs` | what the device is asked, on which that code relies |
+//! | `hardware/pair.rs` | a queue, put together with the one in which its commands complete |
 //! | `nvme.rs` | the device as the rest of the driver sees it |
 //! | `tests.rs` | KUnit tests on real devices |
 
@@ -74,9 +76,10 @@ impl pci::DmaDriver for NvmeDriver {
 
             dev_info!(
                 pdev,
-                "{} blocks of {} bytes\n",
+                "{} blocks of {} bytes, {} pairs of queues\n",
                 nvme.identity.blocks,
-                nvme.identity.block
+                nvme.identity.block,
+                nvme.pairs()
             );
             Ok(Ok::<_, Error>(nvme))
         })

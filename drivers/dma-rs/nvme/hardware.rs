@@ -44,10 +44,15 @@ use kernel::{
     },
     io::{
         poll::read_poll_timeout,
+        register::Array,
         Io, //
     },
     pci,
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     time::Delta, //
 };
 
@@ -56,15 +61,20 @@ mod admin;
 pub(crate) use admin::check_block_length;
 pub(crate) use admin::{
     Admin,
-    AdminBack,
     AdminCommand,
     AdminData,
+    Answer,
     Namespace,
     Page, //
 };
 use admin::{
     BlockLength,
     What, //
+};
+mod pair;
+pub(crate) use pair::{
+    Pair,
+    PairRegisters, //
 };
 
 /// The size of a page, as `CC.MPS` says it: 4 KiB.
@@ -75,8 +85,13 @@ const ADMIN_TAGS: u16 = 3;
 const ADMIN_SUBMISSIONS: u32 = 4;
 const ADMIN_COMPLETIONS: u32 = 8;
 
-/// The number of the queue for reads and writes, and of the one in which they complete.
-pub(crate) const IO_QUEUE: u16 = 1;
+/// How many queues for reads and writes there can be, each with one in which they complete. They
+/// have the numbers from 1 on.
+pub(crate) const PAIRS: usize = 4;
+
+/// How long a device may take to be ready for its stop. The specification wants it to have a second
+/// at least.
+const GOODBYE: Delta = Delta::from_secs(1);
 
 /// The size of what Identify returns (5.15).
 pub(crate) const IDENTIFY: usize = 4096;
@@ -89,7 +104,14 @@ pub(crate) const LIMITS: Constraints = Constraints::new(DmaMask::new::<64>()).al
 struct Hardware<'a> {
     dev: &'a Device<Bound>,
     registers: &'a Registers<'a>,
-    block: &'a BlockLength,
+    said: &'a Said,
+}
+
+/// What the device has said so far.
+struct Said {
+    block: BlockLength,
+    /// How often it was ready for a stop.
+    goodbyes: Atomic<u32>,
 }
 
 /// What there is of a device, once.
@@ -97,8 +119,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) control: Control<'a>,
     pub(crate) stopper: Stopper<'a>,
     pub(crate) admin: Admin<'a>,
-    pub(crate) io_done: Completes<'a>,
-    pub(crate) io: IoQueue<'a>,
+    pub(crate) pairs: [PairRegisters<'a>; PAIRS],
     /// The most entries that a queue may have.
     pub(crate) max_entries: u32,
 }
@@ -116,11 +137,18 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>, dma: Mapper<'a>) -> Result
     let dev: &Device<Core<'a>> = pdev.as_ref();
     // The PCI core gives them to one only, until unbind.
     let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_nvme")?;
-    let block = KBox::new(BlockLength::new(), GFP_KERNEL)?;
+    let said = Said {
+        block: BlockLength::new(),
+        goodbyes: Atomic::new(0),
+    };
     let hardware = Hardware {
         dev: dev.bound(),
         registers: devres::register_lent(dev, Ok::<_, Error>(registers), GFP_KERNEL)?,
-        block: devres::register_lent(dev, Ok::<_, Error>(block), GFP_KERNEL)?,
+        said: devres::register_lent(
+            dev,
+            Ok::<_, Error>(KBox::new(said, GFP_KERNEL)?),
+            GFP_KERNEL,
+        )?,
     };
 
     hardware.identify()?;
@@ -135,15 +163,16 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>, dma: Mapper<'a>) -> Result
     Ok(Parts {
         control: Control(hardware),
         stopper: Stopper(hardware),
-        admin: Admin::new(dma, Completes { hardware, queue: 0 }, AdminQueue(hardware))?,
-        io_done: Completes {
-            hardware,
-            queue: IO_QUEUE,
-        },
-        io: IoQueue {
-            hardware,
-            queue: IO_QUEUE,
-        },
+        admin: Admin::new(
+            dma,
+            Completes {
+                hardware,
+                queue: 0,
+                vector: 0,
+            },
+            AdminQueue(hardware),
+        )?,
+        pairs: [1, 2, 3, 4].map(|queue| PairRegisters::new(hardware, queue)),
         max_entries: u32::from(hardware.registers.read(regs::CAP).max_entries()) + 1,
     })
 }
@@ -185,6 +214,32 @@ impl Hardware<'_> {
             self.timeout(),
         )?;
 
+        Ok(())
+    }
+
+    /// Tells a device that works that it is about to be stopped, so that it keeps what was written
+    /// to it (7.6.2). It is stopped then whatever comes of this.
+    fn say_goodbye(&self) -> Result {
+        let registers = self.registers;
+        let control = registers.read(regs::CC);
+
+        if !control.enable() || !registers.read(regs::CSTS).ready() {
+            return Ok(());
+        }
+
+        registers.write_reg(control.with_const_shutdown::<1>());
+        read_poll_timeout(
+            || {
+                let status = registers.read(regs::CSTS);
+
+                self.identify()?;
+                Ok(status)
+            },
+            |status| u32::from(status.shutdown()) == 2 || status.fatal(),
+            Delta::from_millis(1),
+            GOODBYE,
+        )?;
+        self.said.goodbyes.add(1, Relaxed);
         Ok(())
     }
 
@@ -248,6 +303,11 @@ impl Control<'_> {
         Ok(())
     }
 
+    /// Returns how often the device was ready when it was stopped. Context: any.
+    pub(crate) fn goodbyes(&self) -> u32 {
+        self.0.said.goodbyes.load(Relaxed)
+    }
+
     /// Waits until the device is ready for commands. Context: may sleep.
     ///
     /// # Errors
@@ -274,7 +334,7 @@ pub(crate) struct Stopper<'a>(Hardware<'a>);
 // 7. `HEEDS_BUS` is false.
 // 8. Addresses have 64 bits, and are multiples of four. `describe` refuses longer commands than the
 //    hardware takes, and pages that begin elsewhere.
-// 9. Both end after the time that `CAP.TO` says.
+// 9. Both end after the time that `CAP.TO` says, and a second for what is written before.
 unsafe impl Quiesce for Stopper<'_> {
     fn device(&self) -> &Device {
         self.0.dev
@@ -289,7 +349,7 @@ unsafe impl Quiesce for Stopper<'_> {
 
         self.0.identify()?;
         self.0.reset()?;
-        self.0.block.forget();
+        self.0.said.block.forget();
 
         registers.write_reg(regs::AQA::zeroed());
         registers.write_reg(regs::ASQ::zeroed());
@@ -300,6 +360,10 @@ unsafe impl Quiesce for Stopper<'_> {
     }
 
     fn quiesce(&self) -> StopOutcome {
+        if let Err(e) = self.0.say_goodbye() {
+            dev_warn!(self.0.dev, "not ready to be stopped ({e:?})\n");
+        }
+
         match self.0.identify().and_then(|()| self.0.reset()) {
             Ok(()) => StopOutcome::Stopped,
             Err(_) => StopOutcome::Unproven,
@@ -363,14 +427,16 @@ unsafe impl Entry for Completion {
 pub(crate) struct Completes<'a> {
     hardware: Hardware<'a>,
     queue: u16,
+    /// By which of the device's interrupts it says that there are entries.
+    vector: u16,
 }
 
 // SAFETY: By the numbers of the contract:
 // 1. The registers are those of `dev`.
-// 2. The device writes entries in turn (4.1). The admin queue is told here; the other one by a
-//    command of the admin queue ([`AdminCommand::CreateCompletions`]).
+// 2. The device writes entries in turn (4.1). The admin queue is told here; the others by commands
+//    of the admin queue ([`AdminCommand::create_completions`]).
 // 3. It doesn't write to a queue that is full by its head doorbell (4.1.1).
-// 4. `write_reg()` is ordered.
+// 4. `write_reg()` and `write()` are ordered.
 // 5. `claim()` makes one for each queue.
 unsafe impl CompletionQueue for Completes<'_> {
     type Entry = Completion;
@@ -402,11 +468,11 @@ unsafe impl CompletionQueue for Completes<'_> {
 
     #[inline]
     fn consumed(&mut self, head: Head) {
-        let registers = self.hardware.registers;
-
-        match self.queue {
-            0 => registers.write_reg(regs::ADMIN_HEAD::from(head.index())),
-            _ => registers.write_reg(regs::IO_HEAD::from(head.index())),
+        // There is one for each number that `claim()` has given away.
+        if let Some(at) = regs::HEAD::try_at(self.queue.into()) {
+            self.hardware
+                .registers
+                .write(at, regs::HEAD::from(head.index()));
         }
     }
 }
@@ -431,7 +497,7 @@ pub(crate) struct Command {
 pub(crate) struct PrpList([u64; Self::LEN]);
 
 impl PrpList {
-    const LEN: usize = 32;
+    const LEN: usize = 256;
 }
 
 /// The most bytes that a command may have: the pages of a list, and as a rule one more.
@@ -504,7 +570,7 @@ pub(crate) struct AdminQueue<'a>(Hardware<'a>);
 // 4. The command's identifier comes back in the admin completion queue, whose port has the number
 //    0.
 // 5. It fetches commands in order, and carries out what it has fetched (4.1).
-// 6. `write_reg()` is ordered.
+// 6. `write_reg()` and `write()` are ordered.
 // 7. `claim()` makes one.
 unsafe impl<'q> Submission for AdminQueue<'q> {
     type Entry = Command;
@@ -539,6 +605,7 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
     ) -> Result<Command> {
         const NOTHING: (DataDirection, usize) = (DataDirection::None, 0);
         let queue = |number: u16, len: u32| (len - 1) << 16 | u32::from(number);
+        let plain = |opcode, words, call| Command::new(opcode, 0, words, NOTHING, call);
 
         match &command.0 {
             What::Identify(namespace) => {
@@ -556,10 +623,16 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
                 entry.prp2 = pages.next().unwrap_or(Ok(0))?.to_le();
                 Ok(entry)
             }
-            What::CreateCompletions(number, place) => {
-                // Contiguous, and with interrupts by the first vector.
-                let words = [queue(*number, place.len()), 3, 0, 0, 0, 0];
-                let mut entry = Command::new(5, 0, words, NOTHING, &call)?;
+            What::SetQueues(count) => {
+                let count = u32::from(*count).saturating_sub(1);
+
+                plain(9, [7, count << 16 | count, 0, 0, 0, 0], &call)
+            }
+            What::AwaitEvent => plain(0xc, [0; 6], &call),
+            What::CreateCompletions(number, vector, place) => {
+                // Contiguous, and with interrupts.
+                let how = u32::from(*vector) << 16 | 3;
+                let mut entry = plain(5, [queue(*number, place.len()), how, 0, 0, 0, 0], &call)?;
 
                 entry.prp1 = call.place(place)?.to_le();
                 Ok(entry)
@@ -574,7 +647,7 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
                     0,
                     0,
                 ];
-                let mut entry = Command::new(1, 0, words, NOTHING, &call)?;
+                let mut entry = plain(1, words, &call)?;
 
                 entry.prp1 = call.place(place)?.to_le();
                 Ok(entry)
@@ -585,7 +658,7 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
     fn doorbell(&mut self, tail: Tail) {
         self.0
             .registers
-            .write_reg(regs::ADMIN_TAIL::from(tail.index()));
+            .write(regs::TAIL::at(0), regs::TAIL::from(tail.index()));
     }
 }
 
@@ -608,17 +681,17 @@ pub(crate) struct IoQueue<'a> {
 
 // SAFETY: By the numbers of the contract:
 // 1. The registers are those of `dev`.
-// 2. The device is told of the queue by a command ([`AdminCommand::CreateSubmissions`]), fetches
+// 2. The device is told of the queue by a command ([`AdminCommand::create_submissions`]), fetches
 //    entries in order (4.1), up to the tail.
 // 3. The device moves as many blocks as the payload has, as `Command::new()` has checked, in one
 //    direction, to or from the pages of the segments: up to two in the entry, or one there and the
 //    others in the list, which it reads. The length of a block is what the device itself has said
 //    since it was disarmed: see [`BlockLength`].
 // 4. The command's identifier comes back in the completion queue of the same number, with that
-//    number.
+//    number. Both are made together, in `PairRegisters::make()`.
 // 5. It fetches commands in order, and carries out what it has fetched (4.1).
-// 6. `write_reg()` is ordered.
-// 7. `claim()` makes one.
+// 6. `write()` is ordered.
+// 7. `claim()` makes one of each number.
 unsafe impl Submission for IoQueue<'_> {
     type Entry = Command;
     type Completion = Completion;
@@ -648,7 +721,7 @@ unsafe impl Submission for IoQueue<'_> {
         };
 
         let len = call.len();
-        let shift = self.hardware.block.shift()?;
+        let shift = self.hardware.said.block.shift()?;
         let blocks = len >> shift;
 
         if blocks == 0 || blocks << shift != len || len > MAX_BYTES {
@@ -682,8 +755,11 @@ unsafe impl Submission for IoQueue<'_> {
 
     #[inline]
     fn doorbell(&mut self, tail: Tail) {
-        self.hardware
-            .registers
-            .write_reg(regs::IO_TAIL::from(tail.index()));
+        // There is one for each number that `claim()` has given away.
+        if let Some(at) = regs::TAIL::try_at(self.queue.into()) {
+            self.hardware
+                .registers
+                .write(at, regs::TAIL::from(tail.index()));
+        }
     }
 }

@@ -93,8 +93,8 @@ PEER = "e1000-82545em,mitigation?=off,romfile="
 # to be the first of its kind on the bus.
 COMMON_DEVICES = ("pci-testdev", NIC)
 
-# So does this, with a disk of its own.
-NVME = "nvme,serial=dma-rs,drive=disk"
+# So does this, with a disk of its own. It takes up to 2^8 pages at once: 1 MiB.
+NVME = "nvme,serial=dma-rs,drive=disk,mdts=8"
 DISK_SIZE = 16 << 20
 
 # What some guest tests need besides: a cable between two NICs, and ports.

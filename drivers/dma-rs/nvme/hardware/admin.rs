@@ -185,8 +185,12 @@ impl Namespace {
 pub(super) enum What<'a> {
     /// Identify (5.15): the controller, or a namespace.
     Identify(Option<u32>),
-    /// Create I/O Completion Queue (5.3) of that number.
-    CreateCompletions(u16, QueuePlace<'a, Completion>),
+    /// Set Features (5.21), Number of Queues: how many for reads and writes there are to be.
+    SetQueues(u16),
+    /// Asynchronous Event Request (5.2).
+    AwaitEvent,
+    /// Create I/O Completion Queue (5.3) of that number, with interrupts by that vector.
+    CreateCompletions(u16, u16, QueuePlace<'a, Completion>),
     /// Create I/O Submission Queue (5.4).
     CreateSubmissions(u16, QueuePlace<'a, super::Command>),
 }
@@ -205,9 +209,23 @@ impl<'a> AdminCommand<'a> {
     /// Asks for what the first namespace is. It comes with a [`Page`].
     pub(crate) const IDENTIFY_NAMESPACE: Self = Self(What::Identify(Some(1)));
 
+    /// Waits for an event. It is over when the device has one to report, which may be never.
+    pub(crate) const AWAIT_EVENT: Self = Self(What::AwaitEvent);
+
+    /// Says how many pairs of queues there are to be, before the first is created.
+    pub(crate) const fn set_queues(count: u16) -> Self {
+        Self(What::SetQueues(count))
+    }
+
     /// Creates a completion queue, which was started.
     pub(crate) fn create_completions(queue: &Completions<'a, Completes<'a>>) -> Self {
-        Self(What::CreateCompletions(queue.queue().queue, queue.place()))
+        let Completes {
+            queue: number,
+            vector,
+            ..
+        } = *queue.queue();
+
+        Self(What::CreateCompletions(number, vector, queue.place()))
     }
 
     /// Creates a submission queue, which was started. The one in which its commands complete, with
@@ -225,10 +243,11 @@ pub(crate) struct Answer<'a> {
     pub(crate) ticket: Ticket,
     /// What came back.
     pub(crate) back: AdminBack<'a>,
-    /// [`EIO`] if the device says that it has failed. For
-    /// [Identify Namespace](AdminCommand::IDENTIFY_NAMESPACE) also why the answer can't be used;
-    /// and what it says.
-    pub(crate) outcome: Result<Option<Namespace>>,
+    /// What the device has said of it: the first word of the entry (4.6); [`EIO`] if it has failed.
+    pub(crate) result: Result<u32>,
+    /// For [Identify Namespace](AdminCommand::IDENTIFY_NAMESPACE) what it is, or why the answer
+    /// can't be used.
+    pub(crate) namespace: Result<Option<Namespace>>,
 }
 
 /// The admin queue, and the one in which it completes.
@@ -275,7 +294,7 @@ impl<'a> Admin<'a> {
     pub(crate) fn ask(&mut self, data: AdminData<'a>, command: AdminCommand<'a>) -> Result<Ticket> {
         let submitter = &mut self.commands.submitter;
         // Before the device can answer.
-        let mark = submitter.queue().0.block.asking();
+        let mark = submitter.queue().0.said.block.asking();
         let ticket = submitter.submit(data, command).map_err(|e| e.error)?;
 
         if let What::Identify(Some(_)) = command.0 {
@@ -299,8 +318,9 @@ impl<'a> Admin<'a> {
             let Ok(completed) = commands.completer.complete(seen) else {
                 return;
             };
-            let success = completed.entry.validate(|entry| match entry.status() {
-                0 => Ok(()),
+            // Any number will do: whoever asked compares it.
+            let result = completed.entry.validate(|entry| match entry.status() {
+                0 => Ok(u32::from_le(entry.result)),
                 _ => Err(EIO),
             });
             let mark = asked
@@ -309,12 +329,12 @@ impl<'a> Admin<'a> {
             let bytes = completed.payload.as_ref().map(|page| page.bytes());
 
             // The bytes are looked at before anybody else has them: they are the device's.
-            let outcome = success.and_then(|()| {
+            let namespace = result.and_then(|_| {
                 let (Some(mark), Some(bytes)) = (mark, bytes) else {
                     return Ok(None);
                 };
                 let namespace = Namespace::new(bytes)?;
-                let block = commands.submitter.queue().0.block;
+                let block = &commands.submitter.queue().0.said.block;
 
                 block.learn(mark, namespace.shift)?;
                 Ok(Some(namespace))
@@ -323,7 +343,8 @@ impl<'a> Admin<'a> {
             give(Answer {
                 ticket: completed.ticket,
                 back: completed.payload,
-                outcome,
+                result,
+                namespace,
             });
         });
     }
