@@ -15,6 +15,7 @@
 //! | `hardware/admin.rs` | what the device is asked, on which that code relies |
 //! | `hardware/pair.rs` | a queue, put together with the one in which its commands complete |
 //! | `nvme.rs` | the device as the rest of the driver sees it |
+//! | `exchange.rs`, `files.rs` | what the demonstration shows, in debugfs |
 //! | `tests.rs` | KUnit tests on real devices |
 
 #![deny(unsafe_code)]
@@ -26,15 +27,22 @@ use kernel::{
     device_id::IdArray,
     dma::Constraints,
     pci,
-    prelude::*, //
+    prelude::*,
+    types::ForLt, //
 };
 
+mod exchange;
+mod files;
 mod hardware;
 mod nvme;
 mod regs;
 #[cfg(CONFIG_DMA_RS_NVME_KUNIT_TEST)]
 mod tests;
 
+use files::{
+    Files,
+    Handle, //
+};
 use nvme::Nvme;
 
 /// QEMU's device.
@@ -46,9 +54,17 @@ static PCI_TABLE: IdArray<pci::DeviceId, (), 0> = IdArray::new([]);
 
 struct NvmeDriver;
 
+/// What the driver keeps of a bound device.
+#[pin_data]
+struct NvmeData {
+    nvme: Handle,
+    #[pin]
+    files: Files,
+}
+
 impl pci::DmaDriver for NvmeDriver {
     type IdInfo = ();
-    type Data<'bound> = Nvme<'bound>;
+    type Data<'bound> = NvmeData;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
     const RESUMES: bool = true;
 
@@ -76,19 +92,28 @@ impl pci::DmaDriver for NvmeDriver {
 
             dev_info!(
                 pdev,
-                "{} blocks of {} bytes, {} pairs of queues\n",
+                "{} blocks of {} bytes, {} pairs of queues, {} interrupts\n",
                 nvme.identity.blocks,
                 nvme.identity.block,
-                nvme.pairs()
+                nvme.pairs(),
+                nvme.vectors
             );
-            Ok(Ok::<_, Error>(nvme))
+
+            let nvme = Handle::new(pdev.as_ref(), Ok::<_, Error>(nvme))?;
+
+            Ok(try_pin_init!(NvmeData {
+                files <- Files::new(pdev.as_ref().name(), nvme.clone()),
+                nvme,
+            }? Error))
         })
     }
 
-    fn resume<'bound>(_dev: &pci::Device<Core<'bound>>, this: Pin<&Nvme<'bound>>) -> Result {
-        this.start()
+    fn resume<'bound>(_dev: &pci::Device<Core<'bound>>, this: Pin<&NvmeData>) -> Result {
+        this.nvme.try_access_with(|nvme| nvme.start())?
     }
 }
+
+type NvmeLt = ForLt!(Nvme<'_>);
 
 kernel::module_pci_dma_driver! {
     type: NvmeDriver,

@@ -78,11 +78,15 @@ pub(crate) type Back<'a> =
 /// was stopped before.
 pub(crate) type Outcome<'a> = (Back<'a>, Option<u16>);
 
+/// And how many commands of the queue were over before it.
+type Numbered<'a> = (u64, Outcome<'a>);
+
 /// A pair of queues for reads and writes, and what came of them.
 pub(crate) struct Io<'a> {
     pub(crate) pair: Pair<'a, Data<'a>>,
-    /// By the index of the ticket.
-    outcomes: KVec<Option<(Ticket, Outcome<'a>)>>,
+    /// By the index of the ticket, and with a number that says in which order they came.
+    outcomes: KVec<Option<(Ticket, Numbered<'a>)>>,
+    over: u64,
 }
 
 /// What the device may access.
@@ -262,7 +266,14 @@ impl<'a> Nvme<'a> {
             }
 
             let pair = registers.make(dma, (TAGS, COMPLETIONS), vector, lists)?;
-            let one = KBox::pin_init(new_mutex!(Io { pair, outcomes }), GFP_KERNEL)?;
+            let one = KBox::pin_init(
+                new_mutex!(Io {
+                    pair,
+                    outcomes,
+                    over: 0
+                }),
+                GFP_KERNEL,
+            )?;
 
             io.push(one, GFP_KERNEL)?;
         }
@@ -354,12 +365,17 @@ impl<'a> Nvme<'a> {
             // What was over before the stop is.
             io.reap();
 
-            let Io { pair, outcomes } = &mut *io;
+            let Io {
+                pair,
+                outcomes,
+                over,
+            } = &mut *io;
 
             pair.done.start()?;
             pair.commands.start(|ticket, back| {
                 if let Some(outcome) = outcomes.get_mut(ticket.index()) {
-                    *outcome = Some((ticket, (back, None)));
+                    *outcome = Some((ticket, (*over, (back, None))));
+                    *over += 1;
                 }
             })?;
 
@@ -492,6 +508,12 @@ impl<'a> Nvme<'a> {
             .map_or(0, |waiters| waiters.interrupts.load(Relaxed))
     }
 
+    /// Returns how often the device was told of commands in a pair of queues.
+    pub(crate) fn doorbells(&self, pair: usize) -> u64 {
+        self.io(pair)
+            .map_or(0, |io| io.lock().pair.commands.submitter.doorbells())
+    }
+
     fn io(&self, pair: usize) -> Result<&Mutex<Io<'a>>> {
         if pair >= self.pairs() {
             return Err(EINVAL);
@@ -536,6 +558,11 @@ impl<'a> Nvme<'a> {
     /// [`ETIMEDOUT`]: it is still in flight. [`ESHUTDOWN`] if the device was stopped: what was in
     /// flight comes back after the next [`start`](Self::start).
     pub(crate) fn wait(&self, pair: usize, ticket: Ticket) -> Result<Outcome<'a>> {
+        self.wait_numbered(pair, ticket).map(|(_, outcome)| outcome)
+    }
+
+    /// As [`wait`](Self::wait). The number is the greater the later the command was done.
+    pub(crate) fn wait_numbered(&self, pair: usize, ticket: Ticket) -> Result<Numbered<'a>> {
         let waiters = self.waiters.get(pair + 1).ok_or(EINVAL)?;
         let io = self.io(pair)?;
 
@@ -660,7 +687,11 @@ impl<'a> Nvme<'a> {
 impl Io<'_> {
     /// Looks which commands are done; returns how many entries the device has written.
     fn reap(&mut self) -> u32 {
-        let Self { pair, outcomes } = self;
+        let Self {
+            pair,
+            outcomes,
+            over,
+        } = self;
         let Pair { done, commands } = pair;
 
         done.reap(COMPLETIONS, |seen| {
@@ -672,7 +703,8 @@ impl Io<'_> {
             let status = completed.entry.validate(|entry| Ok(entry.status())).ok();
 
             if let Some(outcome) = outcomes.get_mut(completed.ticket.index()) {
-                *outcome = Some((completed.ticket, (completed.payload, status)));
+                *outcome = Some((completed.ticket, (*over, (completed.payload, status))));
+                *over += 1;
             }
         })
     }

@@ -127,17 +127,12 @@ fn take_turn(nvme: &Nvme<'_>, pair: usize, first: u64, blocks: usize, turn: usiz
         commands.push(command, GFP_KERNEL)?;
     }
 
-    let doorbells = || {
-        let io = nvme.session.io.get(pair).ok_or(EINVAL)?.lock();
-
-        Ok::<_, Error>(io.pair.commands.submitter.doorbells())
-    };
-    let before = doorbells()?;
+    let before = nvme.doorbells(pair);
 
     nvme.submit(pair, commands, |ticket| {
         Ok(tickets.push(ticket, GFP_KERNEL)?)
     })?;
-    ensure!(doorbells()? == before + 1);
+    ensure!(nvme.doorbells(pair) == before + 1);
 
     for (i, ticket) in tickets.into_iter().enumerate() {
         let (back, status) = nvme.wait(pair, ticket)?;
