@@ -109,7 +109,7 @@ impl pci::DmaDriver for NvmeDriver {
     }
 
     fn resume<'bound>(_dev: &pci::Device<Core<'bound>>, this: Pin<&NvmeData>) -> Result {
-        this.nvme.try_access_with(|nvme| nvme.start())?
+        this.nvme.try_access_with(|nvme| nvme.resume())?
     }
 }
 

@@ -61,19 +61,25 @@ impl Report {
     }
 }
 
-/// The bytes of one command. No two have the same.
-fn bytes_of(len: usize, pair: usize, command: usize) -> Result<KVec<u8>> {
-    let mut vec = KVec::with_capacity(len, GFP_KERNEL)?;
+/// Bytes that are like no others when they are moved by some. So each command has a part of its own.
+struct Template(KVec<u8>);
 
-    for i in 0..len {
-        // CAST: Cut on purpose.
-        vec.push(
-            (i * 13 + i / 251 + command * 101 + pair * 57) as u8,
-            GFP_KERNEL,
-        )?;
+impl Template {
+    fn new(len: usize, parts: usize) -> Result<Self> {
+        let mut bytes = KVec::with_capacity(len + parts, GFP_KERNEL)?;
+
+        for i in 0..len + parts {
+            // CAST: Cut on purpose.
+            bytes.push((i * 13 + i / 251) as u8, GFP_KERNEL)?;
+        }
+
+        Ok(Self(bytes))
     }
 
-    Ok(vec)
+    /// Returns the bytes of a command.
+    fn part(&self, part: usize, len: usize) -> Result<&[u8]> {
+        self.0.get(part..part + len).ok_or(EINVAL)
+    }
 }
 
 /// Writes `len` bytes with each of as many commands as can be in flight, all at once, reads them in
@@ -105,13 +111,20 @@ pub(crate) fn run(nvme: &Nvme<'_>, len: usize) -> Result<Report> {
         ..Report::default()
     };
 
+    let template = Template::new(len, in_flight * nvme.pairs())?;
+
     for pair in 0..nvme.pairs() {
+        let part = |command: usize| template.part(pair * in_flight + command, len);
         let (doorbells, interrupts) = (nvme.doorbells(pair), nvme.interrupts(pair));
         // CAST: Widening.
         let block = |command: usize| (blocks * command) as u64;
 
         let writes = |command: usize| -> Result<(IoCommand, Data<'_>)> {
-            let data = Streaming::map(nvme.dma, bytes_of(len, pair, command)?)?;
+            let mut bytes = KVec::with_capacity(len, GFP_KERNEL)?;
+
+            bytes.extend_from_slice(part(command)?, GFP_KERNEL)?;
+
+            let data = Streaming::map(nvme.dma, bytes)?;
 
             Ok((IoCommand::Write(block(command)), Some(Either::First(data))))
         };
@@ -123,7 +136,7 @@ pub(crate) fn run(nvme: &Nvme<'_>, len: usize) -> Result<Report> {
 
         all_at_once(nvme, pair, writes, &mut report, |_, _| Ok(true))?;
         all_at_once(nvme, pair, reads, &mut report, |command, bytes| {
-            Ok(bytes == &bytes_of(len, pair, command)?[..])
+            Ok(bytes == part(command)?)
         })?;
 
         report.bytes += 2 * len * in_flight;

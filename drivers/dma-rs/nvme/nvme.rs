@@ -328,6 +328,23 @@ impl<'a> Nvme<'a> {
         Ok(())
     }
 
+    /// Goes on after the bus has stopped the device, and has started its session again.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub(crate) fn resume(&self) -> Result {
+        // A thread that has waited in vain may start it at the same time.
+        let _resets = self.resets.lock();
+
+        match self.start() {
+            Err(e) if e == EBUSY => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     /// Starts the device with its queues. It takes reads and writes when it was asked what it is.
     pub(crate) fn bring_to_life(&self) -> Result {
         // From here on the device can reach memory.

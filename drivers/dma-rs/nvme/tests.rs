@@ -619,6 +619,11 @@ mod cases {
                 nvme.start()?;
                 ensure!(nvme.read(turn, blank(512)?)? == pattern(512, 7)?);
 
+                // Somebody else has started it.
+                nvme.resume()?;
+                ensure!(nvme.start() == Err(EBUSY));
+                ensure!(nvme.read(turn, blank(512)?)? == pattern(512, 7)?);
+
                 // And once more, in one.
                 nvme.session.restart()?;
                 nvme.start()?;
