@@ -255,7 +255,8 @@ impl Publish {
     }
 }
 
-/// What [`Descriptor::new`] makes a descriptor of. A [`Producer`] makes it.
+/// The memory and the options of which [`Descriptor::new`] makes a descriptor. Only a [`Producer`]
+/// makes one.
 #[non_exhaustive]
 pub struct DescriptorInfo<'r, O> {
     memory: Option<DmaAddr<'r>>,
