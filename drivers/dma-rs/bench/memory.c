@@ -8,6 +8,7 @@
 
 #include <linux/dmapool.h>
 #include <linux/io.h>
+#include <linux/scatterlist.h>
 
 #include "bench.h"
 
@@ -211,4 +212,140 @@ static noinline int coherent(struct device *dev, void *unused)
 DMA_BENCH_LOOP(coherent)
 {
 	return again(bench, n, 0, coherent);
+}
+
+static noinline int pages(struct device *dev, void *unused)
+{
+	dma_addr_t addr;
+	struct page *page = dma_alloc_pages(dev, DMA_BENCH_COHERENT, &addr,
+					    DMA_FROM_DEVICE, GFP_KERNEL);
+
+	if (!page)
+		return -ENOMEM;
+
+	dma_free_pages(dev, DMA_BENCH_COHERENT, page, addr, DMA_FROM_DEVICE);
+	return 0;
+}
+
+DMA_BENCH_LOOP(pages)
+{
+	return again(bench, n, 0, pages);
+}
+
+/*
+ * Lists of pages. What is mapped is an array of pointers to them then.
+ */
+static int list_alloc(struct sg_table *table, struct dma_bench *bench)
+{
+	void **pages = bench->buf;
+	struct scatterlist *sg;
+	unsigned int i;
+	int err;
+
+	err = sg_alloc_table(table, bench->len / sizeof(*pages), GFP_KERNEL);
+	if (err)
+		return err;
+
+	for_each_sgtable_sg(table, sg, i)
+		sg_set_buf(sg, pages[i], DMA_BENCH_PIECE);
+
+	return 0;
+}
+
+static noinline int list_map_unmap(struct dma_bench *bench)
+{
+	struct sg_table table;
+	int err;
+
+	err = list_alloc(&table, bench);
+	if (err)
+		return err;
+
+	err = dma_map_sgtable(bench->dev, &table, DMA_TO_DEVICE, 0);
+	if (!err)
+		dma_unmap_sgtable(bench->dev, &table, DMA_TO_DEVICE, 0);
+
+	sg_free_table(&table);
+	return err;
+}
+
+DMA_BENCH_LOOP(list)
+{
+	int err = 0;
+
+	for (; n && !err; n--)
+		err = list_map_unmap(bench);
+
+	return err;
+}
+
+/* A list that stays mapped, and changes hands again and again. */
+DMA_BENCH_LOOP(list_pass)
+{
+	struct sg_table table;
+	int err;
+
+	err = list_alloc(&table, bench);
+	if (err)
+		return err;
+
+	err = dma_map_sgtable(bench->dev, &table, DMA_FROM_DEVICE, 0);
+	if (err)
+		goto out;
+
+	for (; n; n--) {
+		dma_sync_sgtable_for_cpu(bench->dev, &table, DMA_FROM_DEVICE);
+		/* Somebody else has accessed memory meanwhile. */
+		barrier();
+	}
+
+	dma_unmap_sgtable(bench->dev, &table, DMA_FROM_DEVICE, 0);
+out:
+	sg_free_table(&table);
+	return err;
+}
+
+/*
+ * A mailbox in coherent memory: what the other side has written is read before
+ * its state, and written after it.
+ */
+struct mailbox {
+	__le32 index;
+	__le32 argument;
+};
+
+static noinline u32 read_word(struct mailbox *mailbox)
+{
+	u32 index = le32_to_cpu(READ_ONCE(mailbox->index));
+
+	dma_rmb();
+	return index;
+}
+
+static noinline void write_word(struct mailbox *mailbox, u32 argument)
+{
+	dma_wmb();
+	WRITE_ONCE(mailbox->argument, cpu_to_le32(argument));
+}
+
+DMA_BENCH_LOOP(read_word)
+{
+	struct mailbox *mailbox = bench->memory;
+	u32 sum = 0;
+
+	for (; n; n--)
+		sum += read_word(mailbox);
+
+	/* Nobody has written anything. */
+	return sum ? -EIO : 0;
+}
+
+DMA_BENCH_LOOP(write_word)
+{
+	struct mailbox *mailbox = bench->memory;
+
+	for (; n; n--)
+		write_word(mailbox, n);
+
+	return 0;
 }
