@@ -60,8 +60,8 @@ use self::memory::Memory;
 /// Coherent memory that the CPU owns: no device accesses it.
 ///
 /// Allocate it and fill it like any other memory: it dereferences to the `T` inside. Then let the
-/// device have it by [`submit`](Self::submit). Dropping it frees the memory. Forgetting it leaks
-/// the memory.
+/// device have it by [`submit`](Self::submit). Dropping it frees the memory (C:
+/// `dma_free_coherent()`). Forgetting it leaks the memory.
 ///
 /// A `T` is plain data, or a slice of such, and not zero-sized. The memory comes in whole pages:
 /// for less there is a [`Pool`](super::Pool).

@@ -173,7 +173,7 @@ impl<T: Word> SharedView<'_, T> {
     ///
     /// If the device wrote other parts first and this word last, and the CPU finds this word
     /// written, it reads the other parts as they were written, too: a `dma_rmb()` follows the read.
-    /// Context: any.
+    /// C: `READ_ONCE()`, `dma_rmb()`. Context: any.
     #[inline]
     pub fn read(self) -> Untrusted<T> {
         let value = self.read_relaxed();
@@ -196,7 +196,7 @@ impl<T: Word> SharedView<'_, T> {
     ///
     /// A device that finds this word written also finds what was written before it: a `dma_wmb()`
     /// precedes the write. The earlier reads of the CPU are over by then, so the device may write
-    /// there again. Context: any.
+    /// there again. C: `dma_wmb()`, `WRITE_ONCE()`. Context: any.
     ///
     /// The write isn't ordered before what the CPU reads *later*. If the driver then tells the
     /// device by a register, with `Io::write32()` and the like, nothing else is needed. But if it

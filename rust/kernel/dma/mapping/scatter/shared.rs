@@ -54,7 +54,7 @@ unsafe impl Send for SharedPages {}
 unsafe impl Sync for SharedPages {}
 
 impl SharedPages {
-    /// Allocates `count` pages filled with zeros.
+    /// Allocates `count` pages filled with zeros (C: `get_zeroed_page()`).
     ///
     /// Context: as `flags` say.
     ///

@@ -446,6 +446,7 @@ impl Drop for Table {
 /// [`Constraints`](super::super::Constraints) allow, and none crosses their boundary. There may be
 /// fewer segments than pieces of memory, since an IOMMU can make pieces contiguous; or more, since
 /// long pieces are divided. All together they have as many bytes as the memory, in the same order.
+/// C: `for_each_sgtable_dma_sg()`, with `sg_dma_address()` and `sg_dma_len()`.
 ///
 /// # Invariants
 ///

@@ -108,8 +108,8 @@ impl<D: Direction> Inner<'_, D> {
 /// which is for buffers that come from elsewhere: [`submit`](Self::submit) syncs the memory and
 /// gives it to the device.
 ///
-/// Dropping it frees the memory, in any context, as with [`SharedBox`](super::SharedBox).
-/// Forgetting it leaks the memory.
+/// Dropping it frees the memory (C: `dma_free_pages()`, `dma_free_noncontiguous()`), in any
+/// context, as with [`SharedBox`](super::SharedBox). Forgetting it leaks the memory.
 ///
 /// # Invariants
 ///
