@@ -45,7 +45,8 @@ use kernel::{
         SharedBox,
         Streaming,
         StreamingBox,
-        ToDevice, //
+        ToDevice,
+        Untrusted, //
     },
     prelude::*, //
 };
@@ -209,7 +210,7 @@ pub(crate) fn read_word(work: &mut Work<'_>, n: u32) -> Result {
     let mut sum: u32 = 0;
 
     for _ in 0..n {
-        sum = sum.wrapping_add(read_once(&work.mailbox)?);
+        sum = sum.wrapping_add(read_once(&work.mailbox).at_most(u32::MAX)?);
     }
 
     // Nobody has written anything.
@@ -221,8 +222,8 @@ pub(crate) fn read_word(work: &mut Work<'_>, n: u32) -> Result {
 }
 
 #[inline(never)]
-fn read_once(mailbox: &Shared<'_, Mailbox>) -> Result<u32> {
-    dma_read!(mailbox, .index).at_most(u32::MAX)
+fn read_once(mailbox: &Shared<'_, Mailbox>) -> Untrusted<u32> {
+    dma_read!(mailbox, .index)
 }
 
 /// Writes a word that a device may read.

@@ -140,11 +140,11 @@ pub(crate) static OPERATIONS: &[Operation] = table! {
     "shared/write":
         dma_bench_write_word, loops::write_word;
     "list/1":
-        dma_bench_list, loops::list, pieces = 1, times = 256;
+        dma_bench_list(dma_bench_list_lowest), loops::list, pieces = 1, times = 256;
     "list/16":
-        dma_bench_list, loops::list, pieces = 16, times = 256;
+        dma_bench_list(dma_bench_list_lowest), loops::list, pieces = 16, times = 256;
     "list/256":
-        dma_bench_list, loops::list, pieces = 256, times = 16;
+        dma_bench_list(dma_bench_list_lowest), loops::list, pieces = 256, times = 16;
     "list_pass/16":
         dma_bench_list_pass, loops::list_pass, pieces = 16, times = 256;
     "post_reap/batch-1":

@@ -55,6 +55,9 @@ pub use self::pci::{
     with_pci_driver, //
 };
 
+mod threads;
+pub use self::threads::at_once;
+
 /// Fails the test, saying where, unless a condition holds.
 #[macro_export]
 #[doc(hidden)]

@@ -32,6 +32,7 @@ GROUPS = {
     "pool": "Blocks of a pool",
     "transfer": "Transfers",
     "ring": "Rings",
+    "queue": "Commands and completions",
     "session": "Start, stop, unbind",
     "values": "What a device writes",
 }

@@ -14,6 +14,7 @@
 
 use super::{
     super::DmaAddress,
+    barrier::loads_before_stores,
     orphan::{
         put_away,
         Orphan, //
@@ -27,7 +28,10 @@ use super::{
 };
 use crate::{
     alloc::{
-        flags::__GFP_ZERO,
+        flags::{
+            __GFP_NOWARN,
+            __GFP_ZERO, //
+        },
         Flags, //
     },
     bindings,
@@ -347,11 +351,13 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
     pub fn alloc(&'a self, flags: Flags) -> Result<PoolBox<'a, T>> {
         let mut addr = 0;
 
+        // If there is no page, some backends would complain, though it is no mistake to ask.
+        //
         // SAFETY: By the type invariants of `Inner` the pool is valid.
         let ptr = unsafe {
             bindings::dma_pool_alloc(
                 self.inner.raw.as_ptr().cast(),
-                (flags | __GFP_ZERO).as_raw(),
+                (flags | __GFP_ZERO | __GFP_NOWARN).as_raw(),
                 &mut addr,
             )
         };
@@ -411,6 +417,8 @@ impl<'a, T> PoolBox<'a, T> {
     pub fn submit(self) -> PoolEntry<'a, T> {
         let block = ManuallyDrop::new(self).block;
 
+        // The device may write from here on, so the CPU must have read before.
+        loads_before_stores();
         block.hand_over();
 
         // INVARIANT: `self` is gone, and with it all references to the contents.

@@ -8,6 +8,7 @@
 
 use super::{
     super::DmaAddress,
+    barrier::loads_before_stores,
     streaming::hand_over,
     view::{
         SharedBackend,
@@ -202,6 +203,8 @@ impl<'a, T: ?Sized + KnownSize> SharedBox<'a, T> {
     pub fn submit(self) -> Shared<'a, T> {
         let (memory, ptr) = self.into_parts();
 
+        // The device may write from here on, so the CPU must have read before.
+        loads_before_stores();
         hand_over(ptr.as_ptr().cast());
 
         // INVARIANT: `self` is gone, and with it all references to the contents. Nobody has asked

@@ -595,6 +595,11 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     pub fn map(dma: Mapper<'a>, buf: B) -> Result<Self, ErrorWith<B>> {
         let mut mapping = Mapping::new(dma, buf, MapAttrs::NONE)?;
 
+        if D::DEVICE_WRITES {
+            // The device may write from here on, so the CPU must have read before.
+            loads_before_stores();
+        }
+
         hand_over(mapping.buf.as_mut_ptr());
 
         // INVARIANT: The mapping call gave the buffer to the device; nobody has asked for the

@@ -136,6 +136,20 @@ impl<'a, P, S> Layout<'a, P, S> {
         unsafe { self.free.add((counter & self.mask) as usize).as_mut() }
     }
 
+    /// Returns which slot is in the place of the list that a counter stands for, when that place
+    /// is the submitter's.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may write to the place meanwhile, and the memory must exist.
+    #[inline]
+    pub(super) unsafe fn listed(&self, counter: u32) -> u16 {
+        // CAST: Widening.
+        // SAFETY: By the type invariants there are `mask + 1` places, and the index is masked.
+        // Nobody writes to it, by the safety requirements.
+        unsafe { self.free.add((counter & self.mask) as usize).read() }
+    }
+
     /// Returns the tag that follows on another one in the same slot: the next generation.
     #[inline]
     pub(super) fn next_tag(&self, tag: u32, bits: u32) -> u32 {

@@ -277,7 +277,12 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
             // is in the entry.
             let word = unsafe { table.word(self.head, C::Entry::WORD) };
 
-            if !C::Entry::is_new(word, Turn(table.is_even(self.head))) {
+            let turn = Turn {
+                phase: table.is_even(self.head),
+                position: self.head.wrapping_sub(table.first()),
+            };
+
+            if !C::Entry::is_new(word, turn) {
                 break;
             }
 

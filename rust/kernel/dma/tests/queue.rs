@@ -13,6 +13,16 @@ use super::{
         prove, //
     }, //
 };
+#[cfg(CONFIG_64BIT)]
+use super::{
+    fixture::with_platform_device,
+    ring_parallel::{
+        has_cpus,
+        on_cpus,
+        Random,
+        Together, //
+    }, //
+};
 use crate::{
     device::{
         Bound,
@@ -56,8 +66,10 @@ use crate::{
     sync::{
         aref::ARef,
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc, //
     }, //
@@ -149,7 +161,8 @@ impl Registers {
 struct Completes(Arc<Registers>);
 
 // SAFETY: By the numbers of the contract: 1. There is one device. 2., 3. The tests write entries in
-// order, where one is free. 4. The registers are in memory. 5. It doesn't matter.
+// order, where one is free. 4. The registers are stored with release semantics. 5. It doesn't
+// matter.
 unsafe impl CompletionQueue for Completes {
     type Entry = Cqe;
 
@@ -162,7 +175,7 @@ unsafe impl CompletionQueue for Completes {
     }
 
     fn consumed(&mut self, head: Head) {
-        self.0.head.store(head.index(), Relaxed);
+        self.0.head.store(head.index(), Release);
     }
 }
 
@@ -187,6 +200,8 @@ enum Say<'a> {
     /// Of another queue.
     Place(QueuePlace<'a, Cqe>),
     OtherPlace(QueuePlace<'a, Sqe>),
+    /// Which one it is.
+    Number(u32),
     /// What the device can't do.
     Refuse,
 }
@@ -200,8 +215,8 @@ impl<const TAG_BITS: u32> Submits<'_, TAG_BITS> {
 }
 
 // SAFETY: By the numbers of the contract: 1. There is one device. 2. It accesses nothing. 3.
-// `describe` keeps nothing. 4., 5. The tests play that. 6. The registers are in memory. 7. It
-// doesn't matter.
+// `describe` keeps nothing. 4., 5. The tests play that. 6. The registers are stored with release
+// semantics. 7. It doesn't matter.
 unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
     type Entry = Sqe;
     type Completion = Cqe;
@@ -262,6 +277,7 @@ unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
             }
             Say::Place(place) => sqe.list = call.place(place)?,
             Say::OtherPlace(place) => sqe.list = call.place(place)?,
+            Say::Number(number) => sqe.list = (*number).into(),
             Say::Refuse => return Err(EDOM),
         }
 
@@ -269,7 +285,7 @@ unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
     }
 
     fn doorbell(&mut self, tail: Tail) {
-        self.0.tail.store(tail.index(), Relaxed);
+        self.0.tail.store(tail.index(), Release);
     }
 }
 
@@ -310,17 +326,24 @@ impl Player {
         let at = self.next % self.len;
 
         // CAST: Widening.
-        // SAFETY: In the queue, whose memory is there as long as the test plays.
+        // SAFETY: In the queue, whose memory is there as long as the test plays. All who access the
+        // last word at the same time do so by such accesses.
         unsafe {
-            self.table.add(at as usize).as_ptr().write_volatile(Cqe {
-                tag,
-                moved,
-                queue,
-                event: event.into(),
-                own: turn & 1,
-            })
-        };
+            let cqe = self.table.add(at as usize).as_ptr();
+
+            (&raw mut (*cqe).tag).write_volatile(tag);
+            (&raw mut (*cqe).moved).write_volatile(moved);
+            (&raw mut (*cqe).queue).write_volatile(queue);
+            (&raw mut (*cqe).event).write_volatile(event.into());
+            Atomic::from_ptr(&raw mut (*cqe).own).store(turn & 1, Release);
+        }
         self.next += 1;
+    }
+
+    /// Whether an entry is free, if all before that index are.
+    #[cfg(CONFIG_64BIT)]
+    fn has_room(&self, head: u32) -> bool {
+        (self.next + 1) % self.len != head
     }
 
     fn done(&mut self, tag: u32, moved: u32) {
@@ -1451,5 +1474,158 @@ mod cases {
             rig.stop();
             Ok(())
         })
+    }
+
+    /// The halves are used at the same time, each on a CPU of its own. Each command has a number,
+    /// in its entry and in its block: so one that is lost, comes twice, or with the block of
+    /// another one, is noticed.
+    #[cfg(CONFIG_64BIT)]
+    #[test]
+    fn on_two_cpus() -> Result {
+        /// How many commands.
+        const COMMANDS: u32 = 5_000;
+
+        /// Whether that many were seen to complete, once each.
+        struct Seen(KVec<bool>);
+
+        impl Seen {
+            fn note(&mut self, number: u64) -> Result {
+                let place = usize::try_from(number)
+                    .ok()
+                    .and_then(|number| self.0.get_mut(number));
+
+                ensure!(!core::mem::replace(place.ok_or(EIO)?, true));
+                Ok(())
+            }
+        }
+
+        /// What the device has.
+        struct Wire {
+            player: Player,
+            commands: core::ptr::NonNull<Sqe>,
+            len: u32,
+        }
+
+        // SAFETY: The memory of queues may be accessed by any thread.
+        unsafe impl Send for Wire {}
+
+        fn on<'a>(pdev: &platform::Device<Core<'a>>) -> Result {
+            let dma = open(pdev.as_ref().bound())?;
+            let pool = Pool::<u64>::new(pdev.as_ref(), c"numbers")?;
+            let mut rig = Rig::<6, PoolEntry<'a, u64>>::new(dma, 16, 8)?;
+            let mut wire = Wire {
+                player: Player::new(&rig.done),
+                commands: rig.io.submitter.table(),
+                len: rig.io.submitter.len(),
+            };
+            let registers = rig.registers.clone();
+            let (done, io) = (&mut rig.done, &mut rig.io);
+            let (submitter, completer) = (&mut io.submitter, &mut io.completer);
+            let mut seen = Seen(KVec::from_elem(false, COMMANDS as usize, GFP_KERNEL)?);
+
+            let mut submit = |together: &Together| {
+                for number in 0..COMMANDS {
+                    let mut block = pool.alloc(GFP_KERNEL)?;
+
+                    *block = number.into();
+
+                    let mut block = block.submit();
+
+                    while let Err(e) = submitter.submit(block, Say::Number(number)) {
+                        ensure!(e.error == EBUSY);
+                        block = e.value;
+                        submitter.kick()?;
+                        together.pause()?;
+                    }
+
+                    if number % 3 == 0 {
+                        submitter.kick()?;
+                    }
+                }
+
+                submitter.kick()
+            };
+
+            let mut complete = |together: &Together| {
+                let mut left = COMMANDS;
+
+                while left > 0 {
+                    let mut outcome: Result = Ok(());
+
+                    let count = done.reap(5, |entry| {
+                        outcome = outcome.and_then(|()| {
+                            let completed = completer.complete(entry).map_err(|_| EBADMSG)?;
+                            let number = *completed.payload;
+                            let said = completed.entry.validate(|entry| Ok(entry.moved))?;
+
+                            ensure!(number == said.into());
+                            seen.note(number)
+                        });
+                    });
+
+                    outcome?;
+                    left -= count;
+
+                    if count == 0 {
+                        together.pause()?;
+                    }
+                }
+
+                Ok(())
+            };
+
+            let mut device = |together: &Together| {
+                let Wire {
+                    player,
+                    commands,
+                    len,
+                } = &mut wire;
+                let mut random = Random(1);
+                let mut pending = KVec::with_capacity(8, GFP_KERNEL)?;
+                let (mut next, mut left) = (0, COMMANDS);
+
+                while left > 0 {
+                    let tail = registers.tail.load(Acquire);
+
+                    while next != tail {
+                        // CAST: Widening.
+                        // SAFETY: In the queue, which is there as long as the test plays.
+                        let sqe = unsafe { commands.add(next as usize).as_ptr().read_volatile() };
+
+                        pending.push((sqe.tag, sqe.list), GFP_KERNEL)?;
+                        next = (next + 1) % *len;
+                    }
+
+                    // CAST: A few.
+                    let count = pending.len() as u32;
+
+                    if count == 0 || !player.has_room(registers.head.load(Acquire)) {
+                        together.pause()?;
+                        continue;
+                    }
+
+                    let one = pending.remove(random.below(count) as usize);
+                    let (tag, number) = one.map_err(|_| EIO)?;
+
+                    player.done(tag, number.try_into()?);
+                    left -= 1;
+                }
+
+                Ok(())
+            };
+
+            let outcome = on_cpus([&mut submit, &mut complete, &mut device], |_| Ok(()));
+
+            rig.stop();
+            outcome?;
+            ensure!(rig.io.completer.strays() == 0 && rig.io.completer.in_flight() == 0);
+            Ok(())
+        }
+
+        if !has_cpus() {
+            return Ok(());
+        }
+
+        with_platform_device(on)
     }
 }

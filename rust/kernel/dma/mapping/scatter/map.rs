@@ -372,6 +372,11 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
     pub fn map(dma: Mapper<'a>, memory: S, flags: Flags) -> Result<Self, ErrorWith<S>> {
         let mut mapping = Mapping::new(dma, memory, MapAttrs::NONE, flags)?;
 
+        if D::DEVICE_WRITES {
+            // The device may write from here on, so the CPU must have read before.
+            loads_before_stores();
+        }
+
         mapping.hand_over();
 
         // INVARIANT: The mapping call gave the memory to the device; nobody has asked for an

@@ -4,6 +4,7 @@
 
 use super::{
     super::{
+        constraints::ALWAYS_MAPPABLE,
         streaming,
         Direction,
         DmaAddr,
@@ -58,7 +59,12 @@ impl Limits {
         };
 
         // CAST: Widening.
-        let mut len = (max as usize).min(dma.max_mapping_size()).min(MAX_ENTRY);
+        let mut len = (max as usize).min(MAX_ENTRY);
+
+        // What it says is looked up anew each time.
+        if len > ALWAYS_MAPPABLE {
+            len = len.min(dma.max_mapping_size());
+        }
 
         len = len.min(boundary.saturating_add(1));
 
@@ -158,8 +164,8 @@ impl Filler {
         let Piece { phys, len, .. } = self.open;
 
         // CAST: Widening, or as long as a physical address.
-        len != 0
-            && phys + len as PhysAddr == piece.phys
+        phys + len as PhysAddr == piece.phys
+            && len != 0
             && len
                 .checked_add(piece.len)
                 .is_some_and(|sum| sum <= self.limits.at(phys))

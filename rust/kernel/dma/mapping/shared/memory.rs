@@ -126,8 +126,12 @@ impl Plan {
             return Err(ENOMEM);
         }
 
-        // It would complain of this, too, though it is no mistake to ask.
-        if size > PAGE_SIZE << bindings::MAX_PAGE_ORDER {
+        // SAFETY: No requirements.
+        let may_block = unsafe { bindings::gfpflags_allow_blocking(flags.as_raw()) };
+
+        // It would complain of so much, too, and of an empty pool for those who can't wait, though
+        // it is no mistake to ask.
+        if size > PAGE_SIZE << bindings::MAX_PAGE_ORDER || !may_block {
             flags = flags | __GFP_NOWARN;
         }
 
