@@ -10,12 +10,17 @@
 /*
  * Whether this is no place to free coherent memory: dma_free_attrs() warns with
  * interrupts off, and may unmap the memory, which isn't done where one may not
- * sleep. A spinlock with interrupts on isn't seen without PREEMPT_COUNT. The
- * DMA API allows it there.
+ * sleep. Without PREEMPT_COUNT nobody can tell.
  */
 __rust_helper bool rust_helper_dma_frees_later(void)
 {
-	return irqs_disabled() || preempt_count() || rcu_preempt_depth() > 0;
+	return !IS_ENABLED(CONFIG_PREEMPT_COUNT) || irqs_disabled() ||
+	       preempt_count() || rcu_preempt_depth() > 0;
+}
+
+__rust_helper bool rust_helper_gfpflags_allow_blocking(gfp_t flags)
+{
+	return gfpflags_allow_blocking(flags);
 }
 
 __rust_helper unsigned long rust_helper_totalram_pages(void)

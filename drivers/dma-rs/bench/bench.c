@@ -38,8 +38,15 @@ struct dma_bench *dma_bench_open(const char *name)
 	if (!bench->pool)
 		goto err_unmap;
 
+	bench->memory = dma_alloc_coherent(dev, DMA_BENCH_COHERENT,
+					   &bench->memory_addr, GFP_KERNEL);
+	if (!bench->memory)
+		goto err_destroy;
+
 	return bench;
 
+err_destroy:
+	dma_pool_destroy(bench->pool);
 err_unmap:
 	pci_iounmap(bench->pdev, bench->regs);
 err_put:
@@ -52,19 +59,31 @@ err_free:
 void dma_bench_close(struct dma_bench *bench)
 {
 	dma_bench_rings_tear_down(bench);
+	dma_bench_queue_tear_down(bench);
+	dma_free_coherent(bench->dev, DMA_BENCH_COHERENT, bench->memory,
+			  bench->memory_addr);
 	dma_pool_destroy(bench->pool);
 	pci_iounmap(bench->pdev, bench->regs);
 	put_device(bench->dev);
 	kfree(bench);
 }
 
-int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring)
+int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring, bool queue)
 {
+	int err;
+
 	if (!batch || batch > DMA_BENCH_BATCH)
 		return -EINVAL;
 
 	bench->batch = batch;
 	dma_bench_rings_tear_down(bench);
+	dma_bench_queue_tear_down(bench);
+
+	if (queue) {
+		err = dma_bench_queue_set_up(bench);
+		if (err)
+			return err;
+	}
 
 	return ring ? dma_bench_rings_set_up(bench, ring) : 0;
 }
@@ -165,4 +184,82 @@ void dma_bench_device_run(struct dma_bench_device *device)
 	}
 
 	device->next = i;
+}
+
+struct dma_bench_controller *dma_bench_controller_new(const char *name)
+{
+	struct dma_bench_controller *device = kzalloc_obj(*device);
+
+	if (!device)
+		return NULL;
+
+	device->dev = bus_find_device_by_name(&pci_bus_type, NULL, name);
+	if (!device->dev) {
+		kfree(device);
+		return NULL;
+	}
+
+	return device;
+}
+
+void dma_bench_controller_free(struct dma_bench_controller *device)
+{
+	if (!device)
+		return;
+
+	put_device(device->dev);
+	kfree(device);
+}
+
+int
+dma_bench_controller_attach_commands(struct dma_bench_controller *device,
+				     dma_addr_t addr, u32 len)
+{
+	if (len * sizeof(*device->commands) > PAGE_SIZE)
+		return -EINVAL;
+
+	device->commands = dma_bench_look_up(device->dev, addr);
+	device->commands_mask = len - 1;
+	device->next_command = 0;
+	return 0;
+}
+
+int
+dma_bench_controller_attach_completions(struct dma_bench_controller *device,
+					dma_addr_t addr, u32 len)
+{
+	if (len * sizeof(*device->completions) > PAGE_SIZE)
+		return -EINVAL;
+
+	device->completions = dma_bench_look_up(device->dev, addr);
+	device->completions_mask = len - 1;
+	device->next_completion = 0;
+	device->phase = 1;
+	return 0;
+}
+
+/* The device carries out what was submitted. */
+void dma_bench_controller_run(struct dma_bench_controller *device, u32 tail)
+{
+	struct dma_bench_completion *completion;
+	u32 i;
+
+	while (device->next_command != tail) {
+		i = device->next_command;
+		device->next_command = (i + 1) & device->commands_mask;
+
+		completion = &device->completions[device->next_completion];
+		completion->result = 0;
+		completion->head = cpu_to_le16(device->next_command);
+		completion->queue = 0;
+		completion->id =
+			cpu_to_le16(le32_to_cpu(device->commands[i].head) >> 16);
+		smp_wmb(); /* the phase comes last */
+		WRITE_ONCE(completion->status, cpu_to_le16(device->phase));
+
+		device->next_completion = (device->next_completion + 1) &
+					  device->completions_mask;
+		if (!device->next_completion)
+			device->phase ^= 1;
+	}
 }

@@ -2,8 +2,8 @@
 
 //! The device, and the way from Rust to C.
 //!
-//! The only file with `unsafe` code, but for the declarations in `table.rs`: here is claimed what
-//! the device does, which is little.
+//! Here is claimed what the device does, which is little; in `queue.rs`, what it does as one that
+//! carries out commands. Else there is `unsafe` in the declarations in `table.rs` only.
 
 #![allow(unsafe_code)]
 
@@ -58,11 +58,13 @@ use kernel::{
 pub(crate) const FRAME: usize = 2048;
 pub(crate) const COPIED: usize = 64;
 pub(crate) const COHERENT: usize = 4096;
+pub(crate) const PIECE: usize = 4096;
 pub(crate) const BLOCK: usize = 64;
 pub(crate) const BATCH: u32 = 32;
 const DONE: u32 = 1 << 0;
 const END: u32 = 1 << 1;
-const TAIL: usize = 4;
+pub(crate) const TAIL: usize = 4;
+pub(crate) const HEAD: usize = 8;
 
 pub(crate) mod ffi {
     use kernel::prelude::*;
@@ -75,10 +77,19 @@ pub(crate) mod ffi {
     #[repr(C)]
     pub(crate) struct SoftDevice([u8; 0]);
 
+    /// `struct dma_bench_controller`
+    #[repr(C)]
+    pub(crate) struct Controller([u8; 0]);
+
     unsafe extern "C" {
         pub(super) fn dma_bench_open(name: *const c_char) -> *mut Bench;
         pub(super) fn dma_bench_close(bench: *mut Bench);
-        pub(super) fn dma_bench_prepare(bench: *mut Bench, batch: u32, ring: u32) -> c_int;
+        pub(super) fn dma_bench_prepare(
+            bench: *mut Bench,
+            batch: u32,
+            ring: u32,
+            queue: bool,
+        ) -> c_int;
         pub(super) fn dma_bench_run(
             bench: *mut Bench,
             c: super::CLoop,
@@ -96,6 +107,19 @@ pub(crate) mod ffi {
             len: u32,
         ) -> c_int;
         pub(super) fn dma_bench_device_run(device: *mut SoftDevice);
+        pub(crate) fn dma_bench_controller_new(name: *const c_char) -> *mut Controller;
+        pub(crate) fn dma_bench_controller_free(device: *mut Controller);
+        pub(crate) fn dma_bench_controller_attach_commands(
+            device: *mut Controller,
+            addr: dma::DmaAddress,
+            len: u32,
+        ) -> c_int;
+        pub(crate) fn dma_bench_controller_attach_completions(
+            device: *mut Controller,
+            addr: dma::DmaAddress,
+            len: u32,
+        ) -> c_int;
+        pub(crate) fn dma_bench_controller_run(device: *mut Controller, tail: u32);
     }
     use super::dma;
 }
@@ -124,16 +148,16 @@ impl<'a> CHalf<'a> {
         Ok(Self(NonNull::new(raw).ok_or(ENOMEM)?, PhantomData))
     }
 
-    /// Prepares rings, unless `ring` is zero.
+    /// Prepares rings, unless `ring` is zero, and queues of commands if `queue` says so.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`]; [`EINVAL`] if `batch` isn't one.
-    pub(crate) fn prepare(&mut self, batch: u32, ring: u32) -> Result {
+    pub(crate) fn prepare(&mut self, batch: u32, ring: u32, queue: bool) -> Result {
         // SAFETY: It is open.
-        to_result(unsafe { ffi::dma_bench_prepare(self.0.as_ptr(), batch, ring) })
+        to_result(unsafe { ffi::dma_bench_prepare(self.0.as_ptr(), batch, ring, queue) })
     }
 
     /// Runs a loop on a buffer.
@@ -153,6 +177,19 @@ impl<'a> CHalf<'a> {
         // SAFETY: It is open. The loops are those of the table, which look whether there is what
         // they need, and whose mappings end with them. The buffer is ours until then.
         to_result(unsafe { ffi::dma_bench_run(self.0.as_ptr(), c, buf.cast(), N, n) })
+    }
+
+    /// Runs a loop on a list of buffers.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub(crate) fn run_list(&mut self, c: CLoop, list: &mut [KBox<[u8; PIECE]>], n: u32) -> Result {
+        let len = size_of_val(list);
+        let buf: *mut KBox<[u8; PIECE]> = list.as_mut_ptr();
+
+        // SAFETY: As in `run()`. A box is a pointer to what is in it.
+        to_result(unsafe { ffi::dma_bench_run(self.0.as_ptr(), c, buf.cast(), len, n) })
     }
 
     /// Returns how many bytes a C driver needs for a descriptor, besides the descriptor.
@@ -176,6 +213,8 @@ pub(crate) fn barrier() {
     // SAFETY: The assembly is empty.
     unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
 }
+
+const _: () = assert!(size_of::<KBox<[u8; PIECE]>>() == size_of::<*const u8>());
 
 /// Takes a buffer back from the device, which has accessed the first `len` bytes of it.
 #[inline(always)]

@@ -6,16 +6,16 @@
 //! to the file `run` in debugfs runs the operations whose names begin so, and reports each to the
 //! log. Where instructions are counted (QEMU: `-icount shift=0`) a nanosecond is one of them.
 //!
-//! To add an operation: a loop in C (`memory.c`, `ring.c`), the same loop in Rust (`loops.rs`), and
-//! a row that names both (`table.rs`).
+//! To add an operation: a loop in C (`memory.c`, `ring.c`, `queue.c`), the same loop in Rust
+//! (`loops.rs`), and a row that names both (`table.rs`).
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `loops.rs` | the loops in Rust |
-//! | `memory.c`, `ring.c` | the loops in C |
+//! | `memory.c`, `ring.c`, `queue.c` | the loops in C |
 //! | `table.rs` | which belong together |
 //! | `measure.rs` | runs them, and takes the time |
-//! | `device.rs`, `bench.c` | the device, and the way from Rust to C; the only `unsafe` code |
+//! | `device.rs`, `queue.rs`, `bench.c` | the device; the way from Rust to C: `unsafe` code |
 
 #![deny(unsafe_code)]
 
@@ -41,6 +41,7 @@ use kernel::{
 mod device;
 mod loops;
 mod measure;
+mod queue;
 mod table;
 
 use measure::{

@@ -18,10 +18,13 @@ use super::{
         zeroed,
         Frame,
         Holds,
+        List,
+        Mailbox,
         RxRing,
         TxRing,
         Work, //
-    }, //
+    },
+    queue::Queues, //
 };
 use kernel::{
     device::{
@@ -29,13 +32,21 @@ use kernel::{
         Device, //
     },
     dma::{
+        dma_read,
+        dma_write,
         Coherent,
         Direction,
         FromDevice,
         Mapper,
+        NoncoherentBox,
         Pool,
+        ScatterMap,
+        Shared,
+        SharedBox,
         Streaming,
-        StreamingBox, //
+        StreamingBox,
+        ToDevice,
+        Untrusted, //
     },
     prelude::*, //
 };
@@ -136,6 +147,98 @@ fn coherent_once(dev: &Device<Bound>) -> Result {
     Coherent::<[u8; COHERENT]>::zeroed(dev, GFP_KERNEL).map(drop)
 }
 
+/// Allocates memory that a device shares, and frees it.
+pub(crate) fn shared(work: &mut Work<'_>, n: u32) -> Result {
+    for _ in 0..n {
+        shared_once(work.dma)?;
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn shared_once(dma: Mapper<'_>) -> Result {
+    SharedBox::<[u8; COHERENT]>::new(dma, GFP_KERNEL).map(drop)
+}
+
+/// Allocates pages that are mapped, and frees them.
+pub(crate) fn pages(work: &mut Work<'_>, n: u32) -> Result {
+    for _ in 0..n {
+        pages_once(work.dma)?;
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn pages_once(dma: Mapper<'_>) -> Result {
+    NoncoherentBox::<FromDevice>::new(dma, COHERENT, GFP_KERNEL).map(drop)
+}
+
+/// Maps a list, and unmaps it.
+pub(crate) fn list(work: &mut Work<'_>, n: u32) -> Result {
+    let mut list = work.list.take().ok_or(EINVAL)?;
+
+    for _ in 0..n {
+        list = list_once(work.dma, list).ok_or(ENOMEM)?;
+    }
+
+    work.list = Some(list);
+    Ok(())
+}
+
+#[inline(never)]
+fn list_once(dma: Mapper<'_>, list: List) -> Option<List> {
+    let mapped = ScatterMap::<_, ToDevice>::map(dma, list, GFP_KERNEL).ok()?;
+
+    Some(mapped.take_back().ok()?.unmap())
+}
+
+/// Gives a list that stays mapped to the device, and takes it back.
+pub(crate) fn list_pass(work: &mut Work<'_>, n: u32) -> Result {
+    let list = work.list.take().ok_or(EINVAL)?;
+    let mut mapped = ScatterMap::<_, FromDevice>::map(work.dma, list, GFP_KERNEL)?;
+
+    for _ in 0..n {
+        mapped = mapped.take_back().map_err(|_| EINVAL)?.submit();
+    }
+
+    work.list = Some(mapped.take_back().map_err(|_| EINVAL)?.unmap());
+    Ok(())
+}
+
+/// Reads a word that a device may write.
+pub(crate) fn read_word(work: &mut Work<'_>, n: u32) -> Result {
+    let mut sum: u32 = 0;
+
+    for _ in 0..n {
+        sum = sum.wrapping_add(read_once(&work.mailbox).at_most(u32::MAX)?);
+    }
+
+    // Nobody has written anything.
+    if sum == 0 {
+        Ok(())
+    } else {
+        Err(EIO)
+    }
+}
+
+#[inline(never)]
+fn read_once(mailbox: &Shared<'_, Mailbox>) -> Untrusted<u32> {
+    dma_read!(mailbox, .index)
+}
+
+/// Writes a word that a device may read.
+pub(crate) fn write_word(work: &mut Work<'_>, n: u32) -> Result {
+    for i in 0..n {
+        write_once(&work.mailbox, i);
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn write_once(mailbox: &Shared<'_, Mailbox>, argument: u32) {
+    dma_write!(mailbox, .argument, argument);
+}
+
 /// Posts frames, and gets them back.
 pub(crate) fn post_reap(work: &mut Work<'_>, n: u32) -> Result {
     let Work {
@@ -228,4 +331,48 @@ fn clean_unmap(ring: &mut RxRing<'_>, bytes: &mut usize, spare: &mut KVec<Frame>
 fn refill(ring: &mut RxRing<'_>, alloc: impl FnMut() -> Result<Frame>) -> Result {
     ring.producer.refill((), alloc)?;
     ring.producer.kick()
+}
+
+/// Submits commands, and gets their buffers back.
+pub(crate) fn submit_complete(work: &mut Work<'_>, n: u32) -> Result {
+    let Work {
+        dma,
+        queues,
+        spare,
+        batch,
+        ..
+    } = work;
+    let mut left = n;
+
+    while left > 0 {
+        left = left.saturating_sub(*batch);
+
+        for _ in 0..*batch {
+            submit(*dma, queues, spare.pop().ok_or(EINVAL)?, left.into())?;
+        }
+
+        queues.commands.submitter.kick()?;
+        complete(queues, spare);
+    }
+
+    Ok(())
+}
+
+#[inline(never)]
+fn submit<'a>(dma: Mapper<'a>, queues: &mut Queues<'a>, frame: Frame, block: u64) -> Result {
+    let frame = Streaming::map(dma, frame)?;
+
+    queues.commands.submitter.submit(frame, block)?;
+    Ok(())
+}
+
+#[inline(never)]
+fn complete(queues: &mut Queues<'_>, spare: &mut KVec<Frame>) {
+    let Queues { done, commands } = queues;
+
+    done.reap(u32::MAX, |seen| {
+        if let Ok(completed) = commands.completer.complete(seen) {
+            drop(spare.push_within_capacity(completed.payload.unmap()));
+        }
+    });
 }

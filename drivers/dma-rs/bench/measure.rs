@@ -12,11 +12,14 @@ use super::{
         TxQueue,
         BATCH,
         BLOCK,
-        FRAME, //
+        FRAME,
+        PIECE, //
     },
     loops::map_unmap_buffer,
+    queue::Queues,
     table::{
         Operation,
+        CONTROLLER,
         DEVICE,
         MAP_UNMAP,
         OPERATIONS, //
@@ -47,6 +50,8 @@ use kernel::{
         Pool,
         PoolEntry,
         Session,
+        Shared,
+        SharedBox,
         Streaming,
         StreamingBox, //
     },
@@ -94,8 +99,18 @@ pub(crate) type Handle = DevresSrcu<BenchLt>;
 
 /// What is sent and received.
 pub(crate) type Frame = KBox<[u8; FRAME]>;
+/// What is mapped as a list.
+pub(crate) type List = KVec<KBox<[u8; PIECE]>>;
 pub(crate) type TxRing<'a> = Ring<'a, TxQueue<'a>, Frame>;
 pub(crate) type RxRing<'a> = Ring<'a, RxQueue<'a>, Frame>;
+
+/// What is in memory that a device shares.
+#[derive(FromBytes, IntoBytes)]
+#[repr(C)]
+pub(crate) struct Mailbox {
+    pub(crate) index: u32,
+    pub(crate) argument: u32,
+}
 
 /// What the loops in Rust work on.
 pub(crate) struct Work<'a> {
@@ -104,8 +119,12 @@ pub(crate) struct Work<'a> {
     pub(crate) small: Option<KBox<[u8; 64]>>,
     pub(crate) frame: Option<Frame>,
     pub(crate) large: Option<KBox<[u8; 65536]>>,
+    /// If an operation maps a list.
+    pub(crate) list: Option<List>,
+    pub(crate) mailbox: Shared<'a, Mailbox>,
     pub(crate) tx: TxRing<'a>,
     pub(crate) rx: RxRing<'a>,
+    pub(crate) queues: Queues<'a>,
     /// Frames that aren't in a ring.
     pub(crate) spare: KVec<Frame>,
     pub(crate) batch: u32,
@@ -175,8 +194,11 @@ impl<'a> Bench<'a> {
             small: None,
             frame: None,
             large: None,
+            list: None,
+            mailbox: SharedBox::<Mailbox>::new(dma, GFP_KERNEL)?.submit(),
             tx: Ring::new(dma, TxQueue::new(pdev, registers)?, 64)?,
             rx: Ring::new(dma, RxQueue::new(pdev, registers)?, 64)?,
+            queues: Queues::new(pdev, registers)?,
             spare: KVec::new(),
             batch: 1,
             bytes: 0,
@@ -284,16 +306,35 @@ fn report_sizes() {
 
 impl Work<'_> {
     fn prepare(&mut self, operation: &Operation) -> Result {
-        let Operation { batch, ring, .. } = *operation;
+        let Operation {
+            batch,
+            ring,
+            pieces,
+            queue,
+            ..
+        } = *operation;
 
         self.batch = batch;
         self.tx.producer.queue().set_batch(batch);
         self.rx.producer.queue().set_batch(batch);
         self.tx.start(drop)?;
         self.rx.start(drop)?;
+        self.queues.start()?;
         self.small = Some(zeroed()?);
         self.frame = Some(zeroed()?);
         self.large = Some(zeroed()?);
+        self.list = None;
+
+        if pieces > 0 {
+            let mut list = KVec::with_capacity(pieces, GFP_KERNEL)?;
+
+            while list.len() < pieces {
+                list.push(zeroed()?, GFP_KERNEL)?;
+            }
+
+            self.list = Some(list);
+        }
+
         self.spare.clear();
 
         while self.spare.len() < BATCH as usize {
@@ -305,7 +346,7 @@ impl Work<'_> {
             self.rx.producer.kick()?;
         }
 
-        self.c.prepare(batch, ring)
+        self.c.prepare(batch, ring, queue)
     }
 
     /// Runs a loop in C, on the buffer that those in Rust work on.
@@ -313,6 +354,10 @@ impl Work<'_> {
     where
         Self: Holds<N>,
     {
+        if let Some(list) = &mut self.list {
+            return self.c.run_list(c, list, n);
+        }
+
         let mut buf = self.place().take().ok_or(EINVAL)?;
         let result = self.c.run(c, &mut buf, n);
 
@@ -342,6 +387,10 @@ impl Work<'_> {
 
             if operation.ring > 0 {
                 device.add(call, n, |n| self.run_c(DEVICE, n))?;
+            }
+
+            if operation.queue {
+                device.add(call, n, |n| self.run_c(CONTROLLER, n))?;
             }
         }
 

@@ -8,6 +8,7 @@
 
 #include <linux/dmapool.h>
 #include <linux/io.h>
+#include <linux/scatterlist.h>
 
 #include "bench.h"
 
@@ -211,4 +212,192 @@ static noinline int coherent(struct device *dev, void *unused)
 DMA_BENCH_LOOP(coherent)
 {
 	return again(bench, n, 0, coherent);
+}
+
+static noinline int pages(struct device *dev, void *unused)
+{
+	dma_addr_t addr;
+	struct page *page = dma_alloc_pages(dev, DMA_BENCH_COHERENT, &addr,
+					    DMA_FROM_DEVICE,
+					    GFP_KERNEL | __GFP_ZERO);
+
+	if (!page)
+		return -ENOMEM;
+
+	dma_free_pages(dev, DMA_BENCH_COHERENT, page, addr, DMA_FROM_DEVICE);
+	return 0;
+}
+
+DMA_BENCH_LOOP(pages)
+{
+	return again(bench, n, 0, pages);
+}
+
+/*
+ * Lists of pages. What is mapped is an array of pointers to them then. Pages that
+ * follow each other share an entry, as long as the device takes it.
+ */
+static int list_of_pages(struct sg_table *table, struct dma_bench *bench,
+			 struct page **pages)
+{
+	unsigned int count = bench->len / sizeof(void *);
+
+	return sg_alloc_table_from_pages_segment(table, pages, count, 0,
+						 (size_t)count << PAGE_SHIFT,
+						 dma_get_max_seg_size(bench->dev),
+						 GFP_KERNEL);
+}
+
+/* An entry for each, whatever the device takes. */
+static int list_of_buffers(struct sg_table *table, struct dma_bench *bench,
+			   struct page **pages)
+{
+	void **buffers = bench->buf;
+	struct scatterlist *sg;
+	unsigned int i;
+	int err;
+
+	err = sg_alloc_table(table, bench->len / sizeof(*buffers), GFP_KERNEL);
+	if (err)
+		return err;
+
+	for_each_sgtable_sg(table, sg, i)
+		sg_set_buf(sg, buffers[i], PAGE_SIZE);
+
+	return 0;
+}
+
+static __always_inline int map_list(struct dma_bench *bench,
+				    struct page **pages,
+				    int (*alloc)(struct sg_table *table,
+						 struct dma_bench *bench,
+						 struct page **pages))
+{
+	struct sg_table table;
+	int err;
+
+	err = alloc(&table, bench, pages);
+	if (err)
+		return err;
+
+	err = dma_map_sgtable(bench->dev, &table, DMA_TO_DEVICE, 0);
+	if (!err)
+		dma_unmap_sgtable(bench->dev, &table, DMA_TO_DEVICE, 0);
+
+	sg_free_table(&table);
+	return err;
+}
+
+static noinline int list_map_unmap(struct dma_bench *bench, struct page **pages)
+{
+	return map_list(bench, pages, list_of_pages);
+}
+
+static noinline int list_lowest(struct dma_bench *bench, struct page **pages)
+{
+	return map_list(bench, pages, list_of_buffers);
+}
+
+static __always_inline int lists(struct dma_bench *bench, u32 n,
+				 int (*step)(struct dma_bench *bench,
+					     struct page **pages))
+{
+	unsigned int i, count = bench->len / sizeof(void *);
+	void **buffers = bench->buf;
+	struct page **pages;
+	int err = 0;
+
+	pages = kmalloc_objs(*pages, count);
+	if (!pages)
+		return -ENOMEM;
+
+	for (i = 0; i < count; i++)
+		pages[i] = virt_to_page(buffers[i]);
+
+	for (; n && !err; n--)
+		err = step(bench, pages);
+
+	kfree(pages);
+	return err;
+}
+
+DMA_BENCH_LOOP(list)
+{
+	return lists(bench, n, list_map_unmap);
+}
+
+DMA_BENCH_LOOP(list_lowest)
+{
+	return lists(bench, n, list_lowest);
+}
+
+/* A list that stays mapped, and changes hands again and again. */
+DMA_BENCH_LOOP(list_pass)
+{
+	struct sg_table table;
+	int err;
+
+	err = list_of_buffers(&table, bench, NULL);
+	if (err)
+		return err;
+
+	err = dma_map_sgtable(bench->dev, &table, DMA_FROM_DEVICE, 0);
+	if (err)
+		goto out;
+
+	for (; n; n--) {
+		dma_sync_sgtable_for_cpu(bench->dev, &table, DMA_FROM_DEVICE);
+		/* Somebody else has accessed memory meanwhile. */
+		barrier();
+	}
+
+	dma_unmap_sgtable(bench->dev, &table, DMA_FROM_DEVICE, 0);
+out:
+	sg_free_table(&table);
+	return err;
+}
+
+/*
+ * A mailbox in coherent memory: what the other side has written is read before
+ * its state, and written after it.
+ */
+struct mailbox {
+	__le32 index;
+	__le32 argument;
+};
+
+static noinline u32 read_word(struct dma_bench *bench)
+{
+	struct mailbox *mailbox = bench->memory;
+	u32 index = le32_to_cpu(READ_ONCE(mailbox->index));
+
+	dma_rmb();
+	return index;
+}
+
+static noinline void write_word(struct dma_bench *bench, u32 argument)
+{
+	struct mailbox *mailbox = bench->memory;
+
+	dma_wmb();
+	WRITE_ONCE(mailbox->argument, cpu_to_le32(argument));
+}
+
+DMA_BENCH_LOOP(read_word)
+{
+	u32 sum = 0;
+
+	for (; n; n--)
+		sum += read_word(bench);
+
+	/* Nobody has written anything. */
+	return sum ? -EIO : 0;
+}
+
+DMA_BENCH_LOOP(write_word)
+{
+	for (; n; n--)
+		write_word(bench, n);
+
+	return 0;
 }

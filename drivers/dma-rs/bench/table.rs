@@ -32,10 +32,14 @@ pub(crate) struct Operation {
     pub(crate) times: u32,
     /// How long the buffer is that both halves map.
     pub(crate) buffer: usize,
+    /// How many buffers the list has that both halves map instead; zero if there is none.
+    pub(crate) pieces: usize,
     /// How many frames are posted with one doorbell.
     pub(crate) batch: u32,
     /// How many descriptors a ring has; zero if there is none.
     pub(crate) ring: u32,
+    /// Whether there are queues of commands.
+    pub(crate) queue: bool,
     /// The way in which C drivers do it.
     pub(crate) c: CLoop,
     /// The least that C can do: it calls the function of the DMA API that all others end in.
@@ -58,8 +62,10 @@ const USUAL: Operation = Operation {
     name: "nothing",
     times: 2048,
     buffer: FRAME,
+    pieces: 0,
     batch: 1,
     ring: 0,
+    queue: false,
     c: c_loop!(dma_bench_nothing),
     lowest: None,
     rust: loops::nothing,
@@ -125,6 +131,22 @@ pub(crate) static OPERATIONS: &[Operation] = table! {
         dma_bench_pool, loops::pool;
     "coherent":
         dma_bench_coherent, loops::coherent, times = 64;
+    "shared":
+        dma_bench_coherent, loops::shared, times = 64;
+    "pages":
+        dma_bench_pages, loops::pages, times = 64;
+    "shared/read":
+        dma_bench_read_word, loops::read_word;
+    "shared/write":
+        dma_bench_write_word, loops::write_word;
+    "list/1":
+        dma_bench_list(dma_bench_list_lowest), loops::list, pieces = 1, times = 256;
+    "list/16":
+        dma_bench_list(dma_bench_list_lowest), loops::list, pieces = 16, times = 256;
+    "list/256":
+        dma_bench_list(dma_bench_list_lowest), loops::list, pieces = 256, times = 16;
+    "list_pass/16":
+        dma_bench_list_pass, loops::list_pass, pieces = 16, times = 256;
     "post_reap/batch-1":
         dma_bench_post_reap, loops::post_reap, ring = 256;
     "post_reap/batch-8":
@@ -149,10 +171,19 @@ pub(crate) static OPERATIONS: &[Operation] = table! {
         dma_bench_receive_recycle, loops::receive_recycle, ring = 1024, batch = 32;
     "receive/ring-4096":
         dma_bench_receive_recycle, loops::receive_recycle, ring = 4096, batch = 32;
+    "submit_complete/batch-1":
+        dma_bench_submit_complete, loops::submit_complete, queue = true;
+    "submit_complete/batch-8":
+        dma_bench_submit_complete, loops::submit_complete, queue = true, batch = 8;
+    "submit_complete/batch-32":
+        dma_bench_submit_complete, loops::submit_complete, queue = true, batch = 32;
 };
 
 /// What the device of a ring costs, which isn't to be counted.
 pub(crate) const DEVICE: CLoop = c_loop!(dma_bench_device);
+
+/// The same of queues.
+pub(crate) const CONTROLLER: CLoop = c_loop!(dma_bench_controller);
 
 /// What is done by several CPUs at the same time.
 pub(crate) const MAP_UNMAP: CLoop = c_loop!(dma_bench_map_unmap_2048_from);

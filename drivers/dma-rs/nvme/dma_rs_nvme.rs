@@ -3,7 +3,8 @@
 //! Driver for NVMe devices, as QEMU emulates them (`-device nvme`).
 //!
 //! It is no block device, but the first user of queues of commands that complete in any order: an
-//! admin queue, and one queue for reads and writes. It binds to no device by itself: write
+//! admin queue, and queues for reads and writes, as many as there are CPUs, but at most four. Each
+//! has an interrupt of its own. The driver binds to no device by itself: write
 //! `dma_rs_nvme` to the file `driver_override` of the device in sysfs, and its name to
 //! `/sys/bus/pci/drivers_probe`.
 //!
@@ -11,7 +12,10 @@
 //! |---|---|
 //! | `regs.rs` | the registers |
 //! | `hardware.rs` | queues, commands, and how the device is stopped; the only `unsafe` code |
+//! | `hardware/admin.rs` | what the device is asked, on which that code relies |
+//! | `hardware/pair.rs` | a queue, put together with the one in which its commands complete |
 //! | `nvme.rs` | the device as the rest of the driver sees it |
+//! | `exchange.rs`, `files.rs` | what the demonstration shows, in debugfs |
 //! | `tests.rs` | KUnit tests on real devices |
 
 #![deny(unsafe_code)]
@@ -23,15 +27,22 @@ use kernel::{
     device_id::IdArray,
     dma::Constraints,
     pci,
-    prelude::*, //
+    prelude::*,
+    types::ForLt, //
 };
 
+mod exchange;
+mod files;
 mod hardware;
 mod nvme;
 mod regs;
 #[cfg(CONFIG_DMA_RS_NVME_KUNIT_TEST)]
 mod tests;
 
+use files::{
+    Files,
+    Handle, //
+};
 use nvme::Nvme;
 
 /// QEMU's device.
@@ -43,9 +54,17 @@ static PCI_TABLE: IdArray<pci::DeviceId, (), 0> = IdArray::new([]);
 
 struct NvmeDriver;
 
+/// What the driver keeps of a bound device.
+#[pin_data]
+struct NvmeData {
+    nvme: Handle,
+    #[pin]
+    files: Files,
+}
+
 impl pci::DmaDriver for NvmeDriver {
     type IdInfo = ();
-    type Data<'bound> = Nvme<'bound>;
+    type Data<'bound> = NvmeData;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
     const RESUMES: bool = true;
 
@@ -73,18 +92,28 @@ impl pci::DmaDriver for NvmeDriver {
 
             dev_info!(
                 pdev,
-                "{} blocks of {} bytes\n",
+                "{} blocks of {} bytes, {} pairs of queues, {} interrupts\n",
                 nvme.identity.blocks,
-                nvme.identity.shift.bytes()
+                nvme.identity.block,
+                nvme.pairs(),
+                nvme.vectors
             );
-            Ok(Ok::<_, Error>(nvme))
+
+            let nvme = Handle::new(pdev.as_ref(), Ok::<_, Error>(nvme))?;
+
+            Ok(try_pin_init!(NvmeData {
+                files <- Files::new(pdev.as_ref().name(), nvme.clone()),
+                nvme,
+            }? Error))
         })
     }
 
-    fn resume<'bound>(_dev: &pci::Device<Core<'bound>>, this: Pin<&Nvme<'bound>>) -> Result {
-        this.start()
+    fn resume<'bound>(_dev: &pci::Device<Core<'bound>>, this: Pin<&NvmeData>) -> Result {
+        this.nvme.try_access_with(|nvme| nvme.resume())?
     }
 }
+
+type NvmeLt = ForLt!(Nvme<'_>);
 
 kernel::module_pci_dma_driver! {
     type: NvmeDriver,

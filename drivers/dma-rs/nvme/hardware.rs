@@ -28,7 +28,6 @@ use kernel::{
             Head,
             Payload,
             QueueMemory,
-            QueuePlace,
             Segment,
             Submission,
             Tail,
@@ -37,6 +36,7 @@ use kernel::{
         Constraints,
         DataDirection,
         DmaMask,
+        Mapper,
         Quiesce,
         Running,
         StopOutcome,
@@ -44,23 +44,54 @@ use kernel::{
     },
     io::{
         poll::read_poll_timeout,
+        register::Array,
         Io, //
     },
     pci,
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     time::Delta, //
+};
+
+mod admin;
+#[cfg(CONFIG_DMA_RS_NVME_KUNIT_TEST)]
+pub(crate) use admin::check_block_length;
+pub(crate) use admin::{
+    Admin,
+    AdminCommand,
+    AdminData,
+    Answer,
+    Namespace,
+    Page, //
+};
+use admin::{
+    BlockLength,
+    What, //
+};
+mod pair;
+pub(crate) use pair::{
+    Pair,
+    PairRegisters, //
 };
 
 /// The size of a page, as `CC.MPS` says it: 4 KiB.
 const PAGE: usize = 4096;
 
 /// How many commands can be in flight in the admin queue, and how many entries the two queues have.
-pub(crate) const ADMIN_TAGS: u16 = 3;
+const ADMIN_TAGS: u16 = 3;
 const ADMIN_SUBMISSIONS: u32 = 4;
-pub(crate) const ADMIN_COMPLETIONS: u32 = 8;
+const ADMIN_COMPLETIONS: u32 = 8;
 
-/// The number of the queue for reads and writes, and of the one in which they complete.
-pub(crate) const IO_QUEUE: u16 = 1;
+/// How many queues for reads and writes there can be, each with one in which they complete. They
+/// have the numbers from 1 on.
+pub(crate) const PAIRS: usize = 4;
+
+/// How long a device may take to be ready for its stop. The specification wants it to have a second
+/// at least.
+const GOODBYE: Delta = Delta::from_secs(1);
 
 /// The size of what Identify returns (5.15).
 pub(crate) const IDENTIFY: usize = 4096;
@@ -73,16 +104,22 @@ pub(crate) const LIMITS: Constraints = Constraints::new(DmaMask::new::<64>()).al
 struct Hardware<'a> {
     dev: &'a Device<Bound>,
     registers: &'a Registers<'a>,
+    said: &'a Said,
+}
+
+/// What the device has said so far.
+struct Said {
+    block: BlockLength,
+    /// How often it was ready for a stop.
+    goodbyes: Atomic<u32>,
 }
 
 /// What there is of a device, once.
 pub(crate) struct Parts<'a> {
     pub(crate) control: Control<'a>,
     pub(crate) stopper: Stopper<'a>,
-    pub(crate) admin_done: Completes<'a>,
-    pub(crate) admin: AdminQueue<'a>,
-    pub(crate) io_done: Completes<'a>,
-    pub(crate) io: IoQueue<'a>,
+    pub(crate) admin: Admin<'a>,
+    pub(crate) pairs: [PairRegisters<'a>; PAIRS],
     /// The most entries that a queue may have.
     pub(crate) max_entries: u32,
 }
@@ -96,13 +133,22 @@ pub(crate) struct Parts<'a> {
 ///
 /// [`EBUSY`] if it is claimed, [`ENODEV`] if it isn't there, or can't do what this driver needs;
 /// [`ENOMEM`].
-pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
+pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>, dma: Mapper<'a>) -> Result<Parts<'a>> {
     let dev: &Device<Core<'a>> = pdev.as_ref();
     // The PCI core gives them to one only, until unbind.
     let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_nvme")?;
+    let said = Said {
+        block: BlockLength::new(),
+        goodbyes: Atomic::new(0),
+    };
     let hardware = Hardware {
         dev: dev.bound(),
         registers: devres::register_lent(dev, Ok::<_, Error>(registers), GFP_KERNEL)?,
+        said: devres::register_lent(
+            dev,
+            Ok::<_, Error>(KBox::new(said, GFP_KERNEL)?),
+            GFP_KERNEL,
+        )?,
     };
 
     hardware.identify()?;
@@ -117,13 +163,16 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
     Ok(Parts {
         control: Control(hardware),
         stopper: Stopper(hardware),
-        admin_done: Completes { hardware, queue: 0 },
-        admin: AdminQueue(hardware),
-        io_done: Completes {
-            hardware,
-            queue: IO_QUEUE,
-        },
-        io: IoQueue(hardware),
+        admin: Admin::new(
+            dma,
+            Completes {
+                hardware,
+                queue: 0,
+                vector: 0,
+            },
+            AdminQueue(hardware),
+        )?,
+        pairs: [1, 2, 3, 4].map(|queue| PairRegisters::new(hardware, queue)),
         max_entries: u32::from(hardware.registers.read(regs::CAP).max_entries()) + 1,
     })
 }
@@ -168,8 +217,42 @@ impl Hardware<'_> {
         Ok(())
     }
 
+    /// Tells a device that works that it is about to be stopped, so that it keeps what was written
+    /// to it (7.6.2). It is stopped then whatever comes of this.
+    fn say_goodbye(&self) -> Result {
+        let registers = self.registers;
+        let control = registers.read(regs::CC);
+
+        if !control.enable() || !registers.read(regs::CSTS).ready() {
+            return Ok(());
+        }
+
+        registers.write_reg(control.with_const_shutdown::<1>());
+        read_poll_timeout(
+            || {
+                let status = registers.read(regs::CSTS);
+
+                self.identify()?;
+                Ok(status)
+            },
+            |status| u32::from(status.shutdown()) == 2 || status.fatal(),
+            Delta::from_millis(1),
+            GOODBYE,
+        )?;
+        self.said.goodbyes.add(1, Relaxed);
+        Ok(())
+    }
+
     /// Resets the device (7.3.2): it forgets all queues.
     fn reset(&self) -> Result {
+        let status = self.registers.read(regs::CSTS);
+
+        // A device that was enabled can be disabled when it is ready, and not before (3.1.5). Until
+        // then it isn't ready either, which would be taken for the end of the reset.
+        if self.registers.read(regs::CC).enable() && !status.ready() && !status.fatal() {
+            self.wait(true)?;
+        }
+
         self.registers.write_reg(regs::CC::zeroed());
         self.wait(false)
     }
@@ -228,6 +311,11 @@ impl Control<'_> {
         Ok(())
     }
 
+    /// Returns how often the device was ready when it was stopped. Context: any.
+    pub(crate) fn goodbyes(&self) -> u32 {
+        self.0.said.goodbyes.load(Relaxed)
+    }
+
     /// Waits until the device is ready for commands. Context: may sleep.
     ///
     /// # Errors
@@ -254,7 +342,7 @@ pub(crate) struct Stopper<'a>(Hardware<'a>);
 // 7. `HEEDS_BUS` is false.
 // 8. Addresses have 64 bits, and are multiples of four. `describe` refuses longer commands than the
 //    hardware takes, and pages that begin elsewhere.
-// 9. Both end after the time that `CAP.TO` says.
+// 9. Both end after the time that `CAP.TO` says, and a second for what is written before.
 unsafe impl Quiesce for Stopper<'_> {
     fn device(&self) -> &Device {
         self.0.dev
@@ -269,6 +357,7 @@ unsafe impl Quiesce for Stopper<'_> {
 
         self.0.identify()?;
         self.0.reset()?;
+        self.0.said.block.forget();
 
         registers.write_reg(regs::AQA::zeroed());
         registers.write_reg(regs::ASQ::zeroed());
@@ -279,6 +368,10 @@ unsafe impl Quiesce for Stopper<'_> {
     }
 
     fn quiesce(&self) -> StopOutcome {
+        if let Err(e) = self.0.say_goodbye() {
+            dev_warn!(self.0.dev, "not ready to be stopped ({e:?})\n");
+        }
+
         match self.0.identify().and_then(|()| self.0.reset()) {
             Ok(()) => StopOutcome::Stopped,
             Err(_) => StopOutcome::Unproven,
@@ -342,20 +435,26 @@ unsafe impl Entry for Completion {
 pub(crate) struct Completes<'a> {
     hardware: Hardware<'a>,
     queue: u16,
+    /// By which of the device's interrupts it says that there are entries.
+    vector: u16,
 }
 
 // SAFETY: By the numbers of the contract:
 // 1. The registers are those of `dev`.
-// 2. The device writes entries in turn (4.1). The admin queue is told here; the other one by a
-//    command of the admin queue ([`AdminCommand::CreateCompletions`]).
+// 2. The device writes entries in turn (4.1). The admin queue is told here; the others by commands
+//    of the admin queue ([`AdminCommand::create_completions`]).
 // 3. It doesn't write to a queue that is full by its head doorbell (4.1.1).
-// 4. `write_reg()` is ordered.
+// 4. `write_reg()` and `write()` are ordered.
 // 5. `claim()` makes one for each queue.
 unsafe impl CompletionQueue for Completes<'_> {
     type Entry = Completion;
 
     fn device(&self) -> &Device {
         self.hardware.dev
+    }
+
+    fn number(&self) -> u16 {
+        self.queue
     }
 
     fn start(&mut self, queue: QueueMemory<'_>) -> Result {
@@ -381,11 +480,11 @@ unsafe impl CompletionQueue for Completes<'_> {
 
     #[inline]
     fn consumed(&mut self, head: Head) {
-        let registers = self.hardware.registers;
-
-        match self.queue {
-            0 => registers.write_reg(regs::ADMIN_HEAD::from(head.index())),
-            _ => registers.write_reg(regs::IO_HEAD::from(head.index())),
+        // There is one for each number that `claim()` has given away.
+        if let Some(at) = regs::HEAD::try_at(self.queue.into()) {
+            self.hardware
+                .registers
+                .write(at, regs::HEAD::from(head.index()));
         }
     }
 }
@@ -410,7 +509,7 @@ pub(crate) struct Command {
 pub(crate) struct PrpList([u64; Self::LEN]);
 
 impl PrpList {
-    const LEN: usize = 32;
+    const LEN: usize = 256;
 }
 
 /// The most bytes that a command may have: the pages of a list, and as a rule one more.
@@ -470,17 +569,6 @@ fn pages<'m, S: Iterator<Item = Segment<'m>>>(
     })
 }
 
-/// What the admin queue is told.
-#[derive(Clone, Copy)]
-pub(crate) enum AdminCommand<'a> {
-    /// Identify (5.15): the controller, or a namespace.
-    Identify(Option<u32>),
-    /// Create I/O Completion Queue (5.3).
-    CreateCompletions(QueuePlace<'a, Completion>),
-    /// Create I/O Submission Queue (5.4).
-    CreateSubmissions(QueuePlace<'a, Command>),
-}
-
 /// The registers and commands of the admin queue.
 pub(crate) struct AdminQueue<'a>(Hardware<'a>);
 
@@ -489,11 +577,11 @@ pub(crate) struct AdminQueue<'a>(Hardware<'a>);
 // 2. The device fetches entries in order (4.1), up to the tail, and not before it is enabled.
 // 3. Identify writes 4096 bytes to the pages of the segments, as `Command::new()` has checked. The
 //    other commands have no segments, and name a queue by its place, with as many entries as that
-//    has, of the size that the type of the place says.
-// 4. The command's identifier comes back in the admin completion queue, whose port has the number
-//    0.
+//    has, of the size that the type of the place says. `AdminCommand` takes the number of a queue
+//    from that queue.
+// 4. The command's identifier comes back in the admin completion queue. Both have the number 0.
 // 5. It fetches commands in order, and carries out what it has fetched (4.1).
-// 6. `write_reg()` is ordered.
+// 6. `write_reg()` and `write()` are ordered.
 // 7. `claim()` makes one.
 unsafe impl<'q> Submission for AdminQueue<'q> {
     type Entry = Command;
@@ -527,10 +615,11 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
         call: Call<'_, 'a, P, ()>,
     ) -> Result<Command> {
         const NOTHING: (DataDirection, usize) = (DataDirection::None, 0);
-        let queue = |len: u32| (len - 1) << 16 | u32::from(IO_QUEUE);
+        let queue = |number: u16, len: u32| (len - 1) << 16 | u32::from(number);
+        let plain = |opcode, words, call| Command::new(opcode, 0, words, NOTHING, call);
 
-        match command {
-            AdminCommand::Identify(namespace) => {
+        match &command.0 {
+            What::Identify(namespace) => {
                 let what = u32::from(namespace.is_none());
                 let mut entry = Command::new(
                     6,
@@ -543,26 +632,38 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
 
                 entry.prp1 = pages.next().ok_or(EINVAL)??.to_le();
                 entry.prp2 = pages.next().unwrap_or(Ok(0))?.to_le();
-                Ok(entry)
+
+                // Whether the last one ends where it should is known only then.
+                match pages.next() {
+                    None => Ok(entry),
+                    Some(_) => Err(EINVAL),
+                }
             }
-            AdminCommand::CreateCompletions(place) => {
-                // Contiguous, and with interrupts by the first vector.
-                let mut entry =
-                    Command::new(5, 0, [queue(place.len()), 3, 0, 0, 0, 0], NOTHING, &call)?;
+            What::SetQueues(count) => {
+                let count = u32::from(*count).saturating_sub(1);
+
+                plain(9, [7, count << 16 | count, 0, 0, 0, 0], &call)
+            }
+            What::AwaitEvent => plain(0xc, [0; 6], &call),
+            What::CreateCompletions(number, vector, place) => {
+                // Contiguous, and with interrupts.
+                let how = u32::from(*vector) << 16 | 3;
+                let mut entry = plain(5, [queue(*number, place.len()), how, 0, 0, 0, 0], &call)?;
 
                 entry.prp1 = call.place(place)?.to_le();
                 Ok(entry)
             }
-            AdminCommand::CreateSubmissions(place) => {
+            What::CreateSubmissions(number, place) => {
+                // It completes in the queue of the same number.
                 let words = [
-                    queue(place.len()),
-                    u32::from(IO_QUEUE) << 16 | 1,
+                    queue(*number, place.len()),
+                    u32::from(*number) << 16 | 1,
                     0,
                     0,
                     0,
                     0,
                 ];
-                let mut entry = Command::new(1, 0, words, NOTHING, &call)?;
+                let mut entry = plain(1, words, &call)?;
 
                 entry.prp1 = call.place(place)?.to_le();
                 Ok(entry)
@@ -573,48 +674,7 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
     fn doorbell(&mut self, tail: Tail) {
         self.0
             .registers
-            .write_reg(regs::ADMIN_TAIL::from(tail.index()));
-    }
-}
-
-/// How long a block is, as a power of two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BlockShift(u8);
-
-impl BlockShift {
-    /// 512 bytes.
-    pub(crate) const SMALLEST: Self = Self(9);
-
-    /// Reads it from what Identify has returned for a namespace (5.15.2.1); returns the number of
-    /// blocks, too.
-    ///
-    /// The device is trusted with what it does with commands, so it is trusted with how long its
-    /// blocks are: this is said here only.
-    ///
-    /// # Errors
-    ///
-    /// [`EIO`] if that makes no sense, [`EOPNOTSUPP`] if blocks have metadata.
-    pub(crate) fn of_namespace(page: &[u8]) -> Result<(Self, u64)> {
-        let part = |at: usize| page.get(at).copied().ok_or(EIO);
-        let mut blocks = [0; 8];
-
-        blocks.copy_from_slice(page.get(..8).ok_or(EIO)?);
-
-        let format = 128 + 4 * usize::from(part(26)? & 0xf);
-
-        if part(format)? != 0 || part(format + 1)? != 0 {
-            return Err(EOPNOTSUPP);
-        }
-
-        match part(format + 2)? {
-            shift @ 9..=12 => Ok((Self(shift), u64::from_le_bytes(blocks))),
-            _ => Err(EIO),
-        }
-    }
-
-    /// Returns how many bytes a block has.
-    pub(crate) fn bytes(self) -> usize {
-        1 << self.0
+            .write(regs::TAIL::at(0), regs::TAIL::from(tail.index()));
     }
 }
 
@@ -623,28 +683,31 @@ impl BlockShift {
 pub(crate) enum IoCommand {
     /// All that was written before is to stay.
     Flush,
-    /// Read blocks, from this one on.
-    Read(u64, BlockShift),
+    /// Read blocks, from this one on: as many as the payload has room for.
+    Read(u64),
     /// Write blocks.
-    Write(u64, BlockShift),
+    Write(u64),
 }
 
 /// The registers and commands of the queue for reads and writes.
-pub(crate) struct IoQueue<'a>(Hardware<'a>);
+pub(crate) struct IoQueue<'a> {
+    hardware: Hardware<'a>,
+    queue: u16,
+}
 
 // SAFETY: By the numbers of the contract:
 // 1. The registers are those of `dev`.
-// 2. The device is told of the queue by a command ([`AdminCommand::CreateSubmissions`]), fetches
+// 2. The device is told of the queue by a command ([`AdminCommand::create_submissions`]), fetches
 //    entries in order (4.1), up to the tail.
 // 3. The device moves as many blocks as the payload has, as `Command::new()` has checked, in one
 //    direction, to or from the pages of the segments: up to two in the entry, or one there and the
 //    others in the list, which it reads. The length of a block is what the device itself has said
-//    ([`BlockShift::of_namespace`]), with which `Nvme::identify()` makes all commands.
+//    since it was disarmed: see [`BlockLength`].
 // 4. The command's identifier comes back in the completion queue of the same number, with that
-//    number.
+//    number: so the device is told by [`AdminCommand::create_submissions`].
 // 5. It fetches commands in order, and carries out what it has fetched (4.1).
-// 6. `write_reg()` is ordered.
-// 7. `claim()` makes one.
+// 6. `write()` is ordered.
+// 7. `claim()` makes one of each number.
 unsafe impl Submission for IoQueue<'_> {
     type Entry = Command;
     type Completion = Completion;
@@ -653,7 +716,15 @@ unsafe impl Submission for IoQueue<'_> {
     const TAG_BITS: u32 = 16;
 
     fn device(&self) -> &Device {
-        self.0.dev
+        self.hardware.dev
+    }
+
+    fn number(&self) -> u16 {
+        self.queue
+    }
+
+    fn completes_in(&self) -> u16 {
+        self.queue
     }
 
     fn start(&mut self, _queue: QueueMemory<'_>) -> Result {
@@ -665,18 +736,19 @@ unsafe impl Submission for IoQueue<'_> {
         command: &IoCommand,
         mut call: Call<'_, 'a, P, PrpList>,
     ) -> Result<Command> {
-        let (opcode, direction, block, shift) = match *command {
+        let (opcode, direction, block) = match *command {
             IoCommand::Flush => {
                 return Command::new(0, 1, [0; 6], (DataDirection::None, 0), &call);
             }
-            IoCommand::Write(block, shift) => (1, DataDirection::ToDevice, block, shift),
-            IoCommand::Read(block, shift) => (2, DataDirection::FromDevice, block, shift),
+            IoCommand::Write(block) => (1, DataDirection::ToDevice, block),
+            IoCommand::Read(block) => (2, DataDirection::FromDevice, block),
         };
 
         let len = call.len();
-        let blocks = len >> shift.0;
+        let shift = self.hardware.said.block.shift()?;
+        let blocks = len >> shift;
 
-        if blocks == 0 || blocks << shift.0 != len || len > MAX_BYTES {
+        if blocks == 0 || blocks << shift != len || len > MAX_BYTES {
             return Err(EINVAL);
         }
 
@@ -707,8 +779,11 @@ unsafe impl Submission for IoQueue<'_> {
 
     #[inline]
     fn doorbell(&mut self, tail: Tail) {
-        self.0
-            .registers
-            .write_reg(regs::IO_TAIL::from(tail.index()));
+        // There is one for each number that `claim()` has given away.
+        if let Some(at) = regs::TAIL::try_at(self.queue.into()) {
+            self.hardware
+                .registers
+                .write(at, regs::TAIL::from(tail.index()));
+        }
     }
 }

@@ -4,29 +4,31 @@
 
 use super::hardware::{
     self,
+    Admin,
     AdminCommand,
-    AdminQueue,
-    BlockShift,
-    Completes,
-    Completion,
+    AdminData,
+    Answer,
     Control,
     IoCommand,
-    IoQueue,
+    Namespace,
+    Page,
+    Pair,
     Parts,
-    ADMIN_COMPLETIONS,
-    ADMIN_TAGS,
     IDENTIFY,
-    IO_QUEUE, //
+    MAX_BYTES,
+    PAIRS, //
 };
 use kernel::{
+    cpu::{
+        nr_cpu_ids,
+        CpuId, //
+    },
     device::{
         Core,
         Device, //
     },
     dma::{
         queue::{
-            Commands,
-            Completions,
             Either,
             Ticket, //
         },
@@ -44,6 +46,10 @@ use kernel::{
     pci,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex,
         WaitQueue, //
@@ -51,16 +57,14 @@ use kernel::{
     time::Delta, //
 };
 
-/// How many reads and writes can be in flight, and how many entries their completion queue has.
-pub(crate) const TAGS: u16 = 16;
-const COMPLETIONS: u32 = 64;
+/// How many reads and writes can be in flight in a queue, and how many entries the queue has in
+/// which they complete.
+pub(crate) const TAGS: u16 = 64;
+pub(crate) const COMPLETIONS: u32 = 128;
 
 /// How long a command may take, in steps after which the driver looks by itself.
 const STEP: Delta = Delta::from_millis(5);
 const STEPS: usize = 2000;
-
-type Page = KBox<[u8; IDENTIFY]>;
-type AdminData<'a> = Option<Streaming<'a, Page, FromDevice>>;
 
 /// What goes with a read or a write; nothing with a flush.
 pub(crate) type Data<'a> =
@@ -74,16 +78,15 @@ pub(crate) type Back<'a> =
 /// was stopped before.
 pub(crate) type Outcome<'a> = (Back<'a>, Option<u16>);
 
-struct Admin<'a> {
-    done: Completions<'a, Completes<'a>>,
-    commands: Commands<'a, AdminQueue<'a>, AdminData<'a>>,
-}
+/// And how many commands of the queue were over before it.
+type Numbered<'a> = (u64, Outcome<'a>);
 
+/// A pair of queues for reads and writes, and what came of them.
 pub(crate) struct Io<'a> {
-    pub(crate) done: Completions<'a, Completes<'a>>,
-    pub(crate) commands: Commands<'a, IoQueue<'a>, Data<'a>>,
-    /// By the index of the ticket.
-    outcomes: [Option<(Ticket, Outcome<'a>)>; TAGS as usize],
+    pub(crate) pair: Pair<'a, Data<'a>>,
+    /// By the index of the ticket, and with a number that says in which order they came.
+    outcomes: KVec<Option<(Ticket, Numbered<'a>)>>,
+    over: u64,
 }
 
 /// What the device may access.
@@ -91,35 +94,117 @@ pub(crate) struct Io<'a> {
 pub(crate) struct Queues<'a> {
     #[pin]
     admin: Mutex<Admin<'a>>,
+    pub(crate) io: KVec<Pin<KBox<Mutex<Io<'a>>>>>,
+}
+
+/// Where threads wait for a queue.
+#[pin_data]
+struct Waiters {
     #[pin]
-    pub(crate) io: Mutex<Io<'a>>,
+    queue: WaitQueue,
+    interrupts: Atomic<u32>,
 }
 
 /// What the device says of itself.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) model: [u8; 40],
     pub(crate) blocks: u64,
-    pub(crate) shift: BlockShift,
+    /// How many bytes a block has.
+    pub(crate) block: usize,
+    /// How many bytes can be read or written at once.
+    pub(crate) max_bytes: usize,
 }
 
 /// A bound device.
 pub(crate) struct Nvme<'a> {
     pub(crate) dma: Mapper<'a>,
-    control: Control<'a>,
+    pub(crate) control: Control<'a>,
     pub(crate) session: Session<'a, Queues<'a>>,
-    waiters: Arc<WaitQueue>,
+    /// For the admin queue, and then for each pair.
+    waiters: KVec<Arc<Waiters>>,
+    /// Which pair a CPU uses.
+    pub(crate) pair_of: KVec<u8>,
+    /// How many interrupts there are; 0 if the queues are only looked at now and then.
+    pub(crate) vectors: usize,
+    /// How many pairs the device lets us have.
+    usable: Atomic<u32>,
+    /// Held while the device is reset, and counts how often it was.
+    resets: Pin<KBox<Mutex<u32>>>,
     pub(crate) identity: Identity,
 }
 
-/// The interrupt handler: it only wakes whoever waits.
-struct IrqHandler(Arc<WaitQueue>);
+/// The interrupt handler: it only wakes whoever waits for one of these queues.
+struct IrqHandler(KVec<Arc<Waiters>>);
 
 impl irq::Handler for IrqHandler {
     fn handle(&self) -> irq::IrqReturn {
-        self.0.wake_all();
+        for waiters in &self.0 {
+            waiters.interrupts.add(1, Relaxed);
+            waiters.queue.wake_all();
+        }
+
         irq::IrqReturn::Handled
     }
+}
+
+impl Waiters {
+    fn new() -> Result<Arc<Self>> {
+        let waiters = pin_init!(Self {
+            queue <- new_wait_queue!("dma_rs_nvme"),
+            interrupts: Atomic::new(0),
+        });
+
+        Arc::pin_init(waiters, GFP_KERNEL)
+    }
+}
+
+/// Returns which vector of `count` a queue uses: each its own, as far as they go.
+fn vector_of(queue: usize, count: usize) -> usize {
+    match (queue.checked_sub(1), count.checked_sub(1)) {
+        (Some(pair), Some(vectors)) => pair.checked_rem(vectors).map_or(0, |vector| 1 + vector),
+        _ => 0,
+    }
+}
+
+/// Requests an interrupt for each queue, and notes which CPUs get them; returns how many there are.
+fn request_vectors<'a>(
+    pdev: &pci::Device<Core<'a>>,
+    queues: &[Arc<Waiters>],
+    pair_of: &mut [u8],
+) -> Result<usize> {
+    // A pin would have to be masked until the queue is reaped.
+    let types = pci::IrqTypes::default()
+        .with(pci::IrqType::MsiX)
+        .with(pci::IrqType::Msi);
+    // The first one is for the admin queue.
+    let spread = pci::IrqSpread::OverCpus { but_first: 1 };
+    let most = u32::try_from(queues.len())?;
+    let vectors = pdev.irq_vectors(1..=most, types, spread)?;
+    let count = vectors.len();
+
+    for (index, vector) in vectors.enumerate() {
+        let mut served = KVec::new();
+
+        for (queue, waiters) in queues.iter().enumerate() {
+            if vector_of(queue, count) == index {
+                served.push(waiters.clone(), GFP_KERNEL)?;
+            }
+        }
+
+        if let (Some(pair), Some(cpus)) = (index.checked_sub(1), vector.cpus(pdev)) {
+            for (cpu, uses) in (0..).zip(pair_of.iter_mut()) {
+                if CpuId::from_u32(cpu).is_some_and(|cpu| cpus.test(cpu)) {
+                    // CAST: Less than `PAIRS`.
+                    *uses = pair as u8;
+                }
+            }
+        }
+
+        vector.request(pdev, c"dma_rs_nvme", Ok(IrqHandler(served)))?;
+    }
+
+    Ok(count)
 }
 
 impl<'a> Nvme<'a> {
@@ -140,47 +225,65 @@ impl<'a> Nvme<'a> {
         let Parts {
             control,
             stopper,
-            admin_done,
             admin,
-            io_done,
-            io,
+            pairs,
             max_entries,
-        } = hardware::claim(pdev).inspect_err(|e| dev_err!(pdev, "no NVMe device ({e:?})\n"))?;
+        } = hardware::claim(pdev, dma)
+            .inspect_err(|e| dev_err!(pdev, "no NVMe device ({e:?})\n"))?;
 
         if max_entries < COMPLETIONS {
             return Err(ENODEV);
         }
 
-        let waiters = Arc::pin_init(new_wait_queue!("dma_rs_nvme"), GFP_KERNEL)?;
-        // A pin would have to be masked until the queue is reaped.
-        let types = pci::IrqTypes::default()
-            .with(pci::IrqType::MsiX)
-            .with(pci::IrqType::Msi);
+        // CAST: Widening.
+        let count = (nr_cpu_ids() as usize).clamp(1, PAIRS);
+        let mut pair_of = KVec::new();
+        let mut waiters = KVec::new();
 
-        if let Err(e) = pdev.request_irq(types, c"dma_rs_nvme", Ok(IrqHandler(waiters.clone()))) {
-            dev_warn!(pdev, "no interrupt ({e:?}), polling\n");
+        for pair in (0..count).cycle().take(nr_cpu_ids() as usize) {
+            // CAST: Less than `PAIRS`.
+            pair_of.push(pair as u8, GFP_KERNEL)?;
         }
 
-        let lists = Pool::with_layout::<256, 4096>(dev, c"PRP lists")?;
-        let mut admin_done = Completions::new(dma, admin_done, ADMIN_COMPLETIONS)?;
-        let mut io_done = Completions::new(dma, io_done, COMPLETIONS)?;
-        let admin_port = admin_done.port(0, ADMIN_TAGS)?;
-        let io_port = io_done.port(IO_QUEUE, TAGS)?;
-        let admin = Admin {
-            commands: Commands::new(dma, admin, admin_port, None)?,
-            done: admin_done,
-        };
-        let io = Io {
-            commands: Commands::new(dma, io, io_port, Some(lists))?,
-            done: io_done,
-            outcomes: Default::default(),
-        };
+        for _ in 0..=count {
+            waiters.push(Waiters::new()?, GFP_KERNEL)?;
+        }
+
+        let vectors = request_vectors(pdev, &waiters, &mut pair_of).unwrap_or_else(|e| {
+            dev_warn!(pdev, "no interrupts ({e:?}), polling\n");
+            0
+        });
+        let lists = Pool::with_layout::<2048, 4096>(dev, c"PRP lists")?;
+        let mut io = KVec::new();
+
+        for (registers, queue) in pairs.into_iter().take(count).zip(1..) {
+            // CAST: At most `PAIRS`.
+            let vector = vector_of(queue, vectors) as u16;
+            let mut outcomes = KVec::new();
+
+            for _ in 0..TAGS {
+                outcomes.push(None, GFP_KERNEL)?;
+            }
+
+            let pair = registers.make(dma, (TAGS, COMPLETIONS), vector, lists)?;
+            let one = KBox::pin_init(
+                new_mutex!(Io {
+                    pair,
+                    outcomes,
+                    over: 0
+                }),
+                GFP_KERNEL,
+            )?;
+
+            io.push(one, GFP_KERNEL)?;
+        }
+
         let session = Session::new(
             dev,
             stopper,
             pin_init!(Queues {
                 admin <- new_mutex!(admin),
-                io <- new_mutex!(io),
+                io,
             }),
         )?;
 
@@ -190,14 +293,19 @@ impl<'a> Nvme<'a> {
             control,
             session,
             waiters,
+            pair_of,
+            vectors,
+            usable: Atomic::new(0),
+            resets: KBox::pin_init(new_mutex!(0), GFP_KERNEL)?,
             identity: Identity {
                 model: [b' '; 40],
                 blocks: 0,
-                shift: BlockShift::SMALLEST,
+                block: 0,
+                max_bytes: 0,
             },
         };
 
-        nvme.start()?;
+        nvme.bring_to_life()?;
         nvme.identity = nvme.identify()?;
         Ok(nvme)
     }
@@ -208,15 +316,43 @@ impl<'a> Nvme<'a> {
     ///
     /// # Errors
     ///
-    /// As [`bring_up`](Self::bring_up).
+    /// As [`bring_up`](Self::bring_up), and [`EIO`] if it isn't what it was.
     pub(crate) fn start(&self) -> Result {
+        self.bring_to_life()?;
+
+        // It was disarmed: nothing that it has said before counts.
+        if self.identify()? != self.identity {
+            return Err(EIO);
+        }
+
+        Ok(())
+    }
+
+    /// Goes on after the bus has stopped the device, and has started its session again.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub(crate) fn resume(&self) -> Result {
+        // A thread that has waited in vain may start it at the same time.
+        let _resets = self.resets.lock();
+
+        match self.start() {
+            Err(e) if e == EBUSY => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Starts the device with its queues. It takes reads and writes when it was asked what it is.
+    pub(crate) fn bring_to_life(&self) -> Result {
         // From here on the device can reach memory.
         self.session.start()?;
 
         let mut admin = self.session.admin.lock();
 
-        admin.done.start()?;
-        admin.commands.start(|_, _| {})?;
+        admin.start()?;
 
         // It may not be stopped in between: then it would be enabled all the same.
         let running = self.session.running()?;
@@ -226,49 +362,109 @@ impl<'a> Nvme<'a> {
         enabled?;
         self.control.wait_ready()?;
 
-        let mut io = self.session.io.lock();
-        let Io {
-            done,
-            commands,
-            outcomes,
-        } = &mut *io;
+        let io = &self.session.io;
+        // CAST: At most `PAIRS`.
+        let wanted = io.len() as u16;
+        let granted = self
+            .ask(&mut admin, None, AdminCommand::set_queues(wanted), STEPS)?
+            .result?;
+        // One less than there are, of either kind.
+        let usable = io
+            .len()
+            .min(1 + (granted & 0xffff).min(granted >> 16) as usize);
 
-        done.start()?;
-        commands.start(|ticket, back| {
-            if let Some(outcome) = outcomes.get_mut(ticket.index()) {
-                *outcome = Some((ticket, (back, None)));
+        // CAST: At most `PAIRS`.
+        self.usable.store(usable as u32, Relaxed);
+
+        for (number, io) in io.iter().enumerate() {
+            let mut io = io.lock();
+
+            // What was over before the stop is.
+            io.reap();
+
+            let Io {
+                pair,
+                outcomes,
+                over,
+            } = &mut *io;
+
+            pair.done.start()?;
+            pair.commands.start(|ticket, back| {
+                if let Some(outcome) = outcomes.get_mut(ticket.index()) {
+                    *outcome = Some((ticket, (*over, (back, None))));
+                    *over += 1;
+                }
+            })?;
+
+            if number < usable {
+                let completions = AdminCommand::create_completions(&pair.done);
+                let submissions = AdminCommand::create_submissions(&pair.commands.submitter);
+
+                self.ask(&mut admin, None, completions, STEPS)?.result?;
+                self.ask(&mut admin, None, submissions, STEPS)?.result?;
             }
-        })?;
+        }
 
-        let completions = AdminCommand::CreateCompletions(done.place());
-        let submissions = AdminCommand::CreateSubmissions(commands.submitter.place());
-
-        self.ask(&mut admin, None, completions)?;
-        self.ask(&mut admin, None, submissions)?;
         Ok(())
     }
 
     /// Asks the device what it is.
-    fn identify(&self) -> Result<Identity> {
-        let controller = self.identify_one(None)?;
-        let namespace = self.identify_one(Some(1))?;
-        let (shift, blocks) = BlockShift::of_namespace(namespace.bytes())?;
+    pub(crate) fn identify(&self) -> Result<Identity> {
+        let (page, _) = self.identify_one(AdminCommand::IDENTIFY_CONTROLLER)?;
+        let page = page.bytes();
         let mut model = [0; 40];
 
-        model.copy_from_slice(controller.bytes().get(24..64).ok_or(EIO)?);
+        model.copy_from_slice(page.get(24..64).ok_or(EIO)?);
+
+        // A power of two of the smallest pages; 0 if there is no limit (5.15.2.2).
+        let max_bytes = match *page.get(77).ok_or(EIO)? {
+            0 => MAX_BYTES,
+            pages => 4096_usize.checked_shl(pages.into()).unwrap_or(MAX_BYTES),
+        };
+
+        let (_, namespace) = self.identify_one(AdminCommand::IDENTIFY_NAMESPACE)?;
+        let namespace = namespace.ok_or(EIO)?;
+
         Ok(Identity {
             model,
-            blocks,
-            shift,
+            blocks: namespace.blocks,
+            block: namespace.block(),
+            max_bytes: max_bytes.min(MAX_BYTES),
         })
     }
 
-    fn identify_one(&self, what: Option<u32>) -> Result<StreamingBox<'a, Page, FromDevice>> {
+    #[allow(clippy::type_complexity, reason = "a page, and what was found there")]
+    fn identify_one(
+        &self,
+        what: AdminCommand<'a>,
+    ) -> Result<(StreamingBox<'a, Page, FromDevice>, Option<Namespace>)> {
         let page = Streaming::map(self.dma, KBox::new([0; IDENTIFY], GFP_KERNEL)?)?;
-        let mut admin = self.session.admin.lock();
+        let answer = self.ask(&mut self.session.admin.lock(), Some(page), what, STEPS)?;
 
-        self.ask(&mut admin, Some(page), AdminCommand::Identify(what))?
-            .ok_or(EIO)
+        answer.result?;
+        Ok((answer.back.ok_or(EIO)?, answer.namespace?))
+    }
+
+    /// Waits for an event that the device reports by itself, for that many steps; returns what
+    /// kind of event it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ETIMEDOUT`] if there is none. The device was reset then.
+    pub(crate) fn await_event(&self, steps: usize) -> Result<u32> {
+        let resets = self.resets();
+        let answer = self.ask(
+            &mut self.session.admin.lock(),
+            None,
+            AdminCommand::AWAIT_EVENT,
+            steps,
+        );
+
+        if let Err(ETIMEDOUT) = answer {
+            self.reset(resets)?;
+        }
+
+        answer?.result
     }
 
     /// Submits a command to the admin queue, and waits for it; returns what comes back.
@@ -277,61 +473,89 @@ impl<'a> Nvme<'a> {
         admin: &mut Admin<'a>,
         data: AdminData<'a>,
         command: AdminCommand<'a>,
-    ) -> Result<Option<StreamingBox<'a, Page, FromDevice>>> {
-        let Admin { done, commands } = admin;
-        let asked = commands
-            .submitter
-            .submit(data, command)
-            .map_err(|e| e.error)?;
+        steps: usize,
+    ) -> Result<Answer<'a>> {
+        let waiters = self.waiters.first().ok_or(EIO)?;
+        let asked = admin.ask(data, command)?;
         let mut answer = None;
 
-        commands.submitter.kick()?;
-
-        for _ in 0..STEPS {
-            let found = self.session.wait_until(&self.waiters, STEP, || {
-                done.reap(u32::MAX, |seen| {
+        for _ in 0..steps {
+            let found = self.session.wait_until(&waiters.queue, STEP, || {
+                admin.reap(|one| {
                     // Others have timed out: nobody waits for them any more.
-                    if let Ok(completed) = commands.completer.complete(seen) {
-                        if completed.ticket == asked {
-                            answer = Some((completed.payload, completed.entry));
-                        }
+                    if one.ticket == asked {
+                        answer = Some(one);
                     }
                 });
 
                 match answer.take() {
                     Some(answer) => Some(Ok(answer)),
-                    None => done.is_stopped().then_some(Err(ESHUTDOWN)),
+                    None => admin.is_stopped().then_some(Err(ESHUTDOWN)),
                 }
             });
 
             if let Some(found) = found {
-                let (back, entry) = found?;
-
-                return entry.validate(|entry: Completion| match entry.status() {
-                    0 => Ok(back),
-                    _ => Err(EIO),
-                });
+                return found;
             }
         }
 
         Err(ETIMEDOUT)
     }
 
-    /// Submits reads and writes, and kicks the device once.
+    /// Returns how many pairs of queues there are to submit to.
+    pub(crate) fn pairs(&self) -> usize {
+        // CAST: Widening.
+        self.usable.load(Relaxed) as usize
+    }
+
+    /// Returns which pair of queues this CPU uses: the one whose interrupts it gets.
+    pub(crate) fn pair_here(&self) -> usize {
+        // It may be another CPU at once. Each pair will do, this one is better.
+        // CAST: Widening.
+        let cpu = CpuId::current().as_u32() as usize;
+        let pair = self.pair_of.get(cpu).copied().unwrap_or(0);
+
+        usize::from(pair).checked_rem(self.pairs()).unwrap_or(0)
+    }
+
+    /// Returns how many interrupts there were for a pair of queues.
+    pub(crate) fn interrupts(&self, pair: usize) -> u32 {
+        self.waiters
+            .get(pair + 1)
+            .map_or(0, |waiters| waiters.interrupts.load(Relaxed))
+    }
+
+    /// Returns how often the device was told of commands in a pair of queues.
+    pub(crate) fn doorbells(&self, pair: usize) -> u64 {
+        self.io(pair)
+            .map_or(0, |io| io.lock().pair.commands.submitter.doorbells())
+    }
+
+    fn io(&self, pair: usize) -> Result<&Mutex<Io<'a>>> {
+        if pair >= self.pairs() {
+            return Err(EINVAL);
+        }
+
+        self.session.io.get(pair).map(|io| &**io).ok_or(EINVAL)
+    }
+
+    /// Submits reads and writes to a pair of queues, and kicks the device once.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
     /// [`EBUSY`] if as many are in flight as can be, [`EINVAL`] if the data aren't as long as the
-    /// command is to be, [`ESHUTDOWN`] if the device is stopped. Those before were submitted.
+    /// command is to be, or there is no such pair; [`EAGAIN`] while the device is being started,
+    /// [`ESHUTDOWN`] if it is stopped. Those before were submitted.
     pub(crate) fn submit(
         &self,
+        pair: usize,
         commands: impl IntoIterator<Item = (IoCommand, Data<'a>)>,
         mut submitted: impl FnMut(Ticket) -> Result,
     ) -> Result {
-        let mut io = self.session.io.lock();
-        let submitter = &mut io.commands.submitter;
+        let mut io = self.io(pair)?.lock();
+        let submitter = &mut io.pair.commands.submitter;
         let all = commands.into_iter().try_for_each(|(command, data)| {
             let ticket = submitter.submit(data, command).map_err(|e| e.error)?;
 
@@ -350,10 +574,18 @@ impl<'a> Nvme<'a> {
     ///
     /// [`ETIMEDOUT`]: it is still in flight. [`ESHUTDOWN`] if the device was stopped: what was in
     /// flight comes back after the next [`start`](Self::start).
-    pub(crate) fn wait(&self, ticket: Ticket) -> Result<Outcome<'a>> {
+    pub(crate) fn wait(&self, pair: usize, ticket: Ticket) -> Result<Outcome<'a>> {
+        self.wait_numbered(pair, ticket).map(|(_, outcome)| outcome)
+    }
+
+    /// As [`wait`](Self::wait). The number is the greater the later the command was done.
+    pub(crate) fn wait_numbered(&self, pair: usize, ticket: Ticket) -> Result<Numbered<'a>> {
+        let waiters = self.waiters.get(pair + 1).ok_or(EINVAL)?;
+        let io = self.io(pair)?;
+
         for _ in 0..STEPS {
-            let found = self.session.wait_until(&self.waiters, STEP, || {
-                let mut io = self.session.io.lock();
+            let found = self.session.wait_until(&waiters.queue, STEP, || {
+                let mut io = io.lock();
 
                 io.reap();
 
@@ -363,7 +595,7 @@ impl<'a> Nvme<'a> {
                     return Some(Ok(outcome));
                 }
 
-                io.done.is_stopped().then_some(Err(ESHUTDOWN))
+                io.pair.done.is_stopped().then_some(Err(ESHUTDOWN))
             });
 
             if let Some(found) = found {
@@ -374,24 +606,61 @@ impl<'a> Nvme<'a> {
         Err(ETIMEDOUT)
     }
 
-    /// Submits a command, and waits for it; returns what comes back of it.
+    /// Submits a command to the queues of this CPU, and waits for it; returns what comes back of
+    /// it.
     ///
     /// # Errors
     ///
-    /// As [`submit`](Self::submit) and [`wait`](Self::wait), and [`EIO`] if the device says that it
-    /// has failed.
+    /// As [`submit`](Self::submit) and [`wait`](Self::wait); [`EIO`] if the device says that it has
+    /// failed. After [`ETIMEDOUT`] the device was reset, so nothing is in flight any more.
     pub(crate) fn execute(&self, command: IoCommand, data: Data<'a>) -> Result<Back<'a>> {
+        let resets = self.resets();
+        let pair = self.pair_here();
         let mut ticket = None;
 
-        self.submit([(command, data)], |submitted| {
+        self.submit(pair, [(command, data)], |submitted| {
             ticket = Some(submitted);
             Ok(())
         })?;
 
-        match self.wait(ticket.ok_or(EIO)?)? {
-            (back, Some(0)) => Ok(back),
-            _ => Err(EIO),
+        match self.wait(pair, ticket.ok_or(EIO)?) {
+            Ok((back, Some(0))) => Ok(back),
+            Ok(_) => Err(EIO),
+            Err(e) => {
+                if e == ETIMEDOUT {
+                    self.reset(resets)?;
+                }
+
+                Err(e)
+            }
         }
+    }
+
+    /// Returns how often the device was reset.
+    pub(crate) fn resets(&self) -> u32 {
+        *self.resets.lock()
+    }
+
+    /// Resets the device, and starts it again, unless somebody has since [`resets`](Self::resets)
+    /// returned `seen`.
+    ///
+    /// Several threads may have waited in vain for the same device. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start). The device is stopped then.
+    pub(crate) fn reset(&self, seen: u32) -> Result {
+        let mut resets = self.resets.lock();
+
+        if *resets == seen {
+            self.session.restart()?;
+            self.start().inspect_err(|_| {
+                self.session.stop();
+            })?;
+            *resets = resets.wrapping_add(1);
+        }
+
+        Ok(())
     }
 
     /// Reads blocks, from `block` on: as many as `buf` has room for.
@@ -402,7 +671,7 @@ impl<'a> Nvme<'a> {
     pub(crate) fn read(&self, block: u64, buf: KVec<u8>) -> Result<KVec<u8>> {
         let data = Some(Either::Second(Streaming::map(self.dma, buf)?));
 
-        match self.execute(IoCommand::Read(block, self.identity.shift), data)? {
+        match self.execute(IoCommand::Read(block), data)? {
             Some(Either::Second(buf)) => Ok(buf.unmap()),
             _ => Err(EIO),
         }
@@ -416,7 +685,7 @@ impl<'a> Nvme<'a> {
     pub(crate) fn write(&self, block: u64, buf: KVec<u8>) -> Result<KVec<u8>> {
         let data = Some(Either::First(Streaming::map(self.dma, buf)?));
 
-        match self.execute(IoCommand::Write(block, self.identity.shift), data)? {
+        match self.execute(IoCommand::Write(block), data)? {
             Some(Either::First(buf)) => Ok(buf.unmap()),
             _ => Err(EIO),
         }
@@ -436,10 +705,11 @@ impl Io<'_> {
     /// Looks which commands are done; returns how many entries the device has written.
     fn reap(&mut self) -> u32 {
         let Self {
-            done,
-            commands,
+            pair,
             outcomes,
+            over,
         } = self;
+        let Pair { done, commands } = pair;
 
         done.reap(COMPLETIONS, |seen| {
             // A device that makes up completions is counted by `strays()`.
@@ -450,7 +720,8 @@ impl Io<'_> {
             let status = completed.entry.validate(|entry| Ok(entry.status())).ok();
 
             if let Some(outcome) = outcomes.get_mut(completed.ticket.index()) {
-                *outcome = Some((completed.ticket, (completed.payload, status)));
+                *outcome = Some((completed.ticket, (*over, (completed.payload, status))));
+                *over += 1;
             }
         })
     }

@@ -33,11 +33,13 @@ register! {
     pub(crate) CC(u32) @ 0x14 {
         23:20 completion_size;
         19:16 submission_size;
+        15:14 shutdown;
         0:0 enable => bool;
     }
 
     /// Controller Status (3.1.6).
     pub(crate) CSTS(u32) @ 0x1c {
+        3:2 shutdown;
         1:1 fatal => bool;
         0:0 ready => bool;
     }
@@ -68,26 +70,17 @@ register! {
         31:0 address;
     }
 
-    /// Submission Queue 0 Tail Doorbell (3.1.24).
-    pub(crate) ADMIN_TAIL(u32) @ 0x1000 {
+    /// Submission Queue Tail Doorbells (3.1.24), with the smallest stride: of the admin queue, and
+    /// of those for reads and writes.
+    pub(crate) TAIL(u32)[5, stride = 8] @ 0x1000 {
         31:0 index;
     }
 
-    /// Completion Queue 0 Head Doorbell (3.1.25).
-    pub(crate) ADMIN_HEAD(u32) @ 0x1004 {
-        31:0 index;
-    }
-
-    /// Submission Queue 1 Tail Doorbell.
-    pub(crate) IO_TAIL(u32) @ 0x1008 {
-        31:0 index;
-    }
-
-    /// Completion Queue 1 Head Doorbell.
-    pub(crate) IO_HEAD(u32) @ 0x100c {
+    /// Completion Queue Head Doorbells (3.1.25).
+    pub(crate) HEAD(u32)[5, stride = 8] @ 0x1004 {
         31:0 index;
     }
 }
 
 /// The registers that the driver maps.
-pub(crate) type Registers<'a> = pci::Bar<'a, 0x1010>;
+pub(crate) type Registers<'a> = pci::Bar<'a, 0x1028>;

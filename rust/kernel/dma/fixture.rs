@@ -55,6 +55,9 @@ pub use self::pci::{
     with_pci_driver, //
 };
 
+mod threads;
+pub use self::threads::at_once;
+
 /// Fails the test, saying where, unless a condition holds.
 #[macro_export]
 #[doc(hidden)]
@@ -414,7 +417,7 @@ impl<R> Spawned<R> {
     }
 }
 
-/// Tells whoever judges the log that a line with `text` will come, once, and is meant to.
+/// Announces that a line with `text` will come in the log, once, and is no failure of the test.
 pub fn expect(text: &str) {
     crate::pr_info!("dma-rs-expect: {text}\n");
 }

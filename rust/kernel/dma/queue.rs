@@ -49,11 +49,16 @@
 //! # Ordering
 //!
 //! A driver needs no barriers for a queue. This section is for reviewers. It is in terms of
-//! `Documentation/memory-barriers.txt`. Accesses to coherent memory need no sync, but an order.
+//! `Documentation/memory-barriers.txt`. Accesses to coherent memory need no sync, but an order. The
+//! suite `rust_dma_queue` also runs both halves, and the device, on CPUs of their own.
 //!
 //! 1. *Entry before doorbell.* [`Submitter::kick`] calls [`Submission::doorbell`], which by its
 //!    contract writes a register in order after all earlier writes to memory, as `writel()` and
-//!    `Io::write32()` do. So a batch needs no other barrier. That holds for scratch blocks, too.
+//!    `Io::write32()` do. So a batch needs no other barrier. That holds for scratch blocks, too. Where the device reads
+//!    the tail from memory ([`Submission::IN_MEMORY`]), a `dma_wmb()` comes before that is written.
+//!    A full barrier comes after it, and then the queue reads what the device says of where it has
+//!    looked: the device writes that, and then looks at the tail once more. So one of them sees
+//!    what the other has written.
 //! 2. *Slot before tag.* The submitter fills a slot, and then stores its tag with release
 //!    semantics. The completer loads that with acquire semantics before it looks at the slot,
 //!    whatever tag the device has named. The tag is stored before the doorbell, so it is there when
@@ -297,16 +302,28 @@ const MAX_LEN: u32 = 1 << 15;
 /// The most commands that can be in flight in a queue.
 const MAX_TAGS: u16 = 1 << 14;
 
-/// In which turn of a completion queue an entry is, for [`Entry::is_new`]. Only a queue makes one.
+/// Where in a completion queue an entry is, and in which turn, for [`Entry::is_new`]. Only a queue
+/// makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn(bool);
+pub struct Turn {
+    phase: bool,
+    position: u32,
+}
 
 impl Turn {
     /// Returns true in the first turn, false in the second, and so on: what a phase bit (NVMe) or a
     /// cycle bit (xHCI) is compared with, and the opposite of an owner bit (mlx5).
     #[inline]
     pub fn phase(self) -> bool {
-        self.0
+        self.phase
+    }
+
+    /// Returns how many entries the device has written before this one since the queue was started,
+    /// modulo 2^32: what a counter in the entry is compared with, for devices that number their
+    /// entries instead of having a bit change.
+    #[inline]
+    pub fn position(self) -> u32 {
+        self.position
     }
 }
 
@@ -320,6 +337,21 @@ impl Tail {
     #[inline]
     pub fn index(self) -> u32 {
         self.0
+    }
+
+    /// Returns whether a device that wants to be told when the tail passes `event` must be told of
+    /// this one, if the last that it could see was `old`: for
+    /// [`Submission::wants_doorbell`].
+    ///
+    /// The device says by `event`, an index, that it wants to be told when that entry is ready. So
+    /// this is true if the entry is one of those from `old` to before this one. Any other number
+    /// does no harm, but that the device may not be told. (C: `nvme_dbbuf_need_event()`.)
+    #[inline]
+    pub fn passes(self, event: u32, old: Tail) -> bool {
+        // CAST: Queues have fewer entries, so differences of indexes are right in 16 bits.
+        let since = |from: u32| self.0.wrapping_sub(from) as u16;
+
+        since(event.wrapping_add(1)) < since(old.0)
     }
 }
 
@@ -374,7 +406,9 @@ impl Ticket {
 /// 4. When the device has written an entry that names a command in flight, it accesses neither the
 ///    segments of that command, nor its scratch block, nor its entry in the submission queue, until
 ///    it is told of another command with that tag. (In the data sheet: are all data moved when the
-///    entry is written?)
+///    entry is written?) If [`CUMULATIVE`](Self::CUMULATIVE) is true, that also holds for all
+///    commands that were submitted to that queue before. (In the data sheet: can a later command be
+///    done before an earlier one?)
 ///
 /// # Examples
 ///
@@ -382,6 +416,13 @@ impl Ticket {
 pub unsafe trait Entry: FromBytes + IntoBytes + Copy + Send {
     /// The offset of the word that says whether an entry is new.
     const WORD: usize;
+
+    /// Whether an entry with a tag says that the command with this tag is done, and all that were
+    /// submitted to its queue before.
+    ///
+    /// So do RDMA devices, on which most commands ask for no entry of their own. Commands are
+    /// completed by [`Completer::complete_through`] then, and not by [`Completer::complete`].
+    const CUMULATIVE: bool = false;
 
     /// The byte with which the queue is filled at first.
     const BLANK: u8 = 0;
@@ -430,7 +471,8 @@ pub unsafe trait Entry: FromBytes + IntoBytes + Copy + Send {
 ///    device do if the queue is full?)
 /// 4. `start` and `consumed` write registers in order with memory, by `Io::write32()` and not by
 ///    `Io::relaxed()`.
-/// 5. No two values drive the same queue of a device.
+/// 5. [`number`](Self::number) always returns the same. No two values drive the same queue of a
+///    device.
 ///
 /// What the device writes may be false, but for what [`Entry`] says. A queue calls neither `start`
 /// nor `consumed` while the device is stopped.
@@ -444,6 +486,12 @@ pub unsafe trait CompletionQueue: Send {
 
     /// Returns the device that accesses memory.
     fn device(&self) -> &Device;
+
+    /// Returns the number of the queue, if the device has several. Context: any.
+    #[inline]
+    fn number(&self) -> u16 {
+        0
+    }
 
     /// Tells the device where the queue is. All entries are [blank](Entry::BLANK), and free.
     ///
@@ -481,12 +529,17 @@ pub unsafe trait CompletionQueue: Send {
 ///    [direction](Segment::direction), and only reads the scratch block. `describe` keeps addresses
 ///    nowhere else.
 /// 4. The entry has the [tag](Call::tag). When the command is done, the device writes one entry
-///    with that tag to the completion queue whose port the queue was made with, under the number of
-///    that port.
+///    with that tag to the completion queue that has the number
+///    [`completes_in`](Self::completes_in), under the queue's own [`number`](Self::number); or
+///    none, if an entry of a later command says so ([`Entry::CUMULATIVE`]). Both numbers are always
+///    the same.
 /// 5. When the device writes that entry, it has fetched the command's entry, and all those before.
 ///    (In the data sheet: may a command overtake others before they are fetched?)
 /// 6. `start` and `doorbell` write registers in order with memory, by `Io::write32()` and not by
-///    `Io::relaxed()`. There is no other barrier.
+///    `Io::relaxed()`. There is no other barrier. If [`IN_MEMORY`](Self::IN_MEMORY) is true,
+///    [`publish`](Self::publish) writes the tail to memory by one volatile store, from which the
+///    device reads it; and the queue brings the barriers. Then 2. holds with `publish` for
+///    `doorbell`.
 /// 7. No two values drive the same queue of a device.
 ///
 /// What the device writes may be false, but for what [`Entry`] says. A queue calls neither `start`
@@ -518,6 +571,20 @@ pub unsafe trait Submission: Send {
     /// Returns the device that accesses memory.
     fn device(&self) -> &Device;
 
+    /// Returns what the entries of completions call this queue ([`Entry::queue`]), if the device
+    /// has several. Context: any.
+    #[inline]
+    fn number(&self) -> u16 {
+        0
+    }
+
+    /// Returns the number of the completion queue in which commands of this one complete
+    /// ([`CompletionQueue::number`]), if the device has several. Context: any.
+    #[inline]
+    fn completes_in(&self) -> u16 {
+        0
+    }
+
     /// Tells the device where the queue is, with head and tail at 0: no entry is ready.
     ///
     /// If a command of another queue tells the device, this does nothing: see [`QueuePlace`]. It
@@ -546,4 +613,32 @@ pub unsafe trait Submission: Send {
     ///
     /// It must not sleep, since it runs in an RCU read-side section. Context: any.
     fn doorbell(&mut self, tail: Tail);
+
+    /// Whether the device reads the tail from memory while it works, and has to be told by the
+    /// register only when it sleeps, as with NVMe's shadow doorbells.
+    ///
+    /// A write to a register leaves a virtual machine. A device that works looks at memory anyway.
+    /// `start` must set the tail there to 0, before the device knows of it.
+    const IN_MEMORY: bool = false;
+
+    /// Writes the tail to memory, where the device reads it. Called if
+    /// [`IN_MEMORY`](Self::IN_MEMORY) is true, in order after the entries were written.
+    ///
+    /// It must not sleep, since it runs in an RCU read-side section. Context: any.
+    #[inline]
+    fn publish(&mut self, tail: Tail) {
+        let _ = tail;
+    }
+
+    /// Returns whether the device must be told by the [`doorbell`](Self::doorbell) besides, since
+    /// it may have looked at the tail for the last time. Called after [`publish`](Self::publish),
+    /// and ordered after it. `old` is the tail that was published before. What the device says is
+    /// compared by [`Tail::passes`].
+    ///
+    /// It must not sleep, since it runs in an RCU read-side section. Context: any.
+    #[inline]
+    fn wants_doorbell(&mut self, old: Tail, tail: Tail) -> bool {
+        let _ = (old, tail);
+        true
+    }
 }

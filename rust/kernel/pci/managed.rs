@@ -41,6 +41,14 @@ unsafe impl<const SIZE: usize> Lendable for Bar<'_, SIZE> {}
 // SAFETY: Dropping it frees the vectors, for which the device needs not be bound.
 unsafe impl Lendable for IrqVectorRegistration<'_> {}
 
+/// Returns how an interrupt of that type is requested.
+pub(super) fn flags_of(irq_type: IrqType) -> irq::Flags {
+    match irq_type {
+        IrqType::Intx => irq::Flags::SHARED,
+        IrqType::Msi | IrqType::MsiX => irq::Flags::TRIGGER_NONE,
+    }
+}
+
 impl<'a> Device<Core<'a>> {
     /// Returns the device for as long as it stays bound.
     ///
@@ -94,10 +102,7 @@ impl<'a> Device<Core<'a>> {
         let irq = IrqRequest::from(vectors.index(0)?).irq();
         let chosen = vectors.irq_type();
 
-        let flags = match chosen {
-            IrqType::Intx => irq::Flags::SHARED,
-            IrqType::Msi | IrqType::MsiX => irq::Flags::TRIGGER_NONE,
-        };
+        let flags = flags_of(chosen);
 
         // SAFETY: `irq` was just allocated for this device, and stays allocated for longer than the
         // registration, by the order of the fields of `Line`, and as there is no second allocation.

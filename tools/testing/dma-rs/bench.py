@@ -105,6 +105,9 @@ HOT = (
     ("receive", "rx_clean_recycle", "5loops13clean_recycle"),
     ("refill", "rx_refill", "5loops6refill"),
     ("pool", "pool", "5loops9pool_once"),
+    ("list", "list_map_unmap", "5loops9list_once"),
+    ("submit", "queue_submit", "5loops6submit"),
+    ("complete", "queue_reap", "5loops8complete"),
 )
 
 

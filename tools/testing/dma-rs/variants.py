@@ -93,8 +93,8 @@ PEER = "e1000-82545em,mitigation?=off,romfile="
 # to be the first of its kind on the bus.
 COMMON_DEVICES = ("pci-testdev", NIC)
 
-# So does this, with a disk of its own.
-NVME = "nvme,serial=dma-rs,drive=disk"
+# So does this, with a disk of its own. It takes up to 2^8 pages at once: 1 MiB.
+NVME = "nvme,serial=dma-rs,drive=disk,mdts=8"
 DISK_SIZE = 16 << 20
 
 # What some guest tests need besides: a cable between two NICs, and ports.
@@ -119,7 +119,7 @@ COMMON_SUITES = (
     "dma_rs_e1000", "dma_rs_e1000_unit", "dma_rs_edu", "dma_rs_nvme", "rust_devres_managed",
     "rust_dma_buffer", "rust_dma_bus_master", "rust_dma_constraints", "rust_dma_constraints_sim",
     "rust_dma_noncoherent", "rust_dma_noncoherent_sim", "rust_dma_pool", "rust_dma_pool_sim",
-    "rust_dma_queue", "rust_dma_queue_sim", "rust_dma_registers", "rust_dma_ring_parallel",
+    "rust_dma_queue", "rust_dma_queue_sim", "rust_dma_queue_through", "rust_dma_registers", "rust_dma_ring_parallel",
     "rust_dma_ring_sim", "rust_dma_scatter", "rust_dma_scatter_pci", "rust_dma_scatter_ring",
     "rust_dma_scatter_sim", "rust_dma_session", "rust_dma_session_sim", "rust_dma_session_states",
     "rust_dma_shared", "rust_dma_shared_pci", "rust_dma_shared_sim", "rust_dma_sim",

@@ -35,6 +35,11 @@ const _: () = assert!(
     "that alignment is at most half of it"
 );
 
+/// What C takes for the limits that no driver has set: see `dma_get_max_seg_size()` and
+/// `dma_get_seg_boundary()`.
+const DEFAULT_SEGMENT: u32 = 64 << 10;
+const DEFAULT_BOUNDARY: usize = u32::MAX as usize;
+
 /// Which memory a device can address: address bits, and the size, boundary and alignment of a
 /// piece.
 ///
@@ -42,7 +47,8 @@ const _: () = assert!(
 /// device: streaming buffers, blocks of a [`Pool`](super::Pool), rings. The kernel picks memory
 /// that suits the masks, by bouncing if need be. It doesn't move a buffer to suit the other limits:
 /// a mapping that breaks one of those is refused with an error. A limit that isn't given is not
-/// checked.
+/// checked. For lists the kernel then keeps to limits of its own: a segment has at most 64 KiB, and
+/// doesn't cross a multiple of 4 GiB.
 ///
 /// A driver returns them from `dma_constraints()` of its bus's `DmaDriver`, which the bus calls
 /// before `probe()`. There is no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller
@@ -360,19 +366,19 @@ impl Constraints {
             ))?;
         }
 
-        if let Some(bytes) = self.max_segment_size {
-            // SAFETY: As above; `check()` saw that `dma_parms` is set.
-            unsafe { bindings::dma_set_max_seg_size(raw, bytes) };
+        // SAFETY: As above; `dma_parms` never changes.
+        if unsafe { (*raw).dma_parms.is_null() } {
+            // `check()` saw that there are no limits.
+            return Ok(());
         }
 
-        if let Some(mask) = self.segment_boundary {
-            // SAFETY: As above; `check()` saw that `dma_parms` is set.
-            unsafe { bindings::dma_set_seg_boundary(raw, mask) };
-        }
-
-        if let Some(mask) = self.min_align_mask {
-            // SAFETY: As above; `check()` saw that `dma_parms` is set.
-            unsafe { bindings::dma_set_min_align_mask(raw, mask) };
+        // What isn't given must not be what an earlier driver has left.
+        //
+        // SAFETY: As above; `dma_parms` is set.
+        unsafe {
+            bindings::dma_set_max_seg_size(raw, self.max_segment_size.unwrap_or(DEFAULT_SEGMENT));
+            bindings::dma_set_seg_boundary(raw, self.segment_boundary.unwrap_or(DEFAULT_BOUNDARY));
+            bindings::dma_set_min_align_mask(raw, self.min_align_mask.unwrap_or(0));
         }
 
         Ok(())

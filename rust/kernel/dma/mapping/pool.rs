@@ -14,6 +14,7 @@
 
 use super::{
     super::DmaAddress,
+    barrier::loads_before_stores,
     orphan::{
         put_away,
         Orphan, //
@@ -27,7 +28,10 @@ use super::{
 };
 use crate::{
     alloc::{
-        flags::__GFP_ZERO,
+        flags::{
+            __GFP_NOWARN,
+            __GFP_ZERO, //
+        },
         Flags, //
     },
     bindings,
@@ -347,11 +351,13 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
     pub fn alloc(&'a self, flags: Flags) -> Result<PoolBox<'a, T>> {
         let mut addr = 0;
 
+        // If there is no page, some backends would complain, though it is no mistake to ask.
+        //
         // SAFETY: By the type invariants of `Inner` the pool is valid.
         let ptr = unsafe {
             bindings::dma_pool_alloc(
                 self.inner.raw.as_ptr().cast(),
-                (flags | __GFP_ZERO).as_raw(),
+                (flags | __GFP_ZERO | __GFP_NOWARN).as_raw(),
                 &mut addr,
             )
         };
@@ -404,12 +410,15 @@ pub struct PoolBox<'a, T> {
 impl<'a, T> PoolBox<'a, T> {
     /// Allows the device to access the block.
     ///
-    /// The device sees what the CPU has written before it is told where the block is, if it is told
-    /// by `Io::write32()`, or in memory after a `dma_wmb()`. Context: any.
+    /// Then tell the device the address by `Io::write32()`, or in shared memory by
+    /// [`dma_write!`](super::dma_write). These are ordered after all that the CPU wrote before, so
+    /// the device sees it. Context: any.
     #[inline]
     pub fn submit(self) -> PoolEntry<'a, T> {
         let block = ManuallyDrop::new(self).block;
 
+        // The device may write from here on, so the CPU must have read before.
+        loads_before_stores();
         block.hand_over();
 
         // INVARIANT: `self` is gone, and with it all references to the contents.
@@ -551,7 +560,8 @@ impl<'a, T> PoolEntry<'a, T> {
     /// Takes the block back if the device can't access it: if nobody asked for the address, or if
     /// the device didn't run since it was last proven to have stopped.
     ///
-    /// What is in it then may be what the device wrote, and is checked by nobody. Context: any.
+    /// Use it after the driver has stopped its device. The contents may be what the device wrote,
+    /// so check them. Context: any.
     ///
     /// # Errors
     ///
@@ -580,11 +590,10 @@ impl<'a, T> PoolEntry<'a, T> {
         Ok(unsafe { self.complete() })
     }
 
-    /// Takes the block back from a device that is done with it, though it runs.
+    /// Takes the block back from a running device that is done with it.
     ///
-    /// For a protocol of the driver's own, in the file in which it is claimed what the hardware
-    /// does. What is in the block may be what the device wrote, and is checked by nobody. Context:
-    /// any.
+    /// For a protocol of the driver's own, in the one file of the driver that has `unsafe` code.
+    /// The contents may be what the device wrote, so check them. Context: any.
     ///
     /// # Safety
     ///

@@ -5,6 +5,7 @@
 use super::{
     super::Untrusted,
     commands::{
+        Contents,
         Layout,
         Memory,
         IDLE, //
@@ -25,6 +26,7 @@ use crate::{
     sync::{
         atomic::{
             Acquire,
+            Atomic,
             Relaxed, //
         },
         Arc, //
@@ -80,6 +82,8 @@ pub struct Completer<'a, Q: Submission, P: Payload<'a>> {
     epoch: u64,
     /// What the entries call this queue.
     queue: u16,
+    /// The epoch in which the device was told of the completion queue.
+    completions: Arc<Atomic<u64>>,
     /// The first place in the list of free slots that isn't filled.
     freed: u32,
     strays: u64,
@@ -98,6 +102,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
             id: port.id,
             epoch: UNTOLD,
             queue: port.queue,
+            completions: port.started,
             freed: memory.freed(),
             strays: 0,
             malformed: 0,
@@ -107,6 +112,11 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
 
     pub(super) fn is_of(&self, memory: &Arc<Memory<'a, Q, P>>) -> bool {
         Arc::ptr_eq(&self.memory, memory)
+    }
+
+    /// Returns whether the device was told in this epoch of the completion queue, which is there.
+    pub(super) fn can_complete(&self, epoch: u64) -> bool {
+        self.completions.load(Relaxed) == epoch
     }
 
     /// Resets the counters, when all slots are free, and the device wasn't told of the queue.
@@ -171,7 +181,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
     ///
     /// The payload is unmapped by its owner, and not here: a
     /// [`StreamingBox`](super::super::StreamingBox) stays mapped, so that it can be submitted
-    /// again. Context: any.
+    /// again. Where an entry is about all commands before it, too, use
+    /// [`complete_through`](Self::complete_through): this doesn't compile then. Context: any.
     ///
     /// # Errors
     ///
@@ -186,6 +197,129 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         &mut self,
         seen: Seen<'c, Q::Completion>,
     ) -> Result<Completed<'a, P, Q::Completion>, Stray<'c, Q::Completion>> {
+        const {
+            assert!(
+                !Q::Completion::CUMULATIVE,
+                "an entry completes all commands before it: use `complete_through()`"
+            );
+        }
+
+        let (entry, tag) = self.look(seen)?;
+
+        // SAFETY: The result is used once, below.
+        let Some(contents) = (unsafe { self.find(tag) }) else {
+            return Err(self.refuse(entry));
+        };
+        let Some(payload) = contents.payload.take() else {
+            return Err(self.refuse(entry));
+        };
+        let moved = self.believe(&entry, payload.len());
+
+        // SAFETY: By point 4 of the contract of `Entry` the device is done with the memory of the
+        // command that the entry names, which is in flight, and whose contents these are.
+        Ok(unsafe { self.finish(tag, contents, payload, moved, entry) })
+    }
+
+    /// Completes the command that an entry is about, and all that were submitted before, and gives
+    /// them to `give` in that order; returns how many.
+    ///
+    /// For devices of which an entry says that all these are done ([`Entry::CUMULATIVE`]). Of the
+    /// earlier ones all bytes count as moved. Each [`Completed`] has a copy of the entry, whose tag
+    /// is that of the last one. Context: any in which `give` may be called.
+    ///
+    /// # Errors
+    ///
+    /// As [`complete`](Self::complete). Nothing was completed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     dma::queue::{Completer, CompletionQueue, Completions, Payload, Submission},
+    ///     prelude::*,
+    /// };
+    ///
+    /// /// Looks what is done; returns how many commands are.
+    /// fn reap<'a, C, Q, P>(done: &mut Completions<'a, C>, completer: &mut Completer<'a, Q, P>) -> u32
+    /// where
+    ///     C: CompletionQueue<Entry = Q::Completion>,
+    ///     Q: Submission,
+    ///     P: Payload<'a>,
+    /// {
+    ///     let mut count = 0;
+    ///
+    ///     done.reap(64, |seen| {
+    ///         if let Ok(done) = completer.complete_through(seen, |one| drop(one.payload)) {
+    ///             count += done;
+    ///         }
+    ///     });
+    ///     count
+    /// }
+    /// ```
+    pub fn complete_through<'c>(
+        &mut self,
+        seen: Seen<'c, Q::Completion>,
+        mut give: impl FnMut(Completed<'a, P, Q::Completion>),
+    ) -> Result<u32, Stray<'c, Q::Completion>> {
+        let (entry, last) = self.look(seen)?;
+
+        // SAFETY: Only looked at.
+        if unsafe { self.find(last) }.is_none() {
+            return Err(self.refuse(entry));
+        }
+
+        let mut count = 0;
+
+        for _ in 0..self.memory.tags() {
+            // Commands of this queue complete in the order in which they were submitted, so slots
+            // are used in the order of the list, and given back in it. The place in which the
+            // oldest command in flight has found its slot still names it.
+            //
+            // SAFETY: The submitter writes to no place, and this half to that at `freed` only. The
+            // memory exists as long as `self`.
+            let index = unsafe {
+                self.layout
+                    .listed(self.freed.wrapping_sub(self.memory.tags()))
+            };
+            // SAFETY: The memory exists as long as `self`.
+            let tag = unsafe { self.layout.slot(index.into()) }
+                .in_flight
+                .load(Acquire);
+            let is_last = tag == last;
+
+            // SAFETY: The result is used once, below.
+            let Some(contents) = (unsafe { self.find(tag) }) else {
+                break;
+            };
+            let Some(payload) = contents.payload.take() else {
+                break;
+            };
+            let moved = match is_last {
+                true => self.believe(&entry, payload.len()),
+                false => payload.len(),
+            };
+
+            // SAFETY: By point 4 of the contract of `Entry`, which is `CUMULATIVE`, the device is
+            // done with the memory of the command that the entry names, and of those that were
+            // submitted before. This is one of them: it was submitted before the last one, which
+            // the loop hasn't come to.
+            give(unsafe { self.finish(tag, contents, payload, moved, entry) });
+            count += 1;
+
+            if is_last {
+                break;
+            }
+        }
+
+        Ok(count)
+    }
+
+    /// Returns an entry of this queue, and its tag.
+    #[inline(always)]
+    fn look<'c>(
+        &mut self,
+        seen: Seen<'c, Q::Completion>,
+    ) -> Result<(Q::Completion, u32), Stray<'c, Q::Completion>> {
         let entry = seen.entry;
 
         // One that was seen before a stop completes nothing that was submitted afterwards.
@@ -196,46 +330,78 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         let Some(tag) = entry.tag() else {
             return Err(Stray::Event(Untrusted::new(entry)));
         };
-        // Any number will do: it is only compared.
-        let Ok(tag) = tag.validate(Ok) else {
-            return Err(self.refuse(entry));
-        };
 
+        // Any number will do: it is only compared.
+        match tag.validate(Ok) {
+            Ok(tag) => Ok((entry, tag)),
+            Err(_) => Err(self.refuse(entry)),
+        }
+    }
+
+    /// Returns the contents of the slot of a command that is in flight with that tag, and of which
+    /// the device was told.
+    ///
+    /// # Safety
+    ///
+    /// The result must not be used when that of another call is, or when `self` is gone.
+    #[inline(always)]
+    unsafe fn find<'s>(&self, tag: u32) -> Option<&'s mut Contents<'a, P, Q::Scratch>> {
         // SAFETY: The memory exists as long as `self`.
         let slot = unsafe { self.layout.slot(tag) };
 
         // Ordering 2: slot before tag.
         if tag == IDLE || slot.in_flight.load(Acquire) != tag {
-            return Err(self.refuse(entry));
+            return None;
         }
 
-        // SAFETY: The slot is ours, since the command is in flight.
+        // SAFETY: The slot is ours, since the command is in flight. By the safety requirements it
+        // is accessed through the result only.
         let contents = unsafe { slot.contents() };
 
         // The device would fetch the entry later, and access what has been given back.
         if !self.memory.is_kicked(contents.entry) {
-            return Err(self.refuse(entry));
+            return None;
         }
 
-        let Some(payload) = contents.payload.take() else {
-            return Err(self.refuse(entry));
-        };
+        Some(contents)
+    }
 
-        let len = payload.len();
-        let moved = match entry.moved() {
+    /// Returns how many of `len` bytes an entry says to have been moved.
+    #[inline(always)]
+    fn believe(&mut self, entry: &Q::Completion, len: usize) -> usize {
+        match entry.moved() {
             None => len,
             Some(moved) => match moved.at_most(len) {
                 Ok(moved) => moved,
                 Err(_) => self.nonsense(),
             },
-        };
+        }
+    }
 
-        // SAFETY: By point 4 of the contract of `Entry` the device is done with the memory of the
-        // command that the entry names, which is in flight. `Completions::reap()` has executed a
-        // `dma_rmb()` after it has seen that. `moved` was checked.
+    /// Takes a command out of its slot, and gives that back.
+    ///
+    /// # Safety
+    ///
+    /// `contents` must be those of the command in flight with that tag, and `payload` what was in
+    /// there. The device must be done with its memory, as an entry that was reaped says. `moved`
+    /// must not be greater than the length of the payload.
+    #[inline(always)]
+    unsafe fn finish(
+        &mut self,
+        tag: u32,
+        contents: &mut Contents<'a, P, Q::Scratch>,
+        payload: P,
+        moved: usize,
+        entry: Q::Completion,
+    ) -> Completed<'a, P, Q::Completion> {
+        // SAFETY: By the safety requirements the device is done. `Completions::reap()` has executed
+        // a `dma_rmb()` after it has seen that, and `moved` isn't greater than the length.
         let payload = unsafe { payload.complete(moved) };
 
         contents.tag = self.layout.next_tag(tag, Q::TAG_BITS);
+        // SAFETY: The memory exists as long as `self`.
+        let slot = unsafe { self.layout.slot(tag) };
+
         slot.in_flight.store(IDLE, Relaxed);
 
         let index = self.layout.index(tag) as u16;
@@ -247,11 +413,11 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         // Ordering 5: slot before freed.
         self.memory.set_freed(self.freed);
 
-        Ok(Completed {
+        Completed {
             ticket: Ticket { tag, index },
             payload,
             entry: Untrusted::new(entry),
-        })
+        }
     }
 
     /// Counts an entry that isn't believed.

@@ -4,11 +4,12 @@
 
 use super::super::{
     mapping::record::Record,
-    Coherent,
     DmaAddr,
     DmaAddress,
     Mapper,
-    Running, //
+    Running,
+    Shared,
+    SharedBox, //
 };
 use crate::{
     prelude::*,
@@ -127,7 +128,7 @@ impl<'a> Told<'a> {
 /// The entries of a queue: coherent memory.
 pub(super) struct Entries<'a, T> {
     dma: Mapper<'a>,
-    memory: Coherent<[u64]>,
+    memory: Shared<'a, [u64]>,
     len: u32,
     _entries: PhantomData<fn() -> T>,
 }
@@ -146,15 +147,10 @@ impl<'a, T: FromBytes + IntoBytes + Copy> Entries<'a, T> {
         let words = (size_of::<T>() / size_of::<u64>())
             .checked_mul(len as usize)
             .ok_or(EOVERFLOW)?;
-        let memory = Coherent::zeroed_slice(dma.device(), words, GFP_KERNEL)?;
-
-        dma.record()
-            .constraints()
-            .admit_table(memory.dma_address(), memory.size())?;
 
         Ok(Self {
             dma,
-            memory,
+            memory: SharedBox::slice(dma, words, GFP_KERNEL)?.submit(),
             len,
             _entries: PhantomData,
         })
@@ -172,8 +168,9 @@ impl<'a, T: FromBytes + IntoBytes + Copy> Entries<'a, T> {
     /// Returns the address of the entries, for the device that is told of them.
     pub(super) fn memory<'r>(&'r self, running: &'r Running<'r>) -> QueueMemory<'r> {
         QueueMemory {
-            // SAFETY: The device can access coherent memory until it is freed, which `self` owns.
-            memory: unsafe { DmaAddr::new(self.memory.dma_address(), self.memory.size()) },
+            // SAFETY: The device can access the memory until it is freed, which `self` owns. A
+            // queue that is dropped keeps it for as long as the device may access it.
+            memory: unsafe { DmaAddr::new(self.memory.raw_address(), self.memory.size()) },
             len: self.len,
             running,
         }
@@ -184,7 +181,8 @@ impl<'a, T: FromBytes + IntoBytes + Copy> Entries<'a, T> {
         QueuePlace {
             record: told.record(),
             epoch: told.epoch(),
-            address: self.memory.dma_address(),
+            // SAFETY: As in `memory()`.
+            address: unsafe { self.memory.raw_address() },
             len: self.len,
             _entries: PhantomData,
         }
@@ -193,8 +191,8 @@ impl<'a, T: FromBytes + IntoBytes + Copy> Entries<'a, T> {
     pub(super) fn table(&self) -> Table<T> {
         // INVARIANT: There are `len` entries, a power of two.
         Table {
-            // SAFETY: Coherent memory isn't at null.
-            base: unsafe { NonNull::new_unchecked(self.memory.as_mut_ptr().cast()) },
+            // SAFETY: Memory isn't at null.
+            base: unsafe { NonNull::new_unchecked(self.memory.as_ptr().cast()) },
             mask: self.len - 1,
         }
     }
@@ -205,7 +203,7 @@ impl<'a, T: FromBytes + IntoBytes + Copy> Entries<'a, T> {
     ///
     /// Neither the device nor the CPU may access the entries meanwhile.
     pub(super) unsafe fn fill(&self, byte: u8) {
-        let memory = self.memory.as_mut_ptr();
+        let memory = self.memory.as_ptr();
 
         // SAFETY: By the safety requirements nobody else accesses the memory.
         unsafe { (*memory).fill(u64::from_ne_bytes([byte; 8])) };

@@ -87,7 +87,12 @@ mod private {
         fn check(&self, dma: Mapper<'_>) -> Result;
 
         /// Returns the segments. From then on they count as shown.
-        fn segments(&self) -> Self::Segments<'_>;
+        ///
+        /// # Safety
+        ///
+        /// The caller must not let go of the memory before the device that is shown the addresses
+        /// is done with it, and must show them to no other one.
+        unsafe fn segments(&self) -> Self::Segments<'_>;
 
         fn len(&self) -> usize;
 
@@ -141,7 +146,7 @@ unsafe impl<'a> Held<'a> for () {
     }
 
     #[inline]
-    fn segments(&self) -> Self::Segments<'_> {
+    unsafe fn segments(&self) -> Self::Segments<'_> {
         core::iter::empty()
     }
 
@@ -186,7 +191,7 @@ unsafe impl<'a, B: Buffer, D: Direction> Held<'a> for Streaming<'a, B, D> {
     }
 
     #[inline]
-    fn segments(&self) -> Self::Segments<'_> {
+    unsafe fn segments(&self) -> Self::Segments<'_> {
         core::iter::once(Segment {
             memory: self.address(),
             direction: D::DATA_DIRECTION,
@@ -252,7 +257,7 @@ unsafe impl<'a, S: Scatter, D: Direction> Held<'a> for ScatterMap<'a, S, D> {
     }
 
     #[inline]
-    fn segments(&self) -> Self::Segments<'_> {
+    unsafe fn segments(&self) -> Self::Segments<'_> {
         ListSegments(ScatterMap::segments(self), PhantomData)
     }
 
@@ -299,7 +304,7 @@ unsafe impl<'a, T: FromBytes + IntoBytes + Send + 'static> Held<'a> for PoolEntr
     }
 
     #[inline]
-    fn segments(&self) -> Self::Segments<'_> {
+    unsafe fn segments(&self) -> Self::Segments<'_> {
         core::iter::once(Segment {
             memory: self.address(),
             direction: DataDirection::Bidirectional,
@@ -341,8 +346,9 @@ unsafe impl<'a, P: Held<'a>, R: Held<'a>> Held<'a> for (P, R) {
     }
 
     #[inline]
-    fn segments(&self) -> Self::Segments<'_> {
-        Iterator::chain(self.0.segments(), self.1.segments())
+    unsafe fn segments(&self) -> Self::Segments<'_> {
+        // SAFETY: By the safety requirements, which hold for both parts.
+        unsafe { Iterator::chain(self.0.segments(), self.1.segments()) }
     }
 
     #[inline]
@@ -386,10 +392,11 @@ unsafe impl<'a, P: Held<'a>> Held<'a> for Option<P> {
     }
 
     #[inline]
-    fn segments(&self) -> Self::Segments<'_> {
-        // rustc 1.85 doesn't see that the method as such lives for as long as `self`.
-        self.as_ref()
-            .map(|part| part.segments())
+    unsafe fn segments(&self) -> Self::Segments<'_> {
+        let part = self.as_ref();
+
+        // SAFETY: By the safety requirements.
+        part.map(|part| unsafe { part.segments() })
             .into_iter()
             .flatten()
     }
@@ -475,10 +482,13 @@ unsafe impl<'a, P: Held<'a>, R: Held<'a>> Held<'a> for Either<P, R> {
     }
 
     #[inline]
-    fn segments(&self) -> Self::Segments<'_> {
-        match self {
-            Self::First(part) => Either::First(part.segments()),
-            Self::Second(part) => Either::Second(part.segments()),
+    unsafe fn segments(&self) -> Self::Segments<'_> {
+        // SAFETY: By the safety requirements.
+        unsafe {
+            match self {
+                Self::First(part) => Either::First(part.segments()),
+                Self::Second(part) => Either::Second(part.segments()),
+            }
         }
     }
 

@@ -35,6 +35,12 @@ use crate::{
     prelude::*,
     sync::{
         atomic::Release,
+        barrier::{
+            dma_mb,
+            mb,
+            Full,
+            Write, //
+        },
         Arc, //
     }, //
 };
@@ -66,7 +72,9 @@ impl<'c, 'a, P: Payload<'a>, S: FromBytes + IntoBytes + Send + 'static> Call<'c,
     /// Returns the segments of the payload, in order.
     #[inline]
     pub fn segments(&self) -> Segments<'c, 'a, P> {
-        Segments(self.payload.segments())
+        // SAFETY: By point 3 of the contract of `Submission`, `describe` puts them into the entry
+        // or the scratch block, and nowhere else. The queue owns the payload from then on.
+        Segments(unsafe { self.payload.segments() })
     }
 
     /// Returns the scratch block of this command, and its bus address: for a list of segments that
@@ -357,9 +365,26 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
 
         // Ordering 2: before the doorbell, as the tags.
         self.memory.set_kicked(self.tail);
-        // Ordering 1: entry before doorbell, by the contract of `Submission`.
-        self.queue.doorbell(Tail(self.table.index(self.tail)));
+
+        let tail = Tail(self.table.index(self.tail));
+        let old = Tail(self.table.index(self.kicked));
+
         self.kicked = self.tail;
+
+        if Q::IN_MEMORY {
+            // Ordering 1: entry before doorbell.
+            dma_mb(Write);
+            self.queue.publish(tail);
+            // Ordering 1: published before looked.
+            mb(Full);
+
+            if !self.queue.wants_doorbell(old, tail) {
+                return Ok(());
+            }
+        }
+
+        // Ordering 1: entry before doorbell, by the contract of `Submission`.
+        self.queue.doorbell(tail);
         self.doorbells += 1;
         Ok(())
     }
@@ -375,7 +400,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `completer` is not the other half;
+    /// - [`EINVAL`] if `completer` is not the other half, or if the completion queue wasn't started
+    ///   before, or was dropped;
     /// - [`EBUSY`] if the device may still access the queue, since it wasn't stopped
     ///   ([`Session::restart`](super::super::Session::restart));
     /// - [`ESHUTDOWN`] if the device doesn't run;
@@ -391,9 +417,14 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
 
         let Self { memory, queue, .. } = self;
 
-        memory
-            .told
-            .tell(|running| queue.start(memory.entries().memory(running)))?;
+        memory.told.tell(|running| {
+            // Or the device would write completions to wherever it was told before.
+            if !completer.can_complete(memory.told.epoch()) {
+                return Err(EINVAL);
+            }
+
+            queue.start(memory.entries().memory(running))
+        })?;
         completer.set_epoch(memory.told.epoch());
         Ok(())
     }

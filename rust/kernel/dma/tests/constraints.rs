@@ -55,6 +55,29 @@ mod cases {
         })
     }
 
+    /// A limit that isn't given is the kernel's own, whatever an earlier driver has set.
+    #[test]
+    fn limits_of_an_earlier_driver() -> Result {
+        let constraints = Constraints::new(DmaMask::new::<64>());
+        let tight = constraints
+            .max_segment_size(8192)
+            .segment_boundary(0xffff)
+            .min_align_mask(0xfff);
+
+        fixture::on_each_bus_set_up(Some(tight), |_| Ok(()))?;
+        fixture::on_each_bus_set_up(Some(constraints), |pdev| {
+            let dev: &device::Device<device::Bound> = pdev.as_ref();
+
+            // SAFETY: `dev` is valid and bound; nothing changes these fields meanwhile.
+            let parms = unsafe { *(*dev.as_raw()).dma_parms };
+
+            ensure!(parms.max_segment_size == 0x1_0000);
+            ensure!(parms.segment_boundary_mask == 0xffff_ffff);
+            ensure!(parms.min_align_mask == 0);
+            Ok(())
+        })
+    }
+
     /// A driver that says nothing can't map.
     #[test]
     fn no_set_up_no_mapping() -> Result {

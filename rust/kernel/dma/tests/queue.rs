@@ -13,6 +13,16 @@ use super::{
         prove, //
     }, //
 };
+#[cfg(CONFIG_64BIT)]
+use super::{
+    fixture::with_platform_device,
+    ring_parallel::{
+        has_cpus,
+        on_cpus,
+        Random,
+        Together, //
+    }, //
+};
 use crate::{
     device::{
         Bound,
@@ -56,8 +66,10 @@ use crate::{
     sync::{
         aref::ARef,
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc, //
     }, //
@@ -146,10 +158,11 @@ impl Registers {
     }
 }
 
-struct Completes(Arc<Registers>);
+struct Completes(Arc<Registers>, u16);
 
 // SAFETY: By the numbers of the contract: 1. There is one device. 2., 3. The tests write entries in
-// order, where one is free. 4. The registers are in memory. 5. It doesn't matter.
+// order, where one is free. 4. The registers are stored with release semantics. 5. It doesn't
+// matter.
 unsafe impl CompletionQueue for Completes {
     type Entry = Cqe;
 
@@ -157,12 +170,16 @@ unsafe impl CompletionQueue for Completes {
         &self.0.dev
     }
 
+    fn number(&self) -> u16 {
+        self.1
+    }
+
     fn start(&mut self, _queue: QueueMemory<'_>) -> Result {
         self.0.start()
     }
 
     fn consumed(&mut self, head: Head) {
-        self.0.head.store(head.index(), Relaxed);
+        self.0.head.store(head.index(), Release);
     }
 }
 
@@ -187,21 +204,27 @@ enum Say<'a> {
     /// Of another queue.
     Place(QueuePlace<'a, Cqe>),
     OtherPlace(QueuePlace<'a, Sqe>),
+    /// Which one it is.
+    Number(u32),
     /// What the device can't do.
     Refuse,
 }
 
-struct Submits<'a, const TAG_BITS: u32>(Arc<Registers>, core::marker::PhantomData<&'a ()>);
+struct Submits<'a, const TAG_BITS: u32>(Arc<Registers>, u16, core::marker::PhantomData<&'a ()>);
 
 impl<const TAG_BITS: u32> Submits<'_, TAG_BITS> {
     fn new(registers: Arc<Registers>) -> Self {
-        Self(registers, core::marker::PhantomData)
+        Self::numbered(registers, 0)
+    }
+
+    fn numbered(registers: Arc<Registers>, number: u16) -> Self {
+        Self(registers, number, core::marker::PhantomData)
     }
 }
 
 // SAFETY: By the numbers of the contract: 1. There is one device. 2. It accesses nothing. 3.
-// `describe` keeps nothing. 4., 5. The tests play that. 6. The registers are in memory. 7. It
-// doesn't matter.
+// `describe` keeps nothing. 4., 5. The tests play that. 6. The registers are stored with release
+// semantics. 7. It doesn't matter.
 unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
     type Entry = Sqe;
     type Completion = Cqe;
@@ -211,6 +234,10 @@ unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
 
     fn device(&self) -> &Device {
         &self.0.dev
+    }
+
+    fn number(&self) -> u16 {
+        self.1
     }
 
     fn start(&mut self, _queue: QueueMemory<'_>) -> Result {
@@ -262,6 +289,7 @@ unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
             }
             Say::Place(place) => sqe.list = call.place(place)?,
             Say::OtherPlace(place) => sqe.list = call.place(place)?,
+            Say::Number(number) => sqe.list = (*number).into(),
             Say::Refuse => return Err(EDOM),
         }
 
@@ -269,7 +297,7 @@ unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
     }
 
     fn doorbell(&mut self, tail: Tail) {
-        self.0.tail.store(tail.index(), Relaxed);
+        self.0.tail.store(tail.index(), Release);
     }
 }
 
@@ -310,17 +338,24 @@ impl Player {
         let at = self.next % self.len;
 
         // CAST: Widening.
-        // SAFETY: In the queue, whose memory is there as long as the test plays.
+        // SAFETY: In the queue, whose memory is there as long as the test plays. All who access the
+        // last word at the same time do so by such accesses.
         unsafe {
-            self.table.add(at as usize).as_ptr().write_volatile(Cqe {
-                tag,
-                moved,
-                queue,
-                event: event.into(),
-                own: turn & 1,
-            })
-        };
+            let cqe = self.table.add(at as usize).as_ptr();
+
+            (&raw mut (*cqe).tag).write_volatile(tag);
+            (&raw mut (*cqe).moved).write_volatile(moved);
+            (&raw mut (*cqe).queue).write_volatile(queue);
+            (&raw mut (*cqe).event).write_volatile(event.into());
+            Atomic::from_ptr(&raw mut (*cqe).own).store(turn & 1, Release);
+        }
         self.next += 1;
+    }
+
+    /// Whether an entry is free, if all before that index are.
+    #[cfg(CONFIG_64BIT)]
+    fn has_room(&self, head: u32) -> bool {
+        (self.next + 1) % self.len != head
     }
 
     fn done(&mut self, tag: u32, moved: u32) {
@@ -351,7 +386,7 @@ impl<'a, const TAG_BITS: u32, P: Payload<'a>> Rig<'a, TAG_BITS, P> {
         scratch: Option<&'a Pool<'a, [u64; 8]>>,
     ) -> Result<Self> {
         let registers = Registers::new(dma.device())?;
-        let mut done = Completions::new(dma, Completes(registers.clone()), len)?;
+        let mut done = Completions::new(dma, Completes(registers.clone(), 0), len)?;
         let port = done.port(0, tags)?;
         let mut io = Commands::new(dma, Submits::new(registers.clone()), port, scratch)?;
 
@@ -642,13 +677,14 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = open(pdev.as_ref().bound())?;
             let registers = Registers::new(dma.device())?;
-            let mut done = Completions::new(dma, Completes(registers.clone()), 16)?;
-            let mut other = Completions::new(dma, Completes(registers.clone()), 16)?;
+            let mut done = Completions::new(dma, Completes(registers.clone(), 0), 16)?;
+            let mut other = Completions::new(dma, Completes(registers.clone(), 0), 16)?;
             let ports = [done.port(3, 4)?, done.port(9, 4)?, other.port(3, 4)?];
+            let mut numbers = [3, 9, 3].into_iter();
             let [three, nine, strange] = ports.map(|port| {
                 Commands::<Submits<'_, 16>, Read<'_>>::new(
                     dma,
-                    Submits::new(registers.clone()),
+                    Submits::numbered(registers.clone(), numbers.next().unwrap_or(0)),
                     port,
                     None,
                 )
@@ -736,13 +772,13 @@ mod cases {
             let stranger: &faux::Device<_> = stranger.as_ref();
             let stranger: &Device<Bound> = stranger.as_ref();
             let strange = Registers::new(stranger)?;
-            let make = |len| Completions::new(dma, Completes(registers.clone()), len);
+            let make = |len| Completions::new(dma, Completes(registers.clone(), 0), len);
 
             for len in [0, 1, 2, 3, 5, 6, 100, 1 << 16, u32::MAX] {
                 ensure!(make(len).err() == Some(EINVAL));
             }
 
-            let foreign = Completions::new(dma, Completes(strange.clone()), 8);
+            let foreign = Completions::new(dma, Completes(strange.clone(), 0), 8);
             ensure!(foreign.err() == Some(EINVAL));
 
             let mut done = make(8)?;
@@ -772,7 +808,7 @@ mod cases {
             // Two tags need one bit; no bit for a generation is needed.
             let narrow = Commands::<Submits<'_, 1>, ()>::new(
                 dma,
-                Submits::new(registers.clone()),
+                Submits::numbered(registers.clone(), 1),
                 second,
                 None,
             )?;
@@ -792,7 +828,7 @@ mod cases {
 
             let wide = Commands::<Submits<'_, 16>, ()>::new(
                 dma,
-                Submits::new(registers.clone()),
+                Submits::numbered(registers.clone(), 1),
                 many,
                 None,
             );
@@ -1081,7 +1117,7 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = Mapper::get(pdev.as_ref().bound())?;
             let registers = Registers::new(dma.device())?;
-            let mut done = Completions::new(dma, Completes(registers.clone()), 8)?;
+            let mut done = Completions::new(dma, Completes(registers.clone(), 0), 8)?;
             let port = done.port(0, 4)?;
             let mut io = Commands::<Submits<'_, 8>, Read<'_>>::new(
                 dma,
@@ -1156,6 +1192,68 @@ mod cases {
         })
     }
 
+    /// A queue has the port of its number, in the completion queue in which it completes: or one
+    /// queue's entries would complete another one's commands.
+    #[test]
+    fn strange_ports() -> Result {
+        on_each_bus(|pdev| {
+            let dma = open(pdev.as_ref().bound())?;
+            let registers = Registers::new(dma.device())?;
+            let mut done = Completions::new(dma, Completes(registers.clone(), 0), 16)?;
+            let mut other = Completions::new(dma, Completes(registers.clone(), 1), 16)?;
+            let make = |number, port| {
+                Commands::<Submits<'_, 16>, ()>::new(
+                    dma,
+                    Submits::numbered(registers.clone(), number),
+                    port,
+                    None,
+                )
+            };
+
+            ensure!(make(3, done.port(4, 2)?).err() == Some(EINVAL));
+            ensure!(make(3, other.port(3, 2)?).err() == Some(EINVAL));
+            ensure!(make(3, done.port(3, 2)?).is_ok());
+            Ok(())
+        })
+    }
+
+    /// A queue is told to the device only if it knows where the commands complete.
+    #[test]
+    fn nowhere_to_complete() -> Result {
+        on_each_rig::<16>(16, 4, |rig| {
+            let starts = |rig: &Rig<'_, 16, Read<'_>>| rig.registers.starts.load(Relaxed);
+
+            // It isn't told again after a stop.
+            rig.stop();
+            open(rig.dma.device())?;
+
+            let before = starts(rig);
+
+            ensure!(rig.io.start(|_, _| {}).err() == Some(EINVAL));
+            ensure!(starts(rig) == before);
+            rig.registers.refusals.store(1, Relaxed);
+            ensure!(rig.done.start().err() == Some(EIO));
+            ensure!(rig.io.start(|_, _| {}).err() == Some(EINVAL));
+            rig.done.start()?;
+            rig.io.start(|_, _| {})?;
+
+            // It is gone.
+            let mut gone = Completions::new(rig.dma, Completes(rig.registers.clone(), 0), 8)?;
+            let port = gone.port(0, 2)?;
+            let mut io = Commands::<Submits<'_, 16>, Read<'_>>::new(
+                rig.dma,
+                Submits::new(rig.registers.clone()),
+                port,
+                None,
+            )?;
+
+            gone.start()?;
+            drop(gone);
+            ensure!(io.start(|_, _| {}).err() == Some(EINVAL));
+            Ok(())
+        })
+    }
+
     /// A half that belongs to another queue is refused.
     #[test]
     fn strange_halves() -> Result {
@@ -1163,7 +1261,7 @@ mod cases {
             let port = rig.done.port(1, 2)?;
             let mut other = Commands::<Submits<'_, 16>, Read<'_>>::new(
                 rig.dma,
-                Submits::new(rig.registers.clone()),
+                Submits::numbered(rig.registers.clone(), 1),
                 port,
                 None,
             )?;
@@ -1424,7 +1522,7 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = open(pdev.as_ref().bound())?;
             let mut rig = Rig::<16, ()>::new(dma, 8, 4)?;
-            let mut other = Completions::new(dma, Completes(rig.registers.clone()), 16)?;
+            let mut other = Completions::new(dma, Completes(rig.registers.clone(), 0), 16)?;
 
             // It wasn't started.
             ensure!(rig.submit((), Say::Place(other.place())).err() == Some(ESHUTDOWN));
@@ -1451,5 +1549,158 @@ mod cases {
             rig.stop();
             Ok(())
         })
+    }
+
+    /// The halves are used at the same time, each on a CPU of its own. Each command has a number,
+    /// in its entry and in its block: so one that is lost, comes twice, or with the block of
+    /// another one, is noticed.
+    #[cfg(CONFIG_64BIT)]
+    #[test]
+    fn on_two_cpus() -> Result {
+        /// How many commands.
+        const COMMANDS: u32 = 5_000;
+
+        /// Whether that many were seen to complete, once each.
+        struct Seen(KVec<bool>);
+
+        impl Seen {
+            fn note(&mut self, number: u64) -> Result {
+                let place = usize::try_from(number)
+                    .ok()
+                    .and_then(|number| self.0.get_mut(number));
+
+                ensure!(!core::mem::replace(place.ok_or(EIO)?, true));
+                Ok(())
+            }
+        }
+
+        /// What the device has.
+        struct Wire {
+            player: Player,
+            commands: core::ptr::NonNull<Sqe>,
+            len: u32,
+        }
+
+        // SAFETY: The memory of queues may be accessed by any thread.
+        unsafe impl Send for Wire {}
+
+        fn on<'a>(pdev: &platform::Device<Core<'a>>) -> Result {
+            let dma = open(pdev.as_ref().bound())?;
+            let pool = Pool::<u64>::new(pdev.as_ref(), c"numbers")?;
+            let mut rig = Rig::<6, PoolEntry<'a, u64>>::new(dma, 16, 8)?;
+            let mut wire = Wire {
+                player: Player::new(&rig.done),
+                commands: rig.io.submitter.table(),
+                len: rig.io.submitter.len(),
+            };
+            let registers = rig.registers.clone();
+            let (done, io) = (&mut rig.done, &mut rig.io);
+            let (submitter, completer) = (&mut io.submitter, &mut io.completer);
+            let mut seen = Seen(KVec::from_elem(false, COMMANDS as usize, GFP_KERNEL)?);
+
+            let mut submit = |together: &Together| {
+                for number in 0..COMMANDS {
+                    let mut block = pool.alloc(GFP_KERNEL)?;
+
+                    *block = number.into();
+
+                    let mut block = block.submit();
+
+                    while let Err(e) = submitter.submit(block, Say::Number(number)) {
+                        ensure!(e.error == EBUSY);
+                        block = e.value;
+                        submitter.kick()?;
+                        together.pause()?;
+                    }
+
+                    if number % 3 == 0 {
+                        submitter.kick()?;
+                    }
+                }
+
+                submitter.kick()
+            };
+
+            let mut complete = |together: &Together| {
+                let mut left = COMMANDS;
+
+                while left > 0 {
+                    let mut outcome: Result = Ok(());
+
+                    let count = done.reap(5, |entry| {
+                        outcome = outcome.and_then(|()| {
+                            let completed = completer.complete(entry).map_err(|_| EBADMSG)?;
+                            let number = *completed.payload;
+                            let said = completed.entry.validate(|entry| Ok(entry.moved))?;
+
+                            ensure!(number == said.into());
+                            seen.note(number)
+                        });
+                    });
+
+                    outcome?;
+                    left -= count;
+
+                    if count == 0 {
+                        together.pause()?;
+                    }
+                }
+
+                Ok(())
+            };
+
+            let mut device = |together: &Together| {
+                let Wire {
+                    player,
+                    commands,
+                    len,
+                } = &mut wire;
+                let mut random = Random(1);
+                let mut pending = KVec::with_capacity(8, GFP_KERNEL)?;
+                let (mut next, mut left) = (0, COMMANDS);
+
+                while left > 0 {
+                    let tail = registers.tail.load(Acquire);
+
+                    while next != tail {
+                        // CAST: Widening.
+                        // SAFETY: In the queue, which is there as long as the test plays.
+                        let sqe = unsafe { commands.add(next as usize).as_ptr().read_volatile() };
+
+                        pending.push((sqe.tag, sqe.list), GFP_KERNEL)?;
+                        next = (next + 1) % *len;
+                    }
+
+                    // CAST: A few.
+                    let count = pending.len() as u32;
+
+                    if count == 0 || !player.has_room(registers.head.load(Acquire)) {
+                        together.pause()?;
+                        continue;
+                    }
+
+                    let one = pending.remove(random.below(count) as usize);
+                    let (tag, number) = one.map_err(|_| EIO)?;
+
+                    player.done(tag, number.try_into()?);
+                    left -= 1;
+                }
+
+                Ok(())
+            };
+
+            let outcome = on_cpus([&mut submit, &mut complete, &mut device], |_| Ok(()));
+
+            rig.stop();
+            outcome?;
+            ensure!(rig.io.completer.strays() == 0 && rig.io.completer.in_flight() == 0);
+            Ok(())
+        }
+
+        if !has_cpus() {
+            return Ok(());
+        }
+
+        with_platform_device(on)
     }
 }

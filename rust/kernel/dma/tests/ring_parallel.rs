@@ -110,7 +110,7 @@ type RxBuf = KBox<[u8; BUF]>;
 /// What threads know of each other, besides what they are about.
 ///
 /// Only to say that one has ended, or can't go on: what else they do isn't ordered by this.
-struct Together {
+pub(super) struct Together {
     failed: Atomic<u32>,
     ended: [Atomic<u32>; 3],
 }
@@ -134,7 +134,7 @@ impl Together {
     }
 
     /// Lets others have the CPU, for there is nothing to do.
-    fn pause(&self) -> Result {
+    pub(super) fn pause(&self) -> Result {
         if self.failed.load(Relaxed) != 0 {
             return Err(ECANCELED);
         }
@@ -192,7 +192,7 @@ fn nth_cpu(n: usize) -> (Option<u32>, usize) {
 }
 
 /// Whether there are two CPUs; the test is skipped if not.
-fn has_cpus() -> bool {
+pub(super) fn has_cpus() -> bool {
     let has = nth_cpu(0).1 > 1;
 
     if !has {
@@ -205,7 +205,7 @@ fn has_cpus() -> bool {
 /// Runs a producer, a consumer and a device in threads, of which the first two have CPUs of their
 /// own, and does something `meanwhile`. Returns when all have ended: the first failure that isn't
 /// due to another one.
-fn on_cpus(
+pub(super) fn on_cpus(
     jobs: [&mut (dyn FnMut(&Together) -> Result + Send); 3],
     meanwhile: impl FnOnce(&Together) -> Result,
 ) -> Result {
@@ -289,10 +289,10 @@ fn completion() -> Result<Arc<Completion>> {
 }
 
 /// Numbers that look random, and are the same in each run.
-struct Random(u32);
+pub(super) struct Random(pub(super) u32);
 
 impl Random {
-    fn below(&mut self, end: u32) -> u32 {
+    pub(super) fn below(&mut self, end: u32) -> u32 {
         self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.0 >> 16).checked_rem(end).unwrap_or(0)
     }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The demonstration in the guest: random bytes go to each edu device by DMA and come back, and
-# through it in pieces; checksums are compared. Then a NIC sends itself frames, through its rings.
+# through it in pieces; checksums are compared. Then a NIC sends itself frames, through its rings,
+# and an NVMe device carries out commands in the order that suits it.
 # What the DMA API was called for is counted by its tracepoints, not by the drivers. Each device has
 # a folder of its own in debugfs.
 
@@ -159,6 +160,47 @@ else
 		[ $doorbells -le $((2 * sent / batch)) ] ||
 			fail "expected one doorbell for each ring and batch of $batch frames"
 	done
+fi
+
+# The first NVMe device of QEMU, which is nobody else's.
+device=
+for path in /sys/bus/pci/devices/*; do
+	[ "$(cat "$path/vendor" "$path/device" | tr '\n' ' ')" != "0x1b36 0x0010 " ] ||
+		device=${device:-${path##*/}}
+done
+folder=$debugfs/dma_rs_nvme-$device
+if [ -n "$device" ]; then
+	echo dma_rs_nvme > "/sys/bus/pci/devices/$device/driver_override"
+	echo "$device" > /sys/bus/pci/drivers_probe
+fi
+if [ ! -e "$folder/exchange" ]; then
+	fail "no NVMe device is there, or it cannot be bound to our driver"
+else
+	title "What the driver of queues said"
+	said dma_rs_nvme
+
+	title "$device: blocks written, read back and compared, all commands of a queue in flight at once"
+	row='%6s %6s %10s %11s %11s %10s %11s %11s\n'
+	printf "$row" bytes queues 'in flight' 'bytes moved' mismatches doorbells interrupts overtakers
+	# One page, two, and lists of pages.
+	for size in 4096 8192 65536 131072; do
+		if ! echo $size > "$folder/exchange"; then
+			fail "commands of $size bytes: refused"
+			continue
+		fi
+		while read -r name value; do
+			eval "$name='$value'"
+		done < "$folder/exchange"
+		printf "$row" $size $pairs $in_flight $bytes $mismatches $doorbells $interrupts $overtakers
+
+		[ "$in_flight $mismatches" = "64 0" ] && [ "$bytes" = $((pairs * 2 * 64 * size)) ] ||
+			fail "expected 64 commands in flight, and what was written"
+		[ "$doorbells" = $((pairs * 2)) ] ||
+			fail "expected one doorbell for all that is written or read at once"
+	done
+	echo
+	echo "The last queue was done with its last reads, of $size bytes, in this order:"
+	echo "$order"
 fi
 
 echo

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blocks that are written and read again, as many at a time as can be in flight: what the
+//! demonstration shows.
+
+use super::{
+    hardware::IoCommand,
+    nvme::{
+        Data,
+        Nvme,
+        TAGS, //
+    }, //
+};
+use kernel::{
+    dma::{
+        queue::Either,
+        Streaming, //
+    },
+    fmt,
+    prelude::*, //
+};
+
+/// What came of it.
+#[derive(Default)]
+pub(crate) struct Report {
+    /// Pairs of queues that were used, one after the other.
+    pairs: usize,
+    /// How many commands were in flight in each.
+    in_flight: usize,
+    /// Blocks that were written and read, in bytes.
+    bytes: usize,
+    /// Commands that failed, or whose data came back otherwise.
+    mismatches: usize,
+    /// How often the device was told of commands.
+    doorbells: u64,
+    /// How often the device said that some are done.
+    interrupts: u32,
+    /// Commands that were done before one that was submitted earlier.
+    overtakers: usize,
+    /// The order in which the device was done with the first reads, by when they were submitted.
+    order: KVec<usize>,
+}
+
+impl Report {
+    /// Writes the report for a person to read, and for the demonstration.
+    pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "pairs {}", self.pairs)?;
+        writeln!(f, "in_flight {}", self.in_flight)?;
+        writeln!(f, "bytes {}", self.bytes)?;
+        writeln!(f, "mismatches {}", self.mismatches)?;
+        writeln!(f, "doorbells {}", self.doorbells)?;
+        writeln!(f, "interrupts {}", self.interrupts)?;
+        writeln!(f, "overtakers {}", self.overtakers)?;
+        write!(f, "order")?;
+
+        for at in &self.order {
+            write!(f, " {at}")?;
+        }
+
+        writeln!(f)
+    }
+}
+
+/// Bytes that are like no others when they are moved by some. So each command has a part of its own.
+struct Template(KVec<u8>);
+
+impl Template {
+    fn new(len: usize, parts: usize) -> Result<Self> {
+        let mut bytes = KVec::with_capacity(len + parts, GFP_KERNEL)?;
+
+        for i in 0..len + parts {
+            // CAST: Cut on purpose.
+            bytes.push((i * 13 + i / 251) as u8, GFP_KERNEL)?;
+        }
+
+        Ok(Self(bytes))
+    }
+
+    /// Returns the bytes of a command.
+    fn part(&self, part: usize, len: usize) -> Result<&[u8]> {
+        self.0.get(part..part + len).ok_or(EINVAL)
+    }
+}
+
+/// Writes `len` bytes with each of as many commands as can be in flight, all at once, reads them in
+/// the same way, and compares. So it does with each pair of queues, in the same blocks.
+///
+/// What was in these blocks is lost. Context: may sleep.
+///
+/// # Errors
+///
+/// [`EINVAL`] if `len` isn't some blocks, or more than a command or the device can have; what
+/// mappings and commands say.
+pub(crate) fn run(nvme: &Nvme<'_>, len: usize) -> Result<Report> {
+    let identity = nvme.identity;
+    let in_flight = usize::from(TAGS);
+    let blocks = len.checked_div(identity.block).unwrap_or(0);
+
+    // CAST: Widening.
+    if blocks == 0
+        || blocks * identity.block != len
+        || len > identity.max_bytes
+        || (blocks * in_flight) as u64 > identity.blocks
+    {
+        return Err(EINVAL);
+    }
+
+    let mut report = Report {
+        pairs: nvme.pairs(),
+        in_flight,
+        ..Report::default()
+    };
+
+    let template = Template::new(len, in_flight * nvme.pairs())?;
+
+    for pair in 0..nvme.pairs() {
+        let part = |command: usize| template.part(pair * in_flight + command, len);
+        let (doorbells, interrupts) = (nvme.doorbells(pair), nvme.interrupts(pair));
+        // CAST: Widening.
+        let block = |command: usize| (blocks * command) as u64;
+
+        let writes = |command: usize| -> Result<(IoCommand, Data<'_>)> {
+            let mut bytes = KVec::with_capacity(len, GFP_KERNEL)?;
+
+            bytes.extend_from_slice(part(command)?, GFP_KERNEL)?;
+
+            let data = Streaming::map(nvme.dma, bytes)?;
+
+            Ok((IoCommand::Write(block(command)), Some(Either::First(data))))
+        };
+        let reads = |command: usize| -> Result<(IoCommand, Data<'_>)> {
+            let data = Streaming::map(nvme.dma, KVec::zeroed(len, GFP_KERNEL)?)?;
+
+            Ok((IoCommand::Read(block(command)), Some(Either::Second(data))))
+        };
+
+        all_at_once(nvme, pair, writes, &mut report, |_, _| Ok(true))?;
+        all_at_once(nvme, pair, reads, &mut report, |command, bytes| {
+            Ok(bytes == part(command)?)
+        })?;
+
+        report.bytes += 2 * len * in_flight;
+        report.doorbells += nvme.doorbells(pair) - doorbells;
+        report.interrupts += nvme.interrupts(pair).wrapping_sub(interrupts);
+    }
+
+    Ok(report)
+}
+
+/// Submits commands with one doorbell, and waits for all of them.
+fn all_at_once<'a>(
+    nvme: &Nvme<'a>,
+    pair: usize,
+    make: impl Fn(usize) -> Result<(IoCommand, Data<'a>)>,
+    report: &mut Report,
+    is_right: impl Fn(usize, &[u8]) -> Result<bool>,
+) -> Result {
+    let mut commands = KVec::with_capacity(report.in_flight, GFP_KERNEL)?;
+    let mut tickets = KVec::with_capacity(report.in_flight, GFP_KERNEL)?;
+    let mut order = KVec::with_capacity(report.in_flight, GFP_KERNEL)?;
+
+    for command in 0..report.in_flight {
+        commands.push(make(command)?, GFP_KERNEL)?;
+    }
+
+    nvme.submit(pair, commands, |ticket| {
+        Ok(tickets.push(ticket, GFP_KERNEL)?)
+    })?;
+
+    for (command, ticket) in tickets.into_iter().enumerate() {
+        let (done, (back, status)) = nvme.wait_numbered(pair, ticket)?;
+        let is_right = match &back {
+            Some(Either::First(_)) => true,
+            Some(Either::Second(read)) => is_right(command, read.bytes())?,
+            None => false,
+        };
+
+        report.mismatches += usize::from(status != Some(0) || !is_right);
+        order.push((done, command), GFP_KERNEL)?;
+    }
+
+    // By when they were done.
+    order.sort_unstable();
+
+    let mut latest = 0;
+
+    for (_, command) in &order {
+        report.overtakers += usize::from(*command < latest);
+        latest = latest.max(*command);
+    }
+
+    report.order = KVec::new();
+
+    for (_, command) in order {
+        report.order.push(command, GFP_KERNEL)?;
+    }
+
+    Ok(())
+}
