@@ -231,7 +231,10 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
     /// };
     ///
     /// /// Looks what is done; returns how many commands are.
-    /// fn reap<'a, C, Q, P>(done: &mut Completions<'a, C>, completer: &mut Completer<'a, Q, P>) -> u32
+    /// fn reap<'a, C, Q, P>(
+    ///     done: &mut Completions<'a, C>,
+    ///     completer: &mut Completer<'a, Q, P>,
+    /// ) -> u32
     /// where
     ///     C: CompletionQueue<Entry = Q::Completion>,
     ///     Q: Submission,
