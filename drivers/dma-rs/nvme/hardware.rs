@@ -245,6 +245,14 @@ impl Hardware<'_> {
 
     /// Resets the device (7.3.2): it forgets all queues.
     fn reset(&self) -> Result {
+        let status = self.registers.read(regs::CSTS);
+
+        // A device that was enabled can be disabled when it is ready, and not before (3.1.5). Until
+        // then it isn't ready either, which would be taken for the end of the reset.
+        if self.registers.read(regs::CC).enable() && !status.ready() && !status.fatal() {
+            self.wait(true)?;
+        }
+
         self.registers.write_reg(regs::CC::zeroed());
         self.wait(false)
     }
@@ -445,6 +453,10 @@ unsafe impl CompletionQueue for Completes<'_> {
         self.hardware.dev
     }
 
+    fn number(&self) -> u16 {
+        self.queue
+    }
+
     fn start(&mut self, queue: QueueMemory<'_>) -> Result {
         if self.queue != 0 {
             return Ok(());
@@ -567,8 +579,7 @@ pub(crate) struct AdminQueue<'a>(Hardware<'a>);
 //    other commands have no segments, and name a queue by its place, with as many entries as that
 //    has, of the size that the type of the place says. `AdminCommand` takes the number of a queue
 //    from that queue.
-// 4. The command's identifier comes back in the admin completion queue, whose port has the number
-//    0.
+// 4. The command's identifier comes back in the admin completion queue. Both have the number 0.
 // 5. It fetches commands in order, and carries out what it has fetched (4.1).
 // 6. `write_reg()` and `write()` are ordered.
 // 7. `claim()` makes one.
@@ -621,7 +632,12 @@ unsafe impl<'q> Submission for AdminQueue<'q> {
 
                 entry.prp1 = pages.next().ok_or(EINVAL)??.to_le();
                 entry.prp2 = pages.next().unwrap_or(Ok(0))?.to_le();
-                Ok(entry)
+
+                // Whether the last one ends where it should is known only then.
+                match pages.next() {
+                    None => Ok(entry),
+                    Some(_) => Err(EINVAL),
+                }
             }
             What::SetQueues(count) => {
                 let count = u32::from(*count).saturating_sub(1);
@@ -688,7 +704,7 @@ pub(crate) struct IoQueue<'a> {
 //    others in the list, which it reads. The length of a block is what the device itself has said
 //    since it was disarmed: see [`BlockLength`].
 // 4. The command's identifier comes back in the completion queue of the same number, with that
-//    number. Both are made together, in `PairRegisters::make()`.
+//    number: so the device is told by [`AdminCommand::create_submissions`].
 // 5. It fetches commands in order, and carries out what it has fetched (4.1).
 // 6. `write()` is ordered.
 // 7. `claim()` makes one of each number.
@@ -701,6 +717,14 @@ unsafe impl Submission for IoQueue<'_> {
 
     fn device(&self) -> &Device {
         self.hardware.dev
+    }
+
+    fn number(&self) -> u16 {
+        self.queue
+    }
+
+    fn completes_in(&self) -> u16 {
+        self.queue
     }
 
     fn start(&mut self, _queue: QueueMemory<'_>) -> Result {

@@ -471,7 +471,8 @@ pub unsafe trait Entry: FromBytes + IntoBytes + Copy + Send {
 ///    device do if the queue is full?)
 /// 4. `start` and `consumed` write registers in order with memory, by `Io::write32()` and not by
 ///    `Io::relaxed()`.
-/// 5. No two values drive the same queue of a device.
+/// 5. [`number`](Self::number) always returns the same. No two values drive the same queue of a
+///    device.
 ///
 /// What the device writes may be false, but for what [`Entry`] says. A queue calls neither `start`
 /// nor `consumed` while the device is stopped.
@@ -485,6 +486,12 @@ pub unsafe trait CompletionQueue: Send {
 
     /// Returns the device that accesses memory.
     fn device(&self) -> &Device;
+
+    /// Returns the number of the queue, if the device has several. Context: any.
+    #[inline]
+    fn number(&self) -> u16 {
+        0
+    }
 
     /// Tells the device where the queue is. All entries are [blank](Entry::BLANK), and free.
     ///
@@ -522,8 +529,10 @@ pub unsafe trait CompletionQueue: Send {
 ///    [direction](Segment::direction), and only reads the scratch block. `describe` keeps addresses
 ///    nowhere else.
 /// 4. The entry has the [tag](Call::tag). When the command is done, the device writes one entry
-///    with that tag to the completion queue whose port the queue was made with, under the number of
-///    that port; or none, if an entry of a later command says so ([`Entry::CUMULATIVE`]).
+///    with that tag to the completion queue that has the number
+///    [`completes_in`](Self::completes_in), under the queue's own [`number`](Self::number); or
+///    none, if an entry of a later command says so ([`Entry::CUMULATIVE`]). Both numbers are always
+///    the same.
 /// 5. When the device writes that entry, it has fetched the command's entry, and all those before.
 ///    (In the data sheet: may a command overtake others before they are fetched?)
 /// 6. `start` and `doorbell` write registers in order with memory, by `Io::write32()` and not by
@@ -561,6 +570,20 @@ pub unsafe trait Submission: Send {
 
     /// Returns the device that accesses memory.
     fn device(&self) -> &Device;
+
+    /// Returns what the entries of completions call this queue ([`Entry::queue`]), if the device
+    /// has several. Context: any.
+    #[inline]
+    fn number(&self) -> u16 {
+        0
+    }
+
+    /// Returns the number of the completion queue in which commands of this one complete
+    /// ([`CompletionQueue::number`]), if the device has several. Context: any.
+    #[inline]
+    fn completes_in(&self) -> u16 {
+        0
+    }
 
     /// Tells the device where the queue is, with head and tail at 0: no entry is ready.
     ///

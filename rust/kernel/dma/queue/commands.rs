@@ -487,10 +487,11 @@ impl<'a, Q: Submission, P: Payload<'a>> Commands<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the queue or the port is one of another device, if the tags of so many
-    ///   commands have more bits than [`Submission::TAG_BITS`], if there are more than 16384
-    ///   commands, or if the memory doesn't meet the device's
-    ///   [`Constraints`](super::super::Constraints);
+    /// - [`EINVAL`] if the queue or the port is one of another device, if the port has another
+    ///   [number](Submission::number) than the queue, or is one of another
+    ///   [completion queue](Submission::completes_in), if the tags of so many commands have more
+    ///   bits than [`Submission::TAG_BITS`], if there are more than 16384 commands, or if the memory
+    ///   doesn't meet the device's [`Constraints`](super::super::Constraints);
     /// - [`ENOMEM`].
     pub fn new(
         dma: Mapper<'a>,
@@ -499,6 +500,11 @@ impl<'a, Q: Submission, P: Payload<'a>> Commands<'a, Q, P> {
         scratch: Option<&'a Pool<'a, Q::Scratch>>,
     ) -> Result<Self> {
         if !is_same(queue.device(), dma.device()) || !is_same(port.dma.device(), dma.device()) {
+            return Err(EINVAL);
+        }
+
+        // What the contract of `Submission` says is said of these.
+        if port.queue != queue.number() || port.completions != queue.completes_in() {
             return Err(EINVAL);
         }
 

@@ -27,6 +27,7 @@ use crate::{
     sync::{
         atomic::{
             Acquire,
+            Atomic,
             Relaxed, //
         },
         Arc, //
@@ -82,6 +83,8 @@ pub struct Completer<'a, Q: Submission, P: Payload<'a>> {
     epoch: u64,
     /// What the entries call this queue.
     queue: u16,
+    /// The epoch in which the device was told of the completion queue.
+    completions: Arc<Atomic<u64>>,
     /// The first place in the list of free slots that isn't filled.
     freed: u32,
     strays: u64,
@@ -100,6 +103,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
             id: port.id,
             epoch: UNTOLD,
             queue: port.queue,
+            completions: port.started,
             freed: memory.freed(),
             strays: 0,
             malformed: 0,
@@ -109,6 +113,11 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
 
     pub(super) fn is_of(&self, memory: &Arc<Memory<'a, Q, P>>) -> bool {
         Arc::ptr_eq(&self.memory, memory)
+    }
+
+    /// Returns whether the device was told in this epoch of the completion queue, which is there.
+    pub(super) fn can_complete(&self, epoch: u64) -> bool {
+        self.completions.load(Relaxed) == epoch
     }
 
     /// Resets the counters, when all slots are free, and the device wasn't told of the queue.

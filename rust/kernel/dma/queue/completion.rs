@@ -19,7 +19,8 @@ use super::{
         Entries,
         QueuePlace,
         Table,
-        Told, //
+        Told,
+        UNTOLD, //
     },
     CompletionQueue,
     Entry,
@@ -38,7 +39,8 @@ use crate::{
         barrier::{
             dma_mb,
             Read, //
-        }, //
+        },
+        Arc, //
     }, //
 };
 use core::{
@@ -80,6 +82,8 @@ pub struct Completions<'a, C: CompletionQueue> {
     id: u64,
     queue: C,
     told: Told<'a>,
+    /// The epoch in which the device was told, for the submission queues that complete here.
+    started: Arc<Atomic<u64>>,
     ports: KVec<u16>,
     doorbells: u64,
     owned: ManuallyDrop<Entries<'a, C::Entry>>,
@@ -135,6 +139,7 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
             id: IDS.fetch_add(1, Relaxed),
             queue,
             told: Told::new(dma.record()),
+            started: Arc::new(Atomic::new(UNTOLD), GFP_KERNEL)?,
             ports: KVec::new(),
             doorbells: 0,
             owned: ManuallyDrop::new(owned),
@@ -196,6 +201,8 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
         Ok(Port {
             dma: self.owned.dma(),
             id: self.id,
+            completions: self.queue.number(),
+            started: self.started.clone(),
             queue,
             in_flight,
             _entry: PhantomData,
@@ -228,7 +235,9 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
             told, owned, queue, ..
         } = self;
 
-        told.tell(|running| queue.start(owned.memory(running)))
+        told.tell(|running| queue.start(owned.memory(running)))?;
+        self.started.store(self.told.epoch(), Relaxed);
+        Ok(())
     }
 
     /// Returns where the queue is, for a command that creates it. Call it after
@@ -338,6 +347,9 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
 
 impl<C: CompletionQueue> Drop for Completions<'_, C> {
     fn drop(&mut self) {
+        // No submission queue is started any more that would complete here.
+        self.started.store(UNTOLD, Relaxed);
+
         // SAFETY: `self` is not used afterwards.
         let owned = unsafe { ManuallyDrop::take(&mut self.owned) };
 
@@ -378,6 +390,9 @@ unsafe impl<T: FromBytes + IntoBytes + Copy> Orphan for Dropped<'_, T> {
 pub struct Port<'a, E> {
     pub(super) dma: Mapper<'a>,
     pub(super) id: u64,
+    /// The number of the completion queue, and the epoch in which the device was told of it.
+    pub(super) completions: u16,
+    pub(super) started: Arc<Atomic<u64>>,
     pub(super) queue: u16,
     pub(super) in_flight: u16,
     _entry: PhantomData<fn() -> E>,

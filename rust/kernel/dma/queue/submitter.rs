@@ -400,7 +400,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `completer` is not the other half;
+    /// - [`EINVAL`] if `completer` is not the other half, or if the completion queue wasn't started
+    ///   before, or was dropped;
     /// - [`EBUSY`] if the device may still access the queue, since it wasn't stopped
     ///   ([`Session::restart`](super::super::Session::restart));
     /// - [`ESHUTDOWN`] if the device doesn't run;
@@ -416,9 +417,14 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
 
         let Self { memory, queue, .. } = self;
 
-        memory
-            .told
-            .tell(|running| queue.start(memory.entries().memory(running)))?;
+        memory.told.tell(|running| {
+            // Or the device would write completions to wherever it was told before.
+            if !completer.can_complete(memory.told.epoch()) {
+                return Err(EINVAL);
+            }
+
+            queue.start(memory.entries().memory(running))
+        })?;
         completer.set_epoch(memory.told.epoch());
         Ok(())
     }

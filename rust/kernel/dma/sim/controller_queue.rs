@@ -116,12 +116,17 @@ pub struct Completes(pub Arc<Controller>, pub usize);
 // 2. It writes completions one after the other. `set_completions()` checks before it believes.
 // 3. It waits while only one entry is free.
 // 4. A lock orders its accesses with the CPU's.
-// 5. Tests make one for each queue.
+// 5. Its number is that of the device's queue. Tests make one for each.
 unsafe impl CompletionQueue for Completes {
     type Entry = Completion;
 
     fn device(&self) -> &device::Device {
         self.0.device()
+    }
+
+    fn number(&self) -> u16 {
+        // CAST: Small.
+        self.1 as u16
     }
 
     fn start(&mut self, queue: QueueMemory<'_>) -> Result {
@@ -158,7 +163,8 @@ fn flags(segment: &Segment<'_>) -> u32 {
 // 2. It fetches commands in order, up to the tail. `set_submissions()` checks before it believes.
 // 3. A command names a segment, or the scratch block, in which the segments are. The flags are
 //    those of their direction.
-// 4. The device echoes all bits of the tag, and the number of the queue, which is that of its port.
+// 4. The device echoes all bits of the tag, and the number of the queue. It was told by
+//    `set_submissions()` where that completes.
 // 5. It fetches all commands up to one before it carries out that one.
 // 6. A lock orders its accesses with the CPU's, and the doorbell says that what was stored is to be
 //    seen.
@@ -172,6 +178,16 @@ unsafe impl<const TAG_BITS: u32> Submission for Submits<TAG_BITS> {
 
     fn device(&self) -> &device::Device {
         self.0.device()
+    }
+
+    fn number(&self) -> u16 {
+        // CAST: Small.
+        self.1 as u16
+    }
+
+    fn completes_in(&self) -> u16 {
+        // CAST: Small.
+        self.2 as u16
     }
 
     fn start(&mut self, queue: QueueMemory<'_>) -> Result {

@@ -158,7 +158,7 @@ impl Registers {
     }
 }
 
-struct Completes(Arc<Registers>);
+struct Completes(Arc<Registers>, u16);
 
 // SAFETY: By the numbers of the contract: 1. There is one device. 2., 3. The tests write entries in
 // order, where one is free. 4. The registers are stored with release semantics. 5. It doesn't
@@ -168,6 +168,10 @@ unsafe impl CompletionQueue for Completes {
 
     fn device(&self) -> &Device {
         &self.0.dev
+    }
+
+    fn number(&self) -> u16 {
+        self.1
     }
 
     fn start(&mut self, _queue: QueueMemory<'_>) -> Result {
@@ -206,11 +210,15 @@ enum Say<'a> {
     Refuse,
 }
 
-struct Submits<'a, const TAG_BITS: u32>(Arc<Registers>, core::marker::PhantomData<&'a ()>);
+struct Submits<'a, const TAG_BITS: u32>(Arc<Registers>, u16, core::marker::PhantomData<&'a ()>);
 
 impl<const TAG_BITS: u32> Submits<'_, TAG_BITS> {
     fn new(registers: Arc<Registers>) -> Self {
-        Self(registers, core::marker::PhantomData)
+        Self::numbered(registers, 0)
+    }
+
+    fn numbered(registers: Arc<Registers>, number: u16) -> Self {
+        Self(registers, number, core::marker::PhantomData)
     }
 }
 
@@ -226,6 +234,10 @@ unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
 
     fn device(&self) -> &Device {
         &self.0.dev
+    }
+
+    fn number(&self) -> u16 {
+        self.1
     }
 
     fn start(&mut self, _queue: QueueMemory<'_>) -> Result {
@@ -374,7 +386,7 @@ impl<'a, const TAG_BITS: u32, P: Payload<'a>> Rig<'a, TAG_BITS, P> {
         scratch: Option<&'a Pool<'a, [u64; 8]>>,
     ) -> Result<Self> {
         let registers = Registers::new(dma.device())?;
-        let mut done = Completions::new(dma, Completes(registers.clone()), len)?;
+        let mut done = Completions::new(dma, Completes(registers.clone(), 0), len)?;
         let port = done.port(0, tags)?;
         let mut io = Commands::new(dma, Submits::new(registers.clone()), port, scratch)?;
 
@@ -665,13 +677,14 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = open(pdev.as_ref().bound())?;
             let registers = Registers::new(dma.device())?;
-            let mut done = Completions::new(dma, Completes(registers.clone()), 16)?;
-            let mut other = Completions::new(dma, Completes(registers.clone()), 16)?;
+            let mut done = Completions::new(dma, Completes(registers.clone(), 0), 16)?;
+            let mut other = Completions::new(dma, Completes(registers.clone(), 0), 16)?;
             let ports = [done.port(3, 4)?, done.port(9, 4)?, other.port(3, 4)?];
+            let mut numbers = [3, 9, 3].into_iter();
             let [three, nine, strange] = ports.map(|port| {
                 Commands::<Submits<'_, 16>, Read<'_>>::new(
                     dma,
-                    Submits::new(registers.clone()),
+                    Submits::numbered(registers.clone(), numbers.next().unwrap_or(0)),
                     port,
                     None,
                 )
@@ -759,13 +772,13 @@ mod cases {
             let stranger: &faux::Device<_> = stranger.as_ref();
             let stranger: &Device<Bound> = stranger.as_ref();
             let strange = Registers::new(stranger)?;
-            let make = |len| Completions::new(dma, Completes(registers.clone()), len);
+            let make = |len| Completions::new(dma, Completes(registers.clone(), 0), len);
 
             for len in [0, 1, 2, 3, 5, 6, 100, 1 << 16, u32::MAX] {
                 ensure!(make(len).err() == Some(EINVAL));
             }
 
-            let foreign = Completions::new(dma, Completes(strange.clone()), 8);
+            let foreign = Completions::new(dma, Completes(strange.clone(), 0), 8);
             ensure!(foreign.err() == Some(EINVAL));
 
             let mut done = make(8)?;
@@ -795,7 +808,7 @@ mod cases {
             // Two tags need one bit; no bit for a generation is needed.
             let narrow = Commands::<Submits<'_, 1>, ()>::new(
                 dma,
-                Submits::new(registers.clone()),
+                Submits::numbered(registers.clone(), 1),
                 second,
                 None,
             )?;
@@ -815,7 +828,7 @@ mod cases {
 
             let wide = Commands::<Submits<'_, 16>, ()>::new(
                 dma,
-                Submits::new(registers.clone()),
+                Submits::numbered(registers.clone(), 1),
                 many,
                 None,
             );
@@ -1104,7 +1117,7 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = Mapper::get(pdev.as_ref().bound())?;
             let registers = Registers::new(dma.device())?;
-            let mut done = Completions::new(dma, Completes(registers.clone()), 8)?;
+            let mut done = Completions::new(dma, Completes(registers.clone(), 0), 8)?;
             let port = done.port(0, 4)?;
             let mut io = Commands::<Submits<'_, 8>, Read<'_>>::new(
                 dma,
@@ -1179,6 +1192,68 @@ mod cases {
         })
     }
 
+    /// A queue has the port of its number, in the completion queue in which it completes: or one
+    /// queue's entries would complete another one's commands.
+    #[test]
+    fn strange_ports() -> Result {
+        on_each_bus(|pdev| {
+            let dma = open(pdev.as_ref().bound())?;
+            let registers = Registers::new(dma.device())?;
+            let mut done = Completions::new(dma, Completes(registers.clone(), 0), 16)?;
+            let mut other = Completions::new(dma, Completes(registers.clone(), 1), 16)?;
+            let make = |number, port| {
+                Commands::<Submits<'_, 16>, ()>::new(
+                    dma,
+                    Submits::numbered(registers.clone(), number),
+                    port,
+                    None,
+                )
+            };
+
+            ensure!(make(3, done.port(4, 2)?).err() == Some(EINVAL));
+            ensure!(make(3, other.port(3, 2)?).err() == Some(EINVAL));
+            ensure!(make(3, done.port(3, 2)?).is_ok());
+            Ok(())
+        })
+    }
+
+    /// A queue is told to the device only if it knows where the commands complete.
+    #[test]
+    fn nowhere_to_complete() -> Result {
+        on_each_rig::<16>(16, 4, |rig| {
+            let starts = |rig: &Rig<'_, 16, Read<'_>>| rig.registers.starts.load(Relaxed);
+
+            // It isn't told again after a stop.
+            rig.stop();
+            open(rig.dma.device())?;
+
+            let before = starts(rig);
+
+            ensure!(rig.io.start(|_, _| {}).err() == Some(EINVAL));
+            ensure!(starts(rig) == before);
+            rig.registers.refusals.store(1, Relaxed);
+            ensure!(rig.done.start().err() == Some(EIO));
+            ensure!(rig.io.start(|_, _| {}).err() == Some(EINVAL));
+            rig.done.start()?;
+            rig.io.start(|_, _| {})?;
+
+            // It is gone.
+            let mut gone = Completions::new(rig.dma, Completes(rig.registers.clone(), 0), 8)?;
+            let port = gone.port(0, 2)?;
+            let mut io = Commands::<Submits<'_, 16>, Read<'_>>::new(
+                rig.dma,
+                Submits::new(rig.registers.clone()),
+                port,
+                None,
+            )?;
+
+            gone.start()?;
+            drop(gone);
+            ensure!(io.start(|_, _| {}).err() == Some(EINVAL));
+            Ok(())
+        })
+    }
+
     /// A half that belongs to another queue is refused.
     #[test]
     fn strange_halves() -> Result {
@@ -1186,7 +1261,7 @@ mod cases {
             let port = rig.done.port(1, 2)?;
             let mut other = Commands::<Submits<'_, 16>, Read<'_>>::new(
                 rig.dma,
-                Submits::new(rig.registers.clone()),
+                Submits::numbered(rig.registers.clone(), 1),
                 port,
                 None,
             )?;
@@ -1447,7 +1522,7 @@ mod cases {
         on_each_bus(|pdev| {
             let dma = open(pdev.as_ref().bound())?;
             let mut rig = Rig::<16, ()>::new(dma, 8, 4)?;
-            let mut other = Completions::new(dma, Completes(rig.registers.clone()), 16)?;
+            let mut other = Completions::new(dma, Completes(rig.registers.clone(), 0), 16)?;
 
             // It wasn't started.
             ensure!(rig.submit((), Say::Place(other.place())).err() == Some(ESHUTDOWN));
