@@ -61,7 +61,8 @@ impl Report {
     }
 }
 
-/// Bytes that are like no others when they are moved by some. So each command has a part of its own.
+/// Bytes that are like no others when they are moved by some. So each command has a part of its
+/// own.
 struct Template(KVec<u8>);
 
 impl Template {

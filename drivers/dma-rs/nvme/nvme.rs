@@ -173,6 +173,7 @@ fn request_vectors<'a>(
     queues: &[Arc<Waiters>],
     pair_of: &mut [u8],
 ) -> Result<usize> {
+    // [start of vectors]
     // A pin would have to be masked until the queue is reaped.
     let types = pci::IrqTypes::default()
         .with(pci::IrqType::MsiX)
@@ -203,6 +204,7 @@ fn request_vectors<'a>(
 
         vector.request(pdev, c"dma_rs_nvme", Ok(IrqHandler(served)))?;
     }
+    // [end of vectors]
 
     Ok(count)
 }

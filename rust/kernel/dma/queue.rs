@@ -54,11 +54,11 @@
 //!
 //! 1. *Entry before doorbell.* [`Submitter::kick`] calls [`Submission::doorbell`], which by its
 //!    contract writes a register in order after all earlier writes to memory, as `writel()` and
-//!    `Io::write32()` do. So a batch needs no other barrier. That holds for scratch blocks, too. Where the device reads
-//!    the tail from memory ([`Submission::IN_MEMORY`]), a `dma_wmb()` comes before that is written.
-//!    A full barrier comes after it, and then the queue reads what the device says of where it has
-//!    looked: the device writes that, and then looks at the tail once more. So one of them sees
-//!    what the other has written.
+//!    `Io::write32()` do. So a batch needs no other barrier. That holds for scratch blocks, too.
+//!    Where the device reads the tail from memory ([`Submission::IN_MEMORY`]), a `dma_wmb()` comes
+//!    before that is written. A full barrier comes after it, and then the queue reads what the
+//!    device says of where it has looked: the device writes that, and then looks at the tail once
+//!    more. So one of them sees what the other has written.
 //! 2. *Slot before tag.* The submitter fills a slot, and then stores its tag with release
 //!    semantics. The completer loads that with acquire semantics before it looks at the slot,
 //!    whatever tag the device has named. The tag is stored before the doorbell, so it is there when

@@ -83,7 +83,8 @@ impl BlockLength {
     ///
     /// # Errors
     ///
-    /// [`ESHUTDOWN`] if the device was disarmed since, [`EIO`] if it has said something else before.
+    /// [`ESHUTDOWN`] if the device was disarmed since, [`EIO`] if it has said something else
+    /// before.
     fn learn(&self, mark: u32, shift: u8) -> Result {
         let known = mark | u32::from(shift);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The queues for reads and writes, in pairs: one for commands, and the one in which these complete.
+//! The queues for reads and writes, in pairs: one for commands, and the one in which these
+//! complete.
 
 use super::{
     Completes,

@@ -8,6 +8,7 @@ use super::{
         Contents,
         Layout,
         Memory,
+        Slot,
         IDLE, //
     },
     completion::{
@@ -207,7 +208,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         let (entry, tag) = self.look(seen)?;
 
         // SAFETY: The result is used once, below.
-        let Some(contents) = (unsafe { self.find(tag) }) else {
+        let Some((slot, contents)) = (unsafe { self.find(tag) }) else {
             return Err(self.refuse(entry));
         };
         let Some(payload) = contents.payload.take() else {
@@ -217,7 +218,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
 
         // SAFETY: By point 4 of the contract of `Entry` the device is done with the memory of the
         // command that the entry names, which is in flight, and whose contents these are.
-        Ok(unsafe { self.finish(tag, contents, payload, moved, entry) })
+        Ok(unsafe { self.finish((tag, slot), contents, payload, moved, entry) })
     }
 
     /// Completes the command that an entry is about, and all that were submitted before, and gives
@@ -240,7 +241,10 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
     /// };
     ///
     /// /// Looks what is done; returns how many commands are.
-    /// fn reap<'a, C, Q, P>(done: &mut Completions<'a, C>, completer: &mut Completer<'a, Q, P>) -> u32
+    /// fn reap<'a, C, Q, P>(
+    ///     done: &mut Completions<'a, C>,
+    ///     completer: &mut Completer<'a, Q, P>,
+    /// ) -> u32
     /// where
     ///     C: CompletionQueue<Entry = Q::Completion>,
     ///     Q: Submission,
@@ -288,7 +292,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
             let is_last = tag == last;
 
             // SAFETY: The result is used once, below.
-            let Some(contents) = (unsafe { self.find(tag) }) else {
+            let Some((slot, contents)) = (unsafe { self.find(tag) }) else {
                 break;
             };
             let Some(payload) = contents.payload.take() else {
@@ -303,7 +307,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
             // done with the memory of the command that the entry names, and of those that were
             // submitted before. This is one of them: it was submitted before the last one, which
             // the loop hasn't come to.
-            give(unsafe { self.finish(tag, contents, payload, moved, entry) });
+            give(unsafe { self.finish((tag, slot), contents, payload, moved, entry) });
             count += 1;
 
             if is_last {
@@ -338,14 +342,21 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         }
     }
 
-    /// Returns the contents of the slot of a command that is in flight with that tag, and of which
-    /// the device was told.
+    /// Returns the slot, and its contents, of a command that is in flight with that tag, and of
+    /// which the device was told.
     ///
     /// # Safety
     ///
-    /// The result must not be used when that of another call is, or when `self` is gone.
+    /// The contents must not be used when those of another call are, or when `self` is gone.
     #[inline(always)]
-    unsafe fn find<'s>(&self, tag: u32) -> Option<&'s mut Contents<'a, P, Q::Scratch>> {
+    #[allow(clippy::type_complexity, reason = "what a slot has")]
+    unsafe fn find<'s>(
+        &self,
+        tag: u32,
+    ) -> Option<(
+        &'s Slot<'a, P, Q::Scratch>,
+        &'s mut Contents<'a, P, Q::Scratch>,
+    )> {
         // SAFETY: The memory exists as long as `self`.
         let slot = unsafe { self.layout.slot(tag) };
 
@@ -363,7 +374,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
             return None;
         }
 
-        Some(contents)
+        Some((slot, contents))
     }
 
     /// Returns how many of `len` bytes an entry says to have been moved.
@@ -382,13 +393,13 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
     ///
     /// # Safety
     ///
-    /// `contents` must be those of the command in flight with that tag, and `payload` what was in
-    /// there. The device must be done with its memory, as an entry that was reaped says. `moved`
+    /// The slot, and its contents, must be those of the command in flight with that tag, and
+    /// `payload` what was in there. The device must be done with its memory, as an entry that was reaped says. `moved`
     /// must not be greater than the length of the payload.
     #[inline(always)]
     unsafe fn finish(
         &mut self,
-        tag: u32,
+        (tag, slot): (u32, &Slot<'a, P, Q::Scratch>),
         contents: &mut Contents<'a, P, Q::Scratch>,
         payload: P,
         moved: usize,
@@ -399,9 +410,6 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         let payload = unsafe { payload.complete(moved) };
 
         contents.tag = self.layout.next_tag(tag, Q::TAG_BITS);
-        // SAFETY: The memory exists as long as `self`.
-        let slot = unsafe { self.layout.slot(tag) };
-
         slot.in_flight.store(IDLE, Relaxed);
 
         let index = self.layout.index(tag) as u16;
