@@ -226,7 +226,7 @@ impl Wire {
             let at = self.base + self.next * size_of::<RxDescriptor>() as DmaAddress;
             let (mut status, mut address) = ([0; 4], [0; 8]);
 
-            // The word that says that there is more is seen as it is now; the others as they were
+            // The device sees the word with `OWN` as it is now. It sees the others as they were
             // when the driver executed its last `dma_wmb()`.
             //
             // SAFETY: The driver stores nothing there meanwhile, for it is this thread.
@@ -252,8 +252,8 @@ impl Wire {
                 0
             };
 
-            // All but the word that says that it is done may be seen late: after the driver's next
-            // `dma_rmb()`. CAST: A frame of the tests.
+            // The driver may see all but the status word late: after its next `dma_rmb()`. CAST: A
+            // frame of the tests.
             //
             // SAFETY: As above, and the driver has no references to what is the device's.
             let written = unsafe {
@@ -357,7 +357,7 @@ mod tests {
     }
     // [end of its test]
 
-    /// Frames that are damaged are counted, and nobody sees them but who asks.
+    /// Damaged frames are counted, and only a driver that asks for them sees them.
     #[test]
     fn damaged() -> Result {
         sim::run_on_each(script(), |pdev, sim| {

@@ -53,7 +53,7 @@ impl kernel::Module for Sample {
     }
 }
 
-/// A printer. What it prints has a title, and a document that lies in pieces, `S`.
+/// A printer. A print has a title, and a document in pieces, `S`.
 ///
 /// `Q` knows the registers: a queue of the driver's, or a simulated one.
 struct Printer<'a, Q: Queue<Direction = ToDevice>, S: Scatter> {
@@ -210,7 +210,7 @@ mod tests {
                 printers.push(printer, GFP_KERNEL)?;
             }
 
-            // The devices have them, too.
+            // The devices have the pages, too.
             drop(pages);
             sim.advance(40);
 

@@ -95,7 +95,7 @@ const DONE: u32 = 2;
 /// Numbers that the firmware adds. What isn't used is zero.
 type List = [u32; 16];
 
-/// How much memory the firmware has to work in, and for what it reports.
+/// The sizes of the memory in which the firmware works, and of its log.
 const WORK_AREA: usize = 64 << 10;
 const LOG: usize = 8 << 10;
 
@@ -187,7 +187,7 @@ impl<'a> Driver<'a> {
     // [end of boot]
 
     // [start of sum]
-    /// Has the firmware add numbers.
+    /// Makes the firmware add numbers.
     fn sum(&self, numbers: &List) -> Result<u64> {
         let mut contents = self.session.lock();
 
@@ -211,7 +211,7 @@ impl<'a> Driver<'a> {
 
         wait(mailbox, DONE)?;
 
-        // Read after the status. Nothing of it is believed unseen.
+        // Read after the status. Nothing of it is believed without a check.
         if dma_read!(mailbox, .answers) != sequence {
             return Err(EIO);
         }
@@ -235,7 +235,7 @@ impl<'a> Driver<'a> {
         let mut contents = self.session.lock();
         let log = contents.log.take().ok_or(ESHUTDOWN)?;
 
-        // Without a proof it stays where it is, and is kept when it is dropped.
+        // Without a proof that the device has stopped it comes back, and is quarantined here.
         let log = log.take_back().map_err(|_in_use| EIO)?;
         let mut reader = Reader::new(log.bytes());
         let len = reader.u32_le()?.validate(|len| Ok(usize::try_from(len)?))?;
@@ -279,7 +279,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// Allocates memory for a log: what is long need not be in one piece.
+/// Allocates memory for a log. A long one need not be in one piece.
 fn log(dma: Mapper<'_>, len: usize) -> Result<NoncoherentBox<'_, FromDevice>> {
     if len > 128 << 10 {
         NoncoherentBox::in_pieces(dma, len)
@@ -288,7 +288,7 @@ fn log(dma: Mapper<'_>, len: usize) -> Result<NoncoherentBox<'_, FromDevice>> {
     }
 }
 
-/// Waits until the firmware says so.
+/// Waits until the firmware reports a status.
 fn wait(mailbox: &Shared<'_, Mailbox>, status: u32) -> Result {
     for _ in 0..PATIENCE {
         if dma_read!(mailbox, .status) == status {
@@ -373,7 +373,7 @@ enum Fault {
     Silent,
     /// It answers something else.
     Late,
-    /// It says what can't be.
+    /// It reports something impossible.
     Lies,
     /// It reports more than fits into the log.
     Long,
@@ -416,7 +416,7 @@ impl Controller {
         bytes
     }
 
-    /// Writes what the driver may see late: all but the word that says that there is more.
+    /// Writes what the driver may see late: all but the word that announces the rest.
     fn write(&self, at: DmaAddress, bytes: &[u8]) {
         // SAFETY: The driver doesn't access it meanwhile, and has no references to it.
         unsafe { self.sim.device_write_late(at, bytes) };
@@ -527,7 +527,7 @@ impl Controller {
 mod tests {
     use super::*;
 
-    /// A firmware: its bytes add up to nothing.
+    /// A firmware: its bytes add up to zero.
     fn image() -> Result<KVec<u8>> {
         let mut image = KVec::from_elem(0x10_u8, 5000, GFP_KERNEL)?;
 
@@ -599,7 +599,7 @@ mod tests {
         })
     }
 
-    /// Whatever the firmware says, it is an error, and nothing is lost.
+    /// Whatever the firmware reports, the driver returns an error, and nothing is lost.
     #[test]
     fn lies() -> Result {
         let lost = leaked();

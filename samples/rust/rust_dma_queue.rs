@@ -129,7 +129,7 @@ unsafe impl Entry for Status {
 #[derive(Clone)]
 struct Registers(ARef<Device>, Arc<Controller>);
 
-/// Those of the completion queue.
+/// The registers of the completion queue.
 struct Done(Registers);
 
 // SAFETY: By the numbers of the contract:
@@ -182,7 +182,7 @@ struct Item {
     flags: u32,
 }
 
-/// Those of the submission queue.
+/// The registers of the submission queue.
 struct Io(Registers);
 
 // SAFETY: By the numbers of the contract:
@@ -286,8 +286,7 @@ const TAGS: u16 = 8;
 
 type Buffer = KVec<u8>;
 
-/// What goes with a command: what is to be written to the disk, or room for what is read, in one
-/// buffer or in two.
+/// What goes with a command: a buffer to write to the disk, or one or two buffers to read into.
 type Data<'a> =
     Either<Streaming<'a, Buffer, ToDevice>, Either<Streaming<'a, Buffer, FromDevice>, Pair<'a>>>;
 type Pair<'a> = (
@@ -295,7 +294,7 @@ type Pair<'a> = (
     Streaming<'a, Buffer, FromDevice>,
 );
 
-/// What came of a command.
+/// How a command ended.
 enum Outcome<'a> {
     Written,
     Read(StreamingBox<'a, Buffer, FromDevice>),
@@ -306,7 +305,7 @@ enum Outcome<'a> {
     Failed,
 }
 
-/// What belongs to whoever reaps.
+/// What the context that reaps needs.
 struct Back<'a> {
     done: Completions<'a, Done>,
     completer: Completer<'a, Io, Data<'a>>,
@@ -323,7 +322,7 @@ struct Queues<'a> {
     back: Mutex<Back<'a>>,
 }
 
-/// The interrupt handler: all it says is that it is worth to look.
+/// The interrupt handler: an interrupt only says that it is worth looking.
 struct IrqHandler(Arc<WaitQueue>);
 
 impl irq::Handler for IrqHandler {
@@ -382,7 +381,7 @@ impl<'a> Disk<'a> {
 
     /// Starts the device, at first and after a stop.
     fn start(&self) -> Result {
-        // The device has forgotten all, and may do DMA.
+        // The device is disarmed here, and then may do DMA.
         self.queues.start()?;
 
         let mut submitter = self.queues.submitter.lock();
@@ -393,7 +392,7 @@ impl<'a> Disk<'a> {
             outcomes,
         } = &mut *back;
 
-        // It is told where its queues are: first where commands complete.
+        // It is told where its queues are, the completion queue first.
         done.start()?;
 
         // What was in flight when it was stopped has failed.

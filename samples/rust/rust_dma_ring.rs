@@ -223,7 +223,7 @@ unsafe impl Queue for TxQueue {
 
 // From here on, all is safe: the driver.
 
-/// What is received into.
+/// A buffer to receive into.
 type Buffer = KBox<[u8; 2048]>;
 
 /// Shorter frames are copied, so that their buffers stay in the ring.
@@ -238,7 +238,7 @@ struct Rings<'a> {
     rx: Mutex<Ring<'a, RxQueue, Buffer>>,
 }
 
-/// The interrupt handler: all it says is that it is worth to look.
+/// The interrupt handler: an interrupt only says that it is worth looking.
 struct IrqHandler(Arc<WaitQueue>);
 
 impl irq::Handler for IrqHandler {
@@ -280,7 +280,7 @@ impl<'a> Nic<'a> {
             waiters: Arc::pin_init(new_wait_queue!("rust_dma_ring"), GFP_KERNEL)?,
         };
 
-        // The device has forgotten all, and may do DMA.
+        // The device is disarmed here, and then may do DMA.
         nic.rings.start()?;
 
         // It is told where its rings are.
@@ -345,8 +345,8 @@ impl<'a> Nic<'a> {
     // [end of sending]
 
     // [start of receiving]
-    /// Gives what has arrived to `copy` if it is short, else its buffers to `keep`, with how many
-    /// bytes are in each; returns how many frames.
+    /// Gives each frame that has arrived to `copy` if it is short. Otherwise gives its buffers to
+    /// `keep`, with how many bytes are in each. Returns how many frames there were.
     fn poll(
         &self,
         budget: u32,
@@ -359,7 +359,7 @@ impl<'a> Nic<'a> {
                 // Its buffers stay mapped, and are used again.
                 frame.segments().for_each(&mut copy);
             } else if frame.replace_each(new_buffer, &mut keep).is_err() {
-                // No memory: so do these.
+                // Without memory these stay, too, and the frame is lost.
                 lost += 1;
             }
         });
@@ -515,7 +515,7 @@ mod tests {
         })
     }
 
-    /// Whoever waits is woken by a frame, and by a stop.
+    /// A frame wakes the thread that waits, and so does a stop.
     #[test]
     fn waits() -> Result {
         with_nic(|nic, sim, _, into| {

@@ -3,14 +3,14 @@
 //! Driver for Intel's 8254x family of Gigabit Ethernet controllers, as QEMU emulates it.
 //!
 //! It is no network interface, but the first user of the descriptor rings, and their judge: frames
-//! go out and come in by files in debugfs, by the tests, and by whoever measures. It binds to no
+//! go out and come in by files in debugfs, by the tests, and by the benchmark. It binds to no
 //! device by itself: write `dma_rs_e1000` to the file `driver_override` of the device in sysfs, and
 //! its name to `/sys/bus/pci/drivers_probe`.
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `regs.rs` | the registers |
-//! | `hardware.rs` | how the hardware works off and forgets its rings; the only `unsafe` code |
+//! | `hardware.rs` | how the hardware processes and forgets its rings; the only `unsafe` code |
 //! | `eeprom.rs` | the MAC address |
 //! | `phy.rs` | loopback and link |
 //! | `sender.rs` | posting frames, and getting them back |

@@ -112,8 +112,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) control: Control<'a>,
 }
 
-/// Claims a device. It belongs to whoever had it before, until it has forgotten what it was told:
-/// see [`Quiesce::disarm`].
+/// Claims a device. It may still hold addresses of an earlier driver, until it is disarmed: see
+/// [`Quiesce::disarm`].
 ///
 /// Context: may sleep.
 ///
@@ -275,7 +275,8 @@ impl<'a> Interrupts<'a> {
     }
 }
 
-/// The interrupt handler: it wakes whoever waits, who unmasks interrupts before the next wait.
+/// The interrupt handler: it wakes the threads that wait. They unmask interrupts before they wait
+/// again.
 pub(crate) struct IrqHandler<'a> {
     interrupts: Interrupts<'a>,
     waiters: Arc<WaitQueue>,

@@ -263,17 +263,17 @@ impl<'a> Nic<'a> {
         self.interrupt
     }
 
-    /// Returns who posts frames. Others wait meanwhile.
+    /// Returns the half that posts frames. Others wait meanwhile.
     pub(crate) fn sender(&self) -> MutexGuard<'_, Sender<'a>> {
         self.session.sender.lock()
     }
 
-    /// Returns who gets sent frames back. Others wait meanwhile.
+    /// Returns the half that gets sent frames back. Others wait meanwhile.
     pub(crate) fn reclaimer(&self) -> MutexGuard<'_, Reclaimer<'a>> {
         self.session.reclaimer.lock()
     }
 
-    /// Returns who receives. Others wait meanwhile.
+    /// Returns the half that receives. Others wait meanwhile.
     pub(crate) fn receiver(&self) -> MutexGuard<'_, Receiver<'a>> {
         self.session.receiver.lock()
     }

@@ -95,7 +95,7 @@ impl pci::DmaDriver for EduDriver {
     }
 }
 
-/// What the device can take: whoever sets the parameter says that it drives so many address bits.
+/// What the device can take. The parameter says how many address bits it drives.
 fn constraints() -> Result<Constraints> {
     let bits = module_parameters::dma_bits.value();
 

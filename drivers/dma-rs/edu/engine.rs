@@ -53,11 +53,11 @@ const OLD_TRANSFER: Delta = Delta::from_secs(2);
 struct Hardware<'a> {
     dev: &'a Device<Bound>,
     registers: &'a Registers<'a>,
-    /// What it can take: whoever set the machine up says how many address bits it drives.
+    /// What it can take. How many address bits it drives, the module's parameter says.
     limits: Constraints,
 }
 
-/// What there is of a device, once.
+/// The parts of a device. There is one of each.
 pub(crate) struct Parts<'a> {
     pub(crate) engine: EduEngine<'a>,
     pub(crate) stopper: Stopper<'a>,
@@ -66,8 +66,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) version: (u8, u8),
 }
 
-/// Claims a device. It belongs to whoever had it before, until it has forgotten what it was told:
-/// see [`Quiesce::disarm`].
+/// Claims a device. It may still hold addresses of an earlier driver, until it is disarmed: see
+/// [`Quiesce::disarm`].
 ///
 /// Context: may sleep.
 ///
@@ -146,7 +146,7 @@ impl<'a> Interrupts<'a> {
     }
 }
 
-/// The interrupt handler: it only wakes whoever waits.
+/// The interrupt handler: it only wakes the threads that wait.
 pub(crate) struct IrqHandler<'a> {
     interrupts: Interrupts<'a>,
     waiters: Arc<WaitQueue>,

@@ -3,11 +3,10 @@
 //! Resources that borrow their device.
 //!
 //! [`Devres`](super::Devres) and [`register`](super::register()) take values that borrow nothing
-//! (`'static`). But a bus callback is generic over the lifetime `'a` of its [`Core<'a>`], so safe
-//! code can't name anything that ends later than `'a` begins but before the device is unbound: a
-//! value with `T: 'a` borrows nothing but the device ([`Device::bound`]), statics, and what the
-//! device lends. Such a value can belong to the device, too. There is nothing for the driver to
-//! keep, hence nothing to forget.
+//! (`'static`). A value may also borrow what stays until the device is unbound. A bus callback is
+//! generic over the lifetime `'a` of its [`Core<'a>`]. So a value with `T: 'a` can borrow only the
+//! device ([`Device::bound`]), statics, and what the device lends. Such a value can belong to the
+//! device, too. The driver has nothing to keep, hence nothing to forget.
 //!
 //! | | who uses the value | what it may be | when it is dropped |
 //! |---|---|---|---|
@@ -24,20 +23,20 @@
 //! [`Devres::access`](super::Devres::access) takes as a proof that nothing was released yet: a
 //! value that is dropped between others could use one that is gone.
 //!
-//! So what is marked as *early* goes before all other resources of the device, and before the
-//! driver's private data: [`release_early`] is called by the bus when the driver's `unbind()` is
-//! done, and in any case by the driver core before it releases the first resource. What is lent
-//! goes in its turn, as by `register()`, on which it is built: when nothing is left that could use
-//! it.
+//! So an *early* resource is released before all other resources of the device, and before the
+//! driver's private data. The bus calls [`release_early`] when the driver's `unbind()` is done. The
+//! driver core calls it in any case before it releases the first resource. A lent resource is
+//! released in its turn, like those of `register()`, on which it is built: when nothing is left
+//! that could use it.
 //!
 //! # Why a handle isn't a `DevresLt`
 //!
 //! [`DevresLt`](super::DevresLt) is the handle for values that borrow, and [`DevresSrcu`] is used
 //! like it. It isn't made of one, since
 //!
-//! - a [`DevresLt`](super::DevresLt) is accessed under RCU: who does so must not sleep. Files that
-//!   wait for a transfer, or that map memory, do. Sleepable RCU costs more: see the commit that
-//!   added this for figures;
+//! - a [`DevresLt`](super::DevresLt) is accessed under RCU, where one must not sleep. Files that
+//!   wait for a transfer, or that map memory, do sleep. Sleepable RCU costs more: see the commit
+//!   that added this for figures;
 //! - it is revoked when the driver core releases resources, which is late, as said;
 //! - [`DevresLt::new`](super::DevresLt::new) is unsafe, since a `&Device<Bound>` may live for
 //!   less than the binding. [`Core<'a>`] tells how long that is.

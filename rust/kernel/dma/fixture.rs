@@ -417,7 +417,7 @@ impl<R> Spawned<R> {
     }
 }
 
-/// Tells whoever judges the log that a line with `text` will come, once, and is meant to.
+/// Announces that a line with `text` will come in the log, once, and is no failure of the test.
 pub fn expect(text: &str) {
     crate::pr_info!("dma-rs-expect: {text}\n");
 }

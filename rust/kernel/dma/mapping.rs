@@ -5,15 +5,18 @@
 //! - [`Constraints`] say what a device can address; [`Mapper`] is the permission to map for it.
 //! - [`Buffer`] is memory that can be mapped, for instance a `KVec<u8>` or [`Pages`].
 //! - [`Streaming`] is a mapped buffer that the device owns, [`StreamingBox`] one that the CPU owns.
-//! - [`Scatter`] is memory in several pieces, and [`Exclusive`] such that nobody else has.
-//! - [`ScatterMap`] and [`ScatterBox`] are mapped lists of pieces, of the device and of the CPU.
+//! - [`Scatter`] is memory in pieces, and [`Exclusive`] such memory without other owners;
+//!   [`SharedPages`] have other owners.
+//! - [`ScatterMap`] is a mapped list of pieces that the device owns, [`ScatterBox`] one that the
+//!   CPU owns.
 //! - [`Shared`] is coherent memory that the CPU and the device both use, [`SharedBox`] such memory
 //!   that only the CPU uses, and [`DeviceOnly`] such memory that only the device uses.
-//! - [`Noncoherent`] and [`NoncoherentBox`] are memory that the kernel picks for the device, and
-//!   that is synced as buffers are.
-//! - [`Pool`], [`PoolBox`] and [`PoolEntry`] are the same for small blocks of coherent memory.
-//! - [`SharedView`] is a part of such memory, and how the CPU reads and writes it.
-//! - [`DmaAddr`] is the bus address of such memory. It takes a [`Running`] to show it to a device.
+//! - [`Noncoherent`] is cached memory that the kernel allocated for the device and that the device
+//!   owns, [`NoncoherentBox`] such memory that the CPU owns. It is synced as buffers are.
+//! - [`Pool`] has small blocks of coherent memory. [`PoolBox`] is one that only the CPU uses,
+//!   [`PoolEntry`] one that the CPU and the device both use.
+//! - [`SharedView`] is a part of coherent memory, and how the CPU reads and writes it.
+//! - [`DmaAddr`] is the bus address of any of these. It takes a [`Running`] to show it to a device.
 //! - [`Untrusted`] is a value that a device wrote; [`Reader`] takes whole messages apart.
 //! - [`DmaRegisters`] keeps the registers that aim DMA from the rest of a driver.
 //!

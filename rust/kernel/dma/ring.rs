@@ -255,7 +255,8 @@ impl Publish {
     }
 }
 
-/// What [`Descriptor::new`] makes a descriptor of. A [`Producer`] makes it.
+/// The memory and the options of which [`Descriptor::new`] makes a descriptor. Only a [`Producer`]
+/// makes one.
 #[non_exhaustive]
 pub struct DescriptorInfo<'r, O> {
     memory: Option<DmaAddr<'r>>,
@@ -335,7 +336,7 @@ pub unsafe trait Descriptor: FromBytes + IntoBytes + Copy + Send {
     /// # Errors
     ///
     /// Any, if the hardware can't take that memory, or those options. The segment comes back to
-    /// whoever posts it.
+    /// the caller that posts it.
     fn new(info: DescriptorInfo<'_, Self::Options>) -> Result<Self>;
 
     /// Returns whether a status word, in the CPU's byte order, reports that the device is done.

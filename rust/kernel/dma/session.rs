@@ -12,14 +12,15 @@
 //!   memory: after each stop, and before the first start, since firmware or an earlier driver may
 //!   have left it at work.
 //! - The bus stops and disarms the device when it is unbound, when its probe fails, and at
-//!   shutdown. The driver core still holds the device's DMA and power then. There is nothing for
-//!   the driver to do in `unbind()`.
-//! - A thread that waits for the device is woken by a stop, and gets [`ESHUTDOWN`]. It would hear
-//!   nothing more: message-signalled interrupts are memory writes, too.
-//! - Without a proof no memory is freed: it goes to the quarantine.
+//!   shutdown. The driver core still holds the device's DMA and power then. The driver need do
+//!   nothing in `unbind()`.
+//! - A stop wakes the threads that wait for the device, and they get [`ESHUTDOWN`]. No interrupt
+//!   would wake them any more: message-signalled interrupts are memory writes, too.
+//! - Without a proof no memory is freed that the device may access: it goes to the quarantine.
 //!
-//! A suspend, a reset or a bus error stops the device before, and starts it afterwards if the
-//! driver can go on. If it can't, the system doesn't suspend while the device runs.
+//! The device is stopped before a suspend, a reset or the recovery from a bus error, and started
+//! afterwards if the driver can go on. If it can't, the system doesn't suspend while the device
+//! runs.
 //!
 //! See `Documentation/rust/dma/ownership.rst`.
 

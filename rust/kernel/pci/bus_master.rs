@@ -60,7 +60,7 @@ static RECORD: Kind = Kind::new();
 /// The bus master bit of a function, which its driver leaves to the device's session.
 ///
 /// It is found by the function ([`find`](Self::find)) from before the driver's probe until the
-/// driver core releases the device's resources. Whoever changes the command register holds one of
+/// driver core releases the device's resources. Code that changes the command register holds one of
 /// the locks.
 #[pin_data]
 pub(super) struct BusMaster {
@@ -222,9 +222,9 @@ impl BusMaster {
         has_left(vendor, capabilities, status)
     }
 
-    /// Switches legacy interrupts off, of a function that may go on to raise them though its
-    /// handler is gone: while nobody quiets the line, all others on it would lose theirs. A driver
-    /// that allocates interrupt vectors switches them on again.
+    /// Switches off the legacy interrupts of a function that may go on to raise them though its
+    /// handler is gone: while nobody quiets the line, other devices on it would lose theirs. A
+    /// driver that allocates interrupt vectors switches them on again.
     ///
     /// Context: may sleep.
     pub(super) fn silence(&self) {

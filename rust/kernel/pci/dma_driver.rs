@@ -49,7 +49,7 @@ use crate::{
 /// - The bus stops the device before it is unbound, when its probe fails, on shutdown, and before a
 ///   reset; and before a suspend, or when the bus reports an error, if the driver can go on
 ///   afterwards ([`RESUMES`](Self::RESUMES)).
-/// - The driver's data is dropped while the device may still be used, so it may own mapped memory.
+/// - The driver's data is dropped while the device still has its DMA, so it may own mapped memory.
 ///   It may also borrow the device ([`Device::bound`]): `'bound` ends when the device is unbound.
 ///
 /// # Examples
@@ -176,7 +176,7 @@ pub trait DmaDriver {
     /// Says goodbye to a device that is about to be unbound. See
     /// [`pci::Driver::unbind`](super::Driver::unbind).
     ///
-    /// The device isn't stopped yet, and needs not be: the bus does that afterwards.
+    /// The device isn't stopped yet, and need not be: the bus does that afterwards.
     fn unbind<'bound>(dev: &Device<Core<'bound>>, this: Pin<&Self::Data<'bound>>) {
         let _ = (dev, this);
     }

@@ -75,7 +75,7 @@ pub trait DmaDriver {
     /// Says goodbye to a device that is about to be unbound. See
     /// [`platform::Driver::unbind`](super::Driver::unbind).
     ///
-    /// The device isn't stopped yet, and needs not be: the bus does that afterwards.
+    /// The device isn't stopped yet, and need not be: the bus does that afterwards.
     fn unbind<'bound>(dev: &Device<Core<'bound>>, this: Pin<&Self::Data<'bound>>) {
         let _ = (dev, this);
     }

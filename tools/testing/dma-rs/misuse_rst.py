@@ -85,22 +85,22 @@ INTRO = """\
 Mistakes with DMA, and what becomes of them
 ===========================================
 
-This page lists the mistakes that one can make with DMA: what C lets one write, where the mistake
-shows, and what Rust says. Each line has a proof, which can be run.
+This page lists mistakes that a driver can make with DMA: what C lets it do, where the mistake
+shows, and what Rust says. Each entry has a proof that can be run.
 
-- {programs} mistakes are **compile errors**. For each there is a program, in
-  ``tools/testing/dma-rs/misuse/``. It must be refused at the line that makes the mistake, with the
-  error that is said here and with no other, and its repair must compile. ``make misuse`` compiles
-  them all, and so does ``make test``.
+- {programs} mistakes are **compile errors**. Each has a program in
+  ``tools/testing/dma-rs/misuse/``, which is named under *Proof*. The compiler must refuse it at the
+  line that makes the mistake, with the error that is given here and with no other. The same program
+  has the repair, which must compile. ``make misuse`` compiles them all, and so does ``make test``.
 - Some are **impossible**: there is nothing to write, or what is written does no harm.
-- Some are found when they run, and return an **errno**.
+- Some are found at run time, and return an **errno**.
 - A few are left to **the author** of a driver. For each of these the page says why.
 
-The proof of the others is a KUnit test (``suite.test``), a control (``controls.name``: C code makes
-the mistake, and an oracle of the kernel must speak), a test of the guest's user space
-(``guest.name``), or a litmus test (``litmus.name``): :doc:`testing` says how to run them.
+The other proofs are KUnit tests (``suite.test``), controls (``controls.name``: C code makes the
+mistake, and an oracle of the kernel must speak), tests of the guest's user space (``guest.name``),
+and litmus tests (``litmus.name``). :doc:`testing` says how to run them.
 
-A driver whose author gets one of these errors finds the repair in the program of that name.
+If the compiler gives you one of these errors, look into the program: it shows the repair.
 """
 
 
@@ -250,15 +250,15 @@ def text():
         INTRO.format(script=pathlib.Path(__file__).relative_to(REPO), programs=len(programs)),
         *of_programs(programs),
         *of_rows(known["row"], "impossible", "What is impossible",
-                 "There is nothing to write that would be the mistake, or it does no harm."),
-        *of_rows(known["row"], "errno", "What is refused when it runs",
-                 "The compiler can't know, but the call does. Where it was offered a buffer, it gives it back."),
+                 "No code would make the mistake, or it does no harm."),
+        *of_rows(known["row"], "errno", "What is refused at run time",
+                 "The compiler can't know, but the call checks. A buffer that it was offered comes back."),
         *of_rows(known["row"], "duty", "What is left to the author of a driver",
-                 "Neither the compiler nor the call can know. There are few of these."),
+                 "Neither the compiler nor the call can know."),
         *of_list(known["mistake"], "Mistakes that are often named",
-                 "What documents, reviews and dma-debug warn of most, and where it went."),
-        *of_list(known["bug"], "Bugs that were public",
-                 "Kinds of bugs in C drivers, and in Rust ports of them, and what would become of them here."),
+                 "What documents, reviews and dma-debug warn of most, and what becomes of it here."),
+        *of_list(known["bug"], "Public bugs",
+                 "Kinds of bugs that C drivers, and Rust ports of them, had, and what would become of them here."),
     ]
     return "\n".join(parts).rstrip() + "\n"
 

@@ -30,9 +30,10 @@ pub(in crate::dma) const fn within(addr: DmaAddress, offset: usize) -> DmaAddres
 ///
 /// There is no way from an integer to a `DmaAddr`. The way to an integer is
 /// [`to_bits`](Self::to_bits), which is `unsafe`: from then on the device may access the region,
-/// and the caller vouches that this ends before the memory is freed. It takes a device that
-/// [runs](Running), since one that is stopped, or not started yet, is shown nothing. A driver calls
-/// it in its `Engine` or `Queue`.
+/// and the caller vouches that this ends before the memory is freed. It takes the proof that the
+/// device [runs](Running): a device that is stopped, or not started yet, is shown nothing. A driver
+/// calls it where it programs the hardware: in its `Engine`, `Queue`, `CompletionQueue` or
+/// `Submission`.
 ///
 /// # Invariants
 ///

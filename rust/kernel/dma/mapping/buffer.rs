@@ -13,7 +13,7 @@ use crate::{
 /// Use a `KBox` or a `KVec` of plain data for small buffers, [`Pages`] for large ones. A driver
 /// hardly ever implements this trait.
 ///
-/// What is no `Buffer` can't be mapped, and a mistake doesn't compile:
+/// Nothing else can be mapped. In particular, these don't compile:
 ///
 /// - the stack and `vmalloc()` memory, which may not be contiguous;
 /// - a borrowed slice, since the borrow could end, by `mem::forget()`, while the device writes;

@@ -47,8 +47,8 @@ const DEFAULT_BOUNDARY: usize = u32::MAX as usize;
 /// device: streaming buffers, blocks of a [`Pool`](super::Pool), rings. The kernel picks memory
 /// that suits the masks, by bouncing if need be. It doesn't move a buffer to suit the other limits:
 /// a mapping that breaks one of those is refused with an error. A limit that isn't given is not
-/// checked; where the kernel joins pieces of a list, it goes by its own then: 64 KiB for a piece,
-/// which doesn't cross a multiple of 4 GiB.
+/// checked. For lists the kernel then keeps to limits of its own: a segment has at most 64 KiB, and
+/// doesn't cross a multiple of 4 GiB.
 ///
 /// A driver returns them from `dma_constraints()` of its bus's `DmaDriver`, which the bus calls
 /// before `probe()`. There is no 64-then-32 ladder: masks of 32 bits and more never fail, a smaller

@@ -89,8 +89,8 @@ impl<'a> Mapper<'a> {
     /// Keeps the device from being stopped until the result is dropped, so that it can be shown an
     /// address ([`DmaAddr::to_bits`](super::DmaAddr::to_bits)).
     ///
-    /// For a protocol of the driver's own: transfers and rings call this by themselves. Context:
-    /// any. The caller must not sleep until it drops the result.
+    /// For a protocol of the driver's own: transfers, rings and queues call this by themselves.
+    /// Context: any. The caller must not sleep until it drops the result.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl<'a> Mapper<'a> {
     /// Returns the largest size in bytes of one mapping that is cheap, which is not more than
     /// [`max_mapping_size`](Self::max_mapping_size) (C: `dma_opt_mapping_size()`).
     ///
-    /// An IOMMU may have a cache of addresses for mappings of up to that size. For choosing the
+    /// An IOMMU may have a cache of addresses for mappings of up to that size. Use it to choose the
     /// size of buffers that are mapped and unmapped all the time.
     #[inline]
     pub fn opt_mapping_size(self) -> usize {
@@ -144,8 +144,7 @@ impl<'a> Mapper<'a> {
     /// Returns whether the device can't address all memory, so that the kernel may have to bounce
     /// (C: `dma_addressing_limited()`).
     ///
-    /// For a driver that can choose where its buffers lie: coherent memory is always where the
-    /// device reaches it.
+    /// Use it to choose where buffers lie: coherent memory is always where the device reaches it.
     #[inline]
     pub fn is_addressing_limited(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
@@ -169,8 +168,8 @@ impl<'a> Mapper<'a> {
     /// Returns whether moving a buffer between the CPU and the device may cost a copy, or a flush
     /// of caches (C: `dma_dev_need_sync()`).
     ///
-    /// The ownership types do the syncs in any case. For a driver that chooses between copying a
-    /// small buffer and mapping it.
+    /// The ownership types do the syncs in any case. Use this to choose between copying a small
+    /// buffer and mapping it.
     #[inline]
     pub fn needs_sync(self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct device`.
@@ -189,8 +188,8 @@ impl<'a> Mapper<'a> {
     /// Returns the NUMA node that the device is near, or
     /// [`NO_NODE`](crate::alloc::NumaNode::NO_NODE) if all are alike (C: `dev_to_node()`).
     ///
-    /// The kernel allocates coherent memory and pools there by itself, if it can. For what a driver
-    /// allocates on its own.
+    /// The kernel allocates coherent memory and pools there by itself, if it can. Use this for
+    /// memory that the driver allocates on its own.
     #[inline]
     pub fn node(self) -> NumaNode {
         // SAFETY: `self.as_raw()` is a valid `struct device`.

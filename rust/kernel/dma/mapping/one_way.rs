@@ -13,8 +13,8 @@ use super::{
 mod private {
     use super::*;
 
-    /// A buffer that the device owns, whichever way it goes: what a protocol keeps that moves data
-    /// both ways.
+    /// A buffer that the device owns, for either direction. A protocol that moves data both ways
+    /// keeps one.
     pub enum EitherWay<'a, B: Buffer> {
         ToDevice(Streaming<'a, B, ToDevice>),
         FromDevice(Streaming<'a, B, FromDevice>),
@@ -42,8 +42,8 @@ use private::Hold;
 
 /// A direction in which a device moves data, one way: [`ToDevice`] or [`FromDevice`].
 ///
-/// A transfer and a ring have one. What both sides write at any time,
-/// [`Bidirectional`](super::Bidirectional), can't be moved.
+/// Each transfer and each ring has one. [`Bidirectional`](super::Bidirectional) is none: both sides
+/// write such memory at any time, so no data is moved.
 ///
 /// # Examples
 ///

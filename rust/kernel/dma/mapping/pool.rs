@@ -410,8 +410,9 @@ pub struct PoolBox<'a, T> {
 impl<'a, T> PoolBox<'a, T> {
     /// Allows the device to access the block.
     ///
-    /// The device sees what the CPU has written before it is told where the block is, if it is told
-    /// by `Io::write32()`, or in memory after a `dma_wmb()`. Context: any.
+    /// Then tell the device the address by `Io::write32()`, or in shared memory by
+    /// [`dma_write!`](super::dma_write). These are ordered after all that the CPU wrote before, so
+    /// the device sees it. Context: any.
     #[inline]
     pub fn submit(self) -> PoolEntry<'a, T> {
         let block = ManuallyDrop::new(self).block;
@@ -559,7 +560,8 @@ impl<'a, T> PoolEntry<'a, T> {
     /// Takes the block back if the device can't access it: if nobody asked for the address, or if
     /// the device didn't run since it was last proven to have stopped.
     ///
-    /// What is in it then may be what the device wrote, and is checked by nobody. Context: any.
+    /// Use it after the driver has stopped its device. The contents may be what the device wrote,
+    /// so check them. Context: any.
     ///
     /// # Errors
     ///
@@ -588,11 +590,10 @@ impl<'a, T> PoolEntry<'a, T> {
         Ok(unsafe { self.complete() })
     }
 
-    /// Takes the block back from a device that is done with it, though it runs.
+    /// Takes the block back from a running device that is done with it.
     ///
-    /// For a protocol of the driver's own, in the file in which it is claimed what the hardware
-    /// does. What is in the block may be what the device wrote, and is checked by nobody. Context:
-    /// any.
+    /// For a protocol of the driver's own, in the one file of the driver that has `unsafe` code.
+    /// The contents may be what the device wrote, so check them. Context: any.
     ///
     /// # Safety
     ///

@@ -17,13 +17,13 @@ use core::marker::PhantomData;
 /// The permission to show an address to a device: the device runs, and isn't stopped as long as
 /// this guard lives.
 ///
-/// [`DmaAddr::to_bits`](super::DmaAddr::to_bits) takes one. A `TransferSlot` and a `Ring` hand one
-/// to the driver when they ask it to program the hardware. A driver with a protocol of its own
+/// [`DmaAddr::to_bits`](super::DmaAddr::to_bits) takes one. Slots, rings and queues hand one to the
+/// driver when they ask it to program the hardware. A driver with a protocol of its own
 /// takes one by [`Mapper::running`](super::Mapper::running), just before it writes an address to
 /// where the device looks.
 ///
 /// This is an RCU read-side section, in which preemption is off, too, except with `PREEMPT_RT`.
-/// Whoever stops the device waits for it, so hold it for short, and don't sleep.
+/// A stop of the device waits for it, so hold it for a short time, and don't sleep.
 ///
 /// # Invariants
 ///

@@ -60,15 +60,15 @@ use self::memory::Memory;
 
 /// Coherent memory that the CPU owns: no device accesses it.
 ///
-/// Allocate it, fill it as any other memory, since it dereferences to the `T` inside, and let the
-/// device have it by [`submit`](Self::submit). Dropping it frees the memory. Forgetting it leaks
-/// the memory.
+/// Allocate it and fill it like any other memory: it dereferences to the `T` inside. Then let the
+/// device have it by [`submit`](Self::submit). Dropping it frees the memory (C:
+/// `dma_free_coherent()`). Forgetting it leaks the memory.
 ///
 /// A `T` is plain data, or a slice of such, and not zero-sized. The memory comes in whole pages:
 /// for less there is a [`Pool`](super::Pool).
 ///
 /// Context of dropping it: any. C frees such memory only where interrupts are on, and on some
-/// machines only where one may sleep. If neither is the case, a work item frees it soon.
+/// machines only where one may sleep. Elsewhere a work item frees it soon.
 ///
 /// # Invariants
 ///
@@ -109,19 +109,19 @@ unsafe impl<T: ?Sized + Sync> Sync for SharedBox<'_, T> {}
 impl<'a, T: FromBytes + IntoBytes + Send + 'static> SharedBox<'a, T> {
     /// Allocates memory for a `T`, all of whose bytes are zero (C: `dma_alloc_coherent()`).
     ///
-    /// It is where the device can address it with its coherent mask, and it meets the boundary and
+    /// The device can address the memory with its coherent mask. The memory meets the boundary and
     /// the alignment of the device's [`Constraints`](super::Constraints). The longest segment is no
-    /// limit, since such memory often is a table, of which the device reads an entry at a time.
-    /// Where NUMA nodes differ, the kernel looks near the device first.
+    /// limit: such memory often is a table, and the device reads an entry at a time. The kernel
+    /// looks for memory on the device's NUMA node first.
     ///
-    /// Context: any that `flags` allow. With [`GFP_ATOMIC`], on a device that isn't cache coherent,
-    /// it comes from a pool, which the kernel sets aside for that (the parameter `coherent_pool=`
+    /// Context: any that `flags` allow. With [`GFP_ATOMIC`], the memory of a device that isn't
+    /// cache coherent comes from a pool that the kernel sets aside (its parameter `coherent_pool=`
     /// says how much).
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the memory breaks the constraints: where it lies, or, because it is so long,
-    ///   wherever it would lie;
+    /// - [`EINVAL`] if the memory breaks the constraints at its address, or is so long that it does
+    ///   so at any address;
     /// - [`ENOMEM`].
     #[inline]
     pub fn new(dma: Mapper<'a>, flags: Flags) -> Result<Self> {
@@ -196,8 +196,9 @@ const fn check<T>() {
 impl<'a, T: ?Sized + KnownSize> SharedBox<'a, T> {
     /// Lets the device have the memory. The CPU keeps its part: see [`Shared`].
     ///
-    /// The device sees what the CPU has written before it is told where the memory is, if it is
-    /// told by `Io::write32()`, or in memory by [`dma_write!`](super::dma_write). Context: any.
+    /// Then tell the device the address by `Io::write32()`, or in other shared memory by
+    /// [`dma_write!`](super::dma_write). These are ordered after all that the CPU wrote before, so
+    /// the device sees it. Context: any.
     #[inline]
     pub fn submit(self) -> Shared<'a, T> {
         let (memory, ptr) = self.into_parts();
@@ -358,8 +359,8 @@ impl<'a, T: ?Sized + KnownSize> Shared<'a, T> {
     /// Takes the memory back if the device can't access it: if nobody asked for the address, or if
     /// the device didn't run since it was last proven to have stopped.
     ///
-    /// That is how a driver gets it back when it has stopped its device. What is in it then may be
-    /// what the device wrote, and is checked by nobody. Context: any.
+    /// Use it after the driver has stopped its device. The contents may be what the device wrote,
+    /// so check them. Context: any.
     ///
     /// # Errors
     ///
@@ -388,11 +389,10 @@ impl<'a, T: ?Sized + KnownSize> Shared<'a, T> {
         Ok(unsafe { self.complete() })
     }
 
-    /// Takes the memory back from a device that is done with it, though it runs.
+    /// Takes the memory back from a running device that is done with it.
     ///
-    /// For a protocol of the driver's own, in the file in which it is claimed what the hardware
-    /// does. What is in the memory may be what the device wrote, and is checked by nobody. Context:
-    /// any.
+    /// For a protocol of the driver's own, in the one file of the driver that has `unsafe` code.
+    /// The contents may be what the device wrote, so check them. Context: any.
     ///
     /// # Safety
     ///

@@ -520,9 +520,9 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 
 /// A mapped buffer that the device owns: it has a bus address, and no bytes.
 ///
-/// Map a buffer, and hand the result to a protocol: a `TransferSlot` takes it, while a `Ring` maps
-/// buffers by itself. A protocol that has seen the completion returns a [`StreamingBox`], from
-/// which the buffer comes back. Moving between the two types *is* the sync:
+/// Map a buffer, and hand the result to a protocol: a `TransferSlot` or a queue takes it, while a
+/// `Ring` maps buffers by itself. A protocol that has seen the completion returns a
+/// [`StreamingBox`], from which the buffer comes back. Moving between the two types *is* the sync:
 ///
 /// ```text
 ///                   Streaming::map()
@@ -625,8 +625,8 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
 
     /// Returns the bus address of the buffer.
     ///
-    /// For a protocol of the driver's own; a `TransferSlot` asks for it by itself, and refuses a
-    /// buffer whose address somebody else has. From here on the buffer counts as shown:
+    /// For a protocol of the driver's own. A `TransferSlot` or a queue asks for it by itself, and
+    /// refuses a buffer whose address somebody else has. From here on the buffer counts as shown:
     /// [`take_back`](Self::take_back) fails, and it isn't freed before a stop of the device.
     /// Context: any.
     #[inline]

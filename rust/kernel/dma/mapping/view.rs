@@ -34,18 +34,18 @@ use core::mem::MaybeUninit;
 
 /// A part of memory that the CPU and a device use at the same time: a field, an element, all of it.
 ///
-/// It is how the CPU accesses a [`Shared`](super::Shared) or a
-/// [`PoolEntry`](super::PoolEntry). The device may change the memory at any time. So there are no
-/// references to it; values are copied out, and what is read is [`Untrusted`].
+/// It is how the CPU accesses a [`Shared`](super::Shared) or a [`PoolEntry`](super::PoolEntry). The
+/// device may change the memory at any time. So there are no references to it: values are copied
+/// out, as [`Untrusted`], and copied in.
 ///
-/// [`dma_read!`] and [`dma_write!`] access one field: this is what they use. To keep a part for
-/// later, or for its [address](Self::address), project it by
+/// To access one field, use [`dma_read!`] and [`dma_write!`], which make a view of it. To keep a
+/// view of a part, or to get its [address](Self::address), use
 /// [`io_project!`](crate::io::io_project).
 ///
 /// All accesses are volatile, and ordered as messages need it: see [`read`](Self::read) and
-/// [`write`](Self::write). The barriers are compiler barriers on x86. Where they cost something,
-/// and many words are written before the one that matters,
-/// [`write_relaxed`](Self::write_relaxed) does without.
+/// [`write`](Self::write). The barriers are compiler barriers on x86. Where they cost more, use
+/// [`write_relaxed`](Self::write_relaxed) for the words that are written before the one that
+/// matters.
 ///
 /// # Invariants
 ///
@@ -169,10 +169,11 @@ impl_word!(u8, u16, u32, usize, i8, i16, i32, isize);
 impl_word!(u64, i64);
 
 impl<T: Word> SharedView<'_, T> {
-    /// Reads the word, before all that the CPU reads from here on.
+    /// Reads the word, before all that the CPU reads later.
     ///
-    /// If the device wrote other parts first, and this word last, then whoever finds this word
-    /// written reads what is in the others, too: a `dma_rmb()` is in here. Context: any.
+    /// If the device wrote other parts first and this word last, and the CPU finds this word
+    /// written, it reads the other parts as they were written, too: a `dma_rmb()` follows the read.
+    /// C: `READ_ONCE()`, `dma_rmb()`. Context: any.
     #[inline]
     pub fn read(self) -> Untrusted<T> {
         let value = self.read_relaxed();
@@ -194,12 +195,12 @@ impl<T: Word> SharedView<'_, T> {
     /// Writes the word, after all that the CPU has read and written before.
     ///
     /// A device that finds this word written also finds what was written before it: a `dma_wmb()`
-    /// is in here. And what the CPU has read before it has read by then, so the device may use it
-    /// again. Context: any.
+    /// precedes the write. The earlier reads of the CPU are over by then, so the device may write
+    /// there again. C: `dma_wmb()`, `WRITE_ONCE()`. Context: any.
     ///
-    /// No order with what the CPU reads *later*. A device that is told by a register, with
-    /// `Io::write32()` and the like, needs nothing else. But if the CPU writes a word, and then
-    /// reads one to see whether the device sleeps, a `dma_mb(Full)` belongs in between.
+    /// The write isn't ordered before what the CPU reads *later*. If the driver then tells the
+    /// device by a register, with `Io::write32()` and the like, nothing else is needed. But if it
+    /// reads another word to see whether the device sleeps, put a `dma_mb(Full)` in between.
     #[inline]
     pub fn write(self, value: T) {
         loads_before_stores();
@@ -209,8 +210,8 @@ impl<T: Word> SharedView<'_, T> {
 
     /// Writes the word, in no order with what the CPU has read and written before.
     ///
-    /// For words that the device doesn't look at yet: until a [`write`](Self::write) of another
-    /// word, or until a register tells it to. Context: any.
+    /// For words that the device doesn't look at before it is told, by a [`write`](Self::write) of
+    /// another word or by a register. Context: any.
     #[inline]
     pub fn write_relaxed(self, value: T) {
         // SAFETY: By the type invariants the memory is valid and aligned.
@@ -219,7 +220,7 @@ impl<T: Word> SharedView<'_, T> {
 }
 
 impl<T: FromBytes> SharedView<'_, T> {
-    /// Copies all of it, before all that the CPU reads from here on.
+    /// Copies all of it, before all that the CPU reads later.
     ///
     /// Each aligned word is read once. But they are read one after the other, and the device may
     /// write meanwhile, so this may be a mix of old and new. If that matters, the device must leave
@@ -241,8 +242,8 @@ impl<T: FromBytes> SharedView<'_, T> {
 impl<T: IntoBytes> SharedView<'_, T> {
     /// Writes all of it, after all that the CPU has read and written before.
     ///
-    /// Each aligned word is written once, one after the other. So this is for what the device
-    /// doesn't look at yet: it may see a mix of old and new meanwhile. Context: any.
+    /// Each aligned word is written once, one after the other. So use it for memory that the device
+    /// doesn't look at yet: it could see a mix of old and new. Context: any.
     #[inline]
     pub fn put(self, value: T) {
         let value = core::mem::ManuallyDrop::new(value);
@@ -257,7 +258,7 @@ impl<T: IntoBytes> SharedView<'_, T> {
 }
 
 impl SharedView<'_, [u8]> {
-    /// Copies all bytes, before all that the CPU reads from here on.
+    /// Copies all bytes, before all that the CPU reads later.
     ///
     /// As [`snapshot`](Self::snapshot), for a length that isn't known to the compiler. They may be
     /// anything; a [`Reader`](super::Reader) takes them apart. Context: any.
@@ -397,7 +398,7 @@ impl IoBackend for SharedBackend {
     }
 }
 
-/// Reads a word of memory that a device shares, before all that the CPU reads from here on.
+/// Reads a word of memory that the CPU shares with a device, before all that it reads later.
 ///
 /// `dma_read!(memory, .field)`, where `memory` is a `&`[`Shared`](super::Shared), a
 /// `&`[`PoolEntry`](super::PoolEntry) or a [`SharedView`], and the rest
@@ -424,7 +425,8 @@ macro_rules! dma_read {
 #[doc(inline)]
 pub use crate::dma_read;
 
-/// Writes a word of memory that a device shares, after all that the CPU has read and written.
+/// Writes a word of memory that the CPU shares with a device, after all that it has read and
+/// written.
 ///
 /// `dma_write!(memory, .field, value)`, where `memory` and the part are as for [`dma_read!`]. It is
 /// [`SharedView::write`] of that part.

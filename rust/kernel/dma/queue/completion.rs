@@ -276,19 +276,21 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
     /// are lost, and their commands stay in flight. Context: any in which `give` may be called.
     #[inline]
     pub fn reap(&mut self, budget: u32, mut give: impl FnMut(Seen<'_, C::Entry>)) -> u32 {
-        // A copy, so that the compiler knows that the address doesn't change while the device
-        // accesses memory.
+        // Copies, so that the compiler knows that these don't change while the device accesses
+        // memory, and while `give` runs: `&mut self` keeps it from the queue.
         let table = self.table;
+        let (id, epoch, slack) = (self.id, self.told.epoch(), self.slack());
+        let (mut head, mut consumed) = (self.head, self.consumed);
         let mut count = 0;
 
         while count < budget {
             // SAFETY: The memory is there as long as `self`, and `new()` has asserted that the word
             // is in the entry.
-            let word = unsafe { table.word(self.head, C::Entry::WORD) };
+            let word = unsafe { table.word(head, C::Entry::WORD) };
 
             let turn = Turn {
-                phase: table.is_even(self.head),
-                position: self.head.wrapping_sub(table.first()),
+                phase: table.is_even(head),
+                position: head.wrapping_sub(table.first()),
             };
 
             if !C::Entry::is_new(word, turn) {
@@ -299,20 +301,22 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
             dma_mb(Read);
 
             // SAFETY: As above.
-            let entry = unsafe { table.read(self.head) };
+            let entry = unsafe { table.read(head) };
 
-            self.head = self.head.wrapping_add(1);
+            head = head.wrapping_add(1);
             count += 1;
+            self.head = head;
 
             give(Seen {
                 entry,
-                id: self.id,
-                epoch: self.told.epoch(),
+                id,
+                epoch,
                 _reap: PhantomData,
             });
 
-            if self.head.wrapping_sub(self.consumed) >= self.slack() {
+            if head.wrapping_sub(consumed) >= slack {
                 self.consume();
+                consumed = head;
             }
         }
 

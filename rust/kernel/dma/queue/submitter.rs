@@ -18,7 +18,8 @@ use super::{
     },
     memory::{
         QueuePlace,
-        Table, //
+        Table,
+        Told, //
     },
     payload::{
         Held,
@@ -49,7 +50,7 @@ use crate::{
 pub struct Call<'c, 'a, P: Payload<'a>, S> {
     dma: Mapper<'a>,
     tag: u32,
-    epoch: u64,
+    told: &'c Told<'a>,
     payload: &'c P,
     pool: Option<&'a Pool<'a, S>>,
     scratch: &'c mut Option<PoolBox<'a, S>>,
@@ -124,7 +125,7 @@ impl<'c, 'a, P: Payload<'a>, S: FromBytes + IntoBytes + Send + 'static> Call<'c,
     /// - [`ESHUTDOWN`] if that queue wasn't started, or the device was stopped since.
     #[inline]
     pub fn place<T>(&self, place: &QueuePlace<'_, T>) -> Result<u64> {
-        place.address(self.dma, self.epoch)
+        place.address(self.dma, self.told.epoch())
     }
 }
 
@@ -250,14 +251,10 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
     #[inline]
     pub fn submit(&mut self, payload: P, command: Q::Command) -> Result<Ticket, ErrorWith<P>> {
         match self.try_submit(&payload, &command) {
-            Ok((tag, entry)) => {
-                // SAFETY: The tag was just returned for this payload.
-                unsafe { self.put(tag, &entry, payload) };
-                Ok(Ticket {
-                    tag,
-                    // CAST: Less than `MAX_TAGS`.
-                    index: self.layout.index(tag) as u16,
-                })
+            Ok((index, tag, entry)) => {
+                // SAFETY: These were just returned for this payload.
+                unsafe { self.put(index, tag, &entry, payload) };
+                Ok(Ticket { tag, index })
             }
             Err(error) => Err(ErrorWith {
                 error,
@@ -267,7 +264,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
     }
 
     #[inline]
-    fn try_submit(&mut self, payload: &P, command: &Q::Command) -> Result<(u32, Q::Entry)> {
+    fn try_submit(&mut self, payload: &P, command: &Q::Command) -> Result<(u16, u32, Q::Entry)> {
         if self.taken == self.freed && self.refresh() == 0 {
             return Err(EBUSY);
         }
@@ -276,10 +273,10 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
 
         // SAFETY: By the type invariants the place is ours, and so is the slot that is there. The
         // memory exists as long as `self`.
-        let contents = unsafe {
+        let (index, contents) = unsafe {
             let index = *self.layout.free(self.taken);
 
-            self.layout.slot(index.into()).contents()
+            (index, self.layout.slot(index.into()).contents())
         };
 
         let tag = contents.tag;
@@ -291,7 +288,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
                 Call {
                     dma: self.dma,
                     tag,
-                    epoch: self.memory.told.epoch(),
+                    told: &self.memory.told,
                     payload,
                     pool: self.scratch,
                     scratch: &mut contents.scratch,
@@ -301,20 +298,20 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
             // device was shown none, since there is no entry.
             .inspect_err(|_| unsafe { payload.forget_addresses() })?;
 
-        Ok((tag, entry))
+        Ok((index, tag, entry))
     }
 
     /// Puts a command into the queue.
     ///
     /// # Safety
     ///
-    /// `tag` and `entry` must be what [`try_submit`](Self::try_submit) has returned last, for
-    /// `payload`.
+    /// `index`, `tag` and `entry` must be what [`try_submit`](Self::try_submit) has returned last,
+    /// for `payload`.
     #[inline]
-    unsafe fn put(&mut self, tag: u32, entry: &Q::Entry, payload: P) {
+    unsafe fn put(&mut self, index: u16, tag: u32, entry: &Q::Entry, payload: P) {
         // SAFETY: The slot is ours: it is that of the first place in the list.
         let (slot, contents) = unsafe {
-            let slot = self.layout.slot(tag);
+            let slot = self.layout.slot(index.into());
 
             (slot, slot.contents())
         };

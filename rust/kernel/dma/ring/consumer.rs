@@ -392,7 +392,7 @@ where
     P: Segment<'a, FromDevice>,
 {
     /// Sets whether frames that the device calls [bad](super::Verdict::Bad) are handed out with the
-    /// others, to be told by [`Frame::is_bad`]. At first they aren't.
+    /// others. [`Frame::is_bad`] tells them apart. At first they aren't handed out.
     ///
     /// Frames with impossible lengths never are. Context: any.
     #[inline]

@@ -26,9 +26,9 @@ use crate::{
 
 /// What a ring keeps for a descriptor that names a part of a list.
 ///
-/// [`Chain::push_list`] makes one for each descriptor. The last one has the list. So when the frame
-/// comes back, [`into_list`](Self::into_list) returns the list from its last part, and nothing from
-/// the others.
+/// [`Chain::push_list`] makes one for each descriptor. The last one owns the list: when the frame
+/// comes back, [`into_list`](Self::into_list) of the last part returns the list, and that of the
+/// others nothing.
 pub struct ListPart<'a, S: Scatter> {
     addr: DmaAddress,
     len: usize,
@@ -60,11 +60,11 @@ impl<'a, S: Scatter> ListPart<'a, S> {
     }
 }
 
-/// A segment of a ring that sends lists as well as others: buffers, or [`Fragment`]s.
+/// A segment of a ring that sends lists, and single segments as well: buffers, or [`Fragment`]s.
 ///
 /// # Examples
 ///
-/// A ring that sends a header from a buffer, and its body from wherever it lies:
+/// A ring that sends a header from a buffer, and a body from memory in pieces:
 ///
 /// ```
 /// # use kernel::{dma::{ring::{Consumer, Descriptor, Producer, Queue}, ToDevice}, prelude::*};
@@ -106,7 +106,7 @@ impl<'a, S: Scatter> ListPart<'a, S> {
 ///
 /// [`Fragment`]: super::Fragment
 pub enum Gathered<'a, P, S: Scatter> {
-    /// A segment of its own.
+    /// A single segment.
     Segment(P),
     /// A part of a list.
     Part(ListPart<'a, S>),

@@ -33,8 +33,8 @@ use core::{
 /// What a device may access, and the means to start and stop the device.
 ///
 /// A driver makes one in `probe()`, moves into it whatever the device may access (slots, rings,
-/// coherent memory: the contents, `R`), and [starts](Self::start) the device. There is one for a
-/// bound device. It dereferences to the contents, which can't be moved out.
+/// queues, shared memory: the contents, `R`), and [starts](Self::start) the device. A bound device
+/// has one at most. It dereferences to the contents, which can't be moved out.
 ///
 /// The contents are freed when the session was dropped *and* the device was proven to have stopped
 /// since it last ran. Without that proof they are quarantined as a whole.
@@ -115,8 +115,8 @@ impl<'a, R: Send + 'a> Session<'a, R> {
     /// mastering is switched on.
     ///
     /// Transfers that were in flight before are over then, and threads that wait for them are
-    /// woken. Rings must be started after this (`Ring::start`). Does nothing if the device runs.
-    /// Context: may sleep.
+    /// woken. Start rings and queues after this (`Ring::start`, `Completions::start`,
+    /// `Commands::start`). Does nothing if the device runs. Context: may sleep.
     ///
     /// # Errors
     ///

@@ -142,7 +142,7 @@ impl<'a, S: Scatter, D: Direction> Mapping<'a, S, D> {
 ///
 /// ```
 /// # use kernel::{dma::{Mapper, ScatterBox, ScatterMap, ToDevice}, prelude::*};
-/// /// Maps a megabyte of memory, which needs not be contiguous, and fills it.
+/// /// Maps a megabyte of memory, which need not be contiguous, and fills it.
 /// fn picture<'a>(dma: Mapper<'a>) -> Result<ScatterMap<'a, VVec<u8>, ToDevice>> {
 ///     let memory = VVec::from_elem(0, 1 << 20, GFP_KERNEL)?;
 ///     let mut list = ScatterBox::map(dma, memory, GFP_KERNEL)?;
@@ -187,10 +187,10 @@ impl<'a, S: Scatter, D: Direction> ScatterBox<'a, S, D> {
         self.mapping.len
     }
 
-    /// Returns how many bytes, from the first on, are defined: all, if the device didn't have the
-    /// memory yet; otherwise as many as it reported to have moved.
+    /// Returns how many bytes are *defined*, from the first on: all if the device didn't own the
+    /// memory yet, and otherwise as many as it reported to have moved.
     ///
-    /// With memory that others have, this is what they are to be told.
+    /// Memory with other owners shows no bytes here: tell its owners this number.
     #[inline]
     pub fn defined(&self) -> usize {
         self.defined
@@ -304,9 +304,9 @@ impl<S: Scatter, D: Direction> Drop for ScatterBox<'_, S, D> {
 
 /// A mapped list of pieces that the device owns: it has segments with bus addresses, and no bytes.
 ///
-/// Map memory, and hand the result to a protocol, for instance to a ring (`Chain::push_list()`).
-/// When the protocol has seen the completion, it returns a [`ScatterBox`], from which the memory
-/// comes back. Moving between the two types *is* the sync, as with
+/// Map memory, and hand the result to a protocol, for instance to a ring (`Chain::push_list()`), or
+/// to a queue as a payload. When the protocol has seen the completion, it returns a [`ScatterBox`],
+/// from which the memory comes back. Moving between the two types *is* the sync, as with
 /// [`Streaming`](super::super::Streaming).
 ///
 /// Dropping it is safe at any time:
@@ -365,8 +365,8 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
     /// - [`EINVAL`] if it breaks the alignment of the device's
     ///   [`Constraints`](super::super::Constraints); a piece that breaks one of the other limits is
     ///   divided;
-    /// - [`EOVERFLOW`] if there are more pieces than a table can have, which is more than two
-    ///   thousand million;
+    /// - [`EOVERFLOW`] if there are more pieces than a table can have: about 2^31, or on some
+    ///   machines what fits into a page (`CONFIG_ARCH_NO_SG_CHAIN`);
     /// - [`ENOMEM`] if there is no room for the table, the mapping or the bounce buffers.
     #[inline]
     pub fn map(dma: Mapper<'a>, memory: S, flags: Flags) -> Result<Self, ErrorWith<S>> {
@@ -402,8 +402,8 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
 
     /// Returns the segments that the device sees, in order.
     ///
-    /// For a protocol of the driver's own; a ring asks for them by itself, and refuses a list whose
-    /// addresses somebody else has. From here on the memory counts as shown:
+    /// For a protocol of the driver's own. A ring or a queue asks for them by itself, and refuses a
+    /// list whose addresses somebody else has. From here on the memory counts as shown:
     /// [`take_back`](Self::take_back) fails, and it isn't freed before a stop of the device.
     /// Context: any.
     #[inline]
@@ -437,7 +437,7 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
         self.is_shown.store(false, Relaxed);
     }
 
-    /// Takes back memory that the device wasn't told about, for instance when it was refused.
+    /// Takes back memory that the device wasn't told about, for instance when a ring refused it.
     ///
     /// Context: any.
     ///
@@ -461,8 +461,8 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
     ///
     /// # Errors
     ///
-    /// [`EIO`] if there aren't so many. The value is the list, in which nothing is
-    /// [defined](ScatterBox::defined) then.
+    /// [`EIO`] if the list has fewer bytes. The value of the error is the list, of which no byte is
+    /// [defined](ScatterBox::defined).
     ///
     /// # Safety
     ///

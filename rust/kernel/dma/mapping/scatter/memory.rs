@@ -15,7 +15,7 @@ use crate::{
 
 /// A piece of memory: physically contiguous bytes.
 ///
-/// A [`Scatter`] consists of them. A driver has no use for one.
+/// A [`Scatter`] consists of them. Drivers don't use it.
 #[derive(Clone, Copy)]
 pub struct Piece {
     pub(super) phys: PhysAddr,
@@ -64,15 +64,15 @@ impl Piece {
 /// Use it for what is too large, or comes from too many places, to be one
 /// [`Buffer`](super::super::Buffer):
 ///
-/// | memory | pieces | who has it |
+/// | memory | pieces | owners |
 /// |---|---|---|
-/// | `KVec<B>` of a `Buffer` | the buffers | its owner only ([`Exclusive`]) |
-/// | `VVec<u8>` | the pages of a `vmalloc()` area | its owner only ([`Exclusive`]) |
-/// | [`Pages`] | one, which is divided if it is too long | its owner only ([`Exclusive`]) |
-/// | [`SharedPages`](super::SharedPages) | pages | all who hold a reference |
+/// | `KVec<B>` of a `Buffer` | the buffers | one ([`Exclusive`]) |
+/// | `VVec<u8>` | the pages of a `vmalloc()` area | one ([`Exclusive`]) |
+/// | [`Pages`] | one, which is divided if it is too long | one ([`Exclusive`]) |
+/// | [`SharedPages`](super::SharedPages) | pages | all that hold a reference |
 ///
-/// Others may have the memory, too, as long as it stays where it is. Therefore `Scatter` alone
-/// gives no access to bytes. A driver hardly ever implements this trait.
+/// The memory may have other owners, as long as it stays in its place. So `Scatter` alone gives no
+/// access to the bytes: [`Exclusive`] does. Drivers hardly ever implement this trait.
 ///
 /// # Safety
 ///
@@ -109,10 +109,10 @@ pub unsafe trait Scatter: Send + 'static {
     fn piece(&self, at: usize) -> Piece;
 }
 
-/// A [`Scatter`] that nobody else has: while the CPU owns it, its bytes can be looked at.
+/// A [`Scatter`] without other owners: while the CPU owns it, its bytes can be read and written.
 ///
-/// The bytes come in *slices*. These are where the CPU sees the memory, and may be other than the
-/// pieces: a `VVec` is one slice, however many pieces it has.
+/// The bytes come in *slices*. A slice is contiguous for the CPU, and need not be a piece: a `VVec`
+/// is one slice, however many pieces it has.
 ///
 /// # Safety
 ///

@@ -14,11 +14,11 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// Pages with a reference count each, which several owners have at the same time.
+/// Pages that several owners have at the same time. Each page has a reference count.
 ///
 /// Use them for data that goes to more than one place: to two devices, or to a device again while
 /// the first transfer may still be under way. Each owner maps a value of its own, made by
-/// [`try_clone`](Self::try_clone), which copies nothing. A page is freed with the last of them.
+/// [`try_clone`](Self::try_clone), which copies nothing. A page is freed with its last owner.
 ///
 /// Nobody can have a reference to the bytes, since another owner may have given them to a device.
 /// [`read`](Self::read) and [`write`](Self::write) copy them, byte by byte. What they copy while
@@ -54,7 +54,7 @@ unsafe impl Send for SharedPages {}
 unsafe impl Sync for SharedPages {}
 
 impl SharedPages {
-    /// Allocates `count` pages filled with zeros.
+    /// Allocates `count` pages filled with zeros (C: `get_zeroed_page()`).
     ///
     /// Context: as `flags` say.
     ///
@@ -90,7 +90,8 @@ impl SharedPages {
     /// # Errors
     ///
     /// - [`ENOMEM`];
-    /// - [`EOVERFLOW`] if a page has too many owners to be counted, since values were forgotten.
+    /// - [`EOVERFLOW`] if a page has too many owners to be counted, which takes values that were
+    ///   forgotten.
     pub fn try_clone(&self, flags: Flags) -> Result<Self> {
         let mut this = Self {
             pages: KVec::with_capacity(self.pages.len(), flags)?,
@@ -125,7 +126,7 @@ impl SharedPages {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there aren't so many from `offset` on.
+    /// [`EINVAL`] if the pages have fewer bytes from `offset` on.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
         self.check(offset, to.len())?;
 

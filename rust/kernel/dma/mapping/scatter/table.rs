@@ -252,7 +252,7 @@ impl Table {
         Ok(Self { raw, allocated })
     }
 
-    /// Makes a table of the pieces of some memory. Returns how many bytes that are, too.
+    /// Makes a table of the pieces of some memory. Also returns how many bytes these are.
     ///
     /// Pieces that follow each other in memory share an entry, and those that are too long for the
     /// device have several.
@@ -448,10 +448,11 @@ impl Drop for Table {
 
 /// The segments of a mapped list: an iterator over what the device sees.
 ///
-/// Each is a bus address with a length. None is longer, or crosses a boundary, than the device's
-/// [`Constraints`](super::super::Constraints) allow. They may be fewer than the pieces of memory,
-/// since an IOMMU can make pieces contiguous; or more, since long pieces are divided. All together
-/// they have as many bytes as the memory, in the same order.
+/// Each is a bus address with a length. None is longer than the device's
+/// [`Constraints`](super::super::Constraints) allow, and none crosses their boundary. There may be
+/// fewer segments than pieces of memory, since an IOMMU can make pieces contiguous; or more, since
+/// long pieces are divided. All together they have as many bytes as the memory, in the same order.
+/// C: `for_each_sgtable_dma_sg()`, with `sg_dma_address()` and `sg_dma_len()`.
 ///
 /// # Invariants
 ///

@@ -23,8 +23,9 @@ use core::mem::ManuallyDrop;
 /// Coherent memory for a device alone: the CPU has no address for it.
 ///
 /// Use it for large buffers that only hardware reads and writes, such as the memory in which a
-/// firmware works. It spares the kernel address space, and the driver mistakes. Nobody clears the
-/// memory: until the device has written it, it reads there what somebody else has left.
+/// firmware works. It takes no address space of the kernel, and the driver can't access it by
+/// mistake. Nobody clears the memory: until the device has written it, it may read there what an
+/// earlier owner left.
 ///
 /// Dropping it is safe at any time, and in any context, as with [`Shared`](super::Shared).
 ///

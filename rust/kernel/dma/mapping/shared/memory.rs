@@ -37,9 +37,9 @@ use core::{
 
 /// Attributes of coherent memory: how the kernel allocates it, and how the CPU sees it.
 ///
-/// Most memory needs none: see [`SharedBox::new`](super::SharedBox::new). They are combined by `|`.
-/// Attributes of mappings are no `AllocAttrs`, so one that means nothing for an allocation doesn't
-/// compile. [`__GFP_NOWARN`] is what keeps the kernel from reporting a failure.
+/// Most memory needs none: see [`SharedBox::new`](super::SharedBox::new). Combine them by `|`.
+/// Attributes of mappings have another type, so one that means nothing for an allocation doesn't
+/// compile. To keep the kernel from reporting a failure, add [`__GFP_NOWARN`] to the flags.
 ///
 /// # Examples
 ///
@@ -62,22 +62,22 @@ impl AllocAttrs {
     /// The CPU may collect what it writes, and write it in larger pieces; its reads may be slow
     /// (C: `DMA_ATTR_WRITE_COMBINE`, `dma_alloc_wc()`).
     ///
-    /// For what the CPU fills and the device reads. Where the hardware keeps caches and memory
-    /// alike, it changes nothing.
+    /// For memory that the CPU fills and the device reads. It changes nothing if the device is
+    /// cache coherent.
     pub const WRITE_COMBINE: Self = Self(bindings::DMA_ATTR_WRITE_COMBINE);
 
-    /// The memory is contiguous for the CPU, too, though an IOMMU could collect single pages
-    /// (C: `DMA_ATTR_FORCE_CONTIGUOUS`).
+    /// The memory is physically contiguous, even if an IOMMU could join single pages (C:
+    /// `DMA_ATTR_FORCE_CONTIGUOUS`).
     pub const FORCE_CONTIGUOUS: Self = Self(bindings::DMA_ATTR_FORCE_CONTIGUOUS);
 
-    /// Single pages will do: the kernel need not look for large blocks, which would need fewer
+    /// The kernel takes single pages, and doesn't look for large blocks, which would need fewer
     /// entries in an IOMMU's tables (C: `DMA_ATTR_ALLOC_SINGLE_PAGES`).
     ///
-    /// For large memory that is accessed seldom, or all over the place.
+    /// For large memory that is accessed seldom, or in no order.
     pub const SINGLE_PAGES: Self = Self(bindings::DMA_ATTR_ALLOC_SINGLE_PAGES);
 
-    /// The kernel has no address for the memory. For [`DeviceOnly`](super::DeviceOnly) only: who
-    /// could access the memory must not get it.
+    /// The kernel has no address for the memory. For [`DeviceOnly`](super::DeviceOnly) only: no
+    /// type that accesses the memory may have it.
     pub(super) const NO_KERNEL_MAPPING: Self = Self(bindings::DMA_ATTR_NO_KERNEL_MAPPING);
 
     fn as_raw(self) -> c_ulong {
@@ -186,8 +186,8 @@ pub(super) struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     /// Allocates coherent memory that meets the device's constraints. Returns it, and its address
-    /// for the CPU, or what C says instead of one if there is none. If there is one, all bytes are
-    /// zero.
+    /// for the CPU. All bytes are zero. With [`AllocAttrs::NO_KERNEL_MAPPING`] the address is none,
+    /// and nothing is said of the bytes.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that the kernel picks for a device and maps, and that is synced as buffers are.
+//! Cached memory that the kernel allocates and maps for a device, and that is synced as buffers
+//! are.
 
 use super::{
     super::{
@@ -99,16 +100,16 @@ impl<D: Direction> Inner<'_, D> {
     }
 }
 
-/// Memory that the kernel has picked for the device, mapped, and that the CPU owns.
+/// Cached memory that the kernel has allocated and mapped for the device, and that the CPU owns.
 ///
-/// Use it for large buffers that live long: the memory is where the device can address it, so it is
-/// never bounced, and the CPU has it in its caches, which [`Shared`](super::Shared) memory isn't on
-/// machines that aren't cache coherent. For buffers that come from elsewhere there is
-/// [`StreamingBox`](super::super::StreamingBox), whose states this has: [`submit`](Self::submit)
-/// gives it to the device, with the sync that takes.
+/// Use it for large buffers that live long. The device can address the memory, so it is never
+/// bounced. The CPU has it in its caches, unlike [`Shared`](super::Shared) memory on machines that
+/// aren't cache coherent. It has the states of a [`StreamingBox`](super::super::StreamingBox),
+/// which is for buffers that come from elsewhere: [`submit`](Self::submit) syncs the memory and
+/// gives it to the device.
 ///
-/// Dropping it frees the memory, in any context, as with [`SharedBox`](super::SharedBox).
-/// Forgetting it leaks the memory.
+/// Dropping it frees the memory (C: `dma_free_pages()`, `dma_free_noncontiguous()`), in any
+/// context, as with [`SharedBox`](super::SharedBox). Forgetting it leaks the memory.
 ///
 /// # Invariants
 ///
@@ -142,11 +143,11 @@ unsafe impl<D: Direction> Send for NoncoherentBox<'_, D> {}
 unsafe impl<D: Direction> Sync for NoncoherentBox<'_, D> {}
 
 impl<'a, D: Direction> NoncoherentBox<'a, D> {
-    /// Allocates `len` bytes in one piece, which are zero (C: `dma_alloc_pages()`,
+    /// Allocates `len` bytes in one piece, all of which are zero (C: `dma_alloc_pages()`,
     /// `dma_alloc_noncoherent()`).
     ///
-    /// They meet the device's [`Constraints`](super::super::Constraints), with the coherent mask.
-    /// Context: any that `flags` allow.
+    /// The memory meets the device's [`Constraints`](super::super::Constraints), with the coherent
+    /// mask. Context: any that `flags` allow.
     ///
     /// # Errors
     ///
@@ -196,12 +197,12 @@ impl<'a, D: Direction> NoncoherentBox<'a, D> {
         Self::from_parts(memory, cpu, len)
     }
 
-    /// Allocates `len` bytes, in pieces if there is an IOMMU that makes one of them for the device
-    /// (C: `dma_alloc_noncontiguous()`, `dma_vmap_noncontiguous()`).
+    /// Allocates `len` bytes, in pieces if there is an IOMMU, which makes them contiguous for the
+    /// device (C: `dma_alloc_noncontiguous()`, `dma_vmap_noncontiguous()`).
     ///
-    /// So it may find memory where [`new`](Self::new) finds none in one piece. They are zero, and
-    /// meet the device's constraints. The device must take a segment of so many pages: that is
-    /// 64 KiB unless its constraints say otherwise. Context: may sleep.
+    /// So it may find memory where [`new`](Self::new) finds none in one piece. All bytes are zero,
+    /// and the memory meets the device's constraints. For the device it is one segment, whose
+    /// length the constraints limit to 64 KiB unless they say otherwise. Context: may sleep.
     ///
     /// # Errors
     ///
@@ -344,7 +345,7 @@ impl<D: Direction> Drop for NoncoherentBox<'_, D> {
     }
 }
 
-/// Memory that the kernel has picked for the device, mapped, and that the device owns.
+/// Cached memory that the kernel has allocated and mapped for the device, and that the device owns.
 ///
 /// It has an [`address`](Self::address), and no bytes. Dropping it is safe at any time, and in any
 /// context, as with [`Shared`](super::Shared). Forgetting it leaks the memory.
@@ -410,8 +411,8 @@ impl<'a, D: Direction> Noncoherent<'a, D> {
     /// Takes the memory back from a device that is done with it, and makes the CPU see what it
     /// wrote (C: `dma_sync_single_for_cpu()`).
     ///
-    /// For a protocol of the driver's own, in the file in which it is claimed what the hardware
-    /// does. Context: any.
+    /// For a protocol of the driver's own, in the one file of the driver that has `unsafe` code.
+    /// Context: any.
     ///
     /// # Safety
     ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! An address is shown to a device of which nobody knows whether it runs.
+//! An address is shown to a device that may be stopped at that moment.
 //!
 //! C: Nothing asks whether the device was started, or is being stopped.
 //! Shows: When unbind, suspend or reset come between: the device goes on where it was stopped.

@@ -5,7 +5,7 @@
 
 //! A range of registers that aim DMA is empty, since its ends are mixed up.
 //!
-//! C: Nothing tells the ranges.
+//! C: There are no such ranges.
 //! Shows: In a review.
 //! Says: a range is empty
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! A register that is said to be harmless is accessed at another offset than it declares.
+//! A register that was declared harmless is accessed at another offset than declared.
 //!
 //! C: Any offset may be added to the base.
 //! Shows: Behind an IOMMU as a fault; elsewhere as corruption.

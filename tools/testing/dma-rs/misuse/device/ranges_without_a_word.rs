@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! Which registers aim DMA is told without a word on why all are named.
+//! A driver lists the registers that aim DMA, and nothing says why the list is complete.
 //!
-//! C: Nothing tells it.
+//! C: There is no such list.
 //! Shows: In a review.
 
 use core::ops::Range;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! A type of the driver's own is made a buffer without a word on why it is one.
+//! A driver's own type becomes a buffer, and nothing says why it may be mapped.
 //!
 //! C: What may be mapped is written in a document.
 //! Shows: Where the document wasn't read.

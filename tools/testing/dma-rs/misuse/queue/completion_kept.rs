@@ -3,8 +3,8 @@
 
 //! A completion is kept, to complete its command again later.
 //!
-//! C: The entry is in memory; whoever finds it completes the request that it names.
-//! Shows: As a request that completes twice, when the tag was given again.
+//! C: The entry stays in memory, and any code that finds it completes the request that it names.
+//! Shows: As a request that completes twice, when its tag was used again.
 
 use kernel::dma::queue::{
     Completer,

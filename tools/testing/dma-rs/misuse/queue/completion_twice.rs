@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! A completion is given to two queues, for whichever it is.
+//! A completion is given to two queues, since it may be for either.
 //!
 //! C: The handler walks all queues with each entry.
 //! Shows: As a command of another queue that completes before it is done.

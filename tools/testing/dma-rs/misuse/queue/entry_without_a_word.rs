@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! The layout of completions is declared without a word about when the device writes which part.
+//! A driver declares a layout of completions, and nothing says which part the device writes last.
 //!
 //! C: Nothing says that the phase comes last.
-//! Shows: As a completion of which half is from the turn before, on machines with weak order.
+//! Shows: As a completion half of which is from the turn before, on machines with weak order.
 
 use kernel::{
     dma::{

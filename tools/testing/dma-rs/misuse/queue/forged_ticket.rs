@@ -4,7 +4,7 @@
 //! A ticket is made up, to find a command that somebody else has submitted.
 //!
 //! C: Tags are numbers.
-//! Shows: As a request that another one waits for.
+//! Shows: As the data of a request that another thread waits for.
 
 use kernel::dma::queue::Ticket;
 

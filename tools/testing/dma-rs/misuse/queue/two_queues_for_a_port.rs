@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! Two submission queues share the room in a completion queue that is for one.
+//! Two submission queues share room in a completion queue that suffices for one.
 //!
 //! C: The depths of the queues are numbers, which nobody adds up.
 //! Shows: As completions that the device writes over others, with all commands in flight.

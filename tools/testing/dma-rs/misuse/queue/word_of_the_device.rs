@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! What the device says in a completion is used as it is.
+//! A value that the device wrote to a completion is used without a check.
 //!
 //! C: The entry is a structure in memory.
 //! Shows: With a device that lies, or is gone: it reads as all ones.

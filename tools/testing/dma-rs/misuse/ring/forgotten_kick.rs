@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! What came of telling the device is not looked at.
+//! The driver ignores whether the device could be told.
 //!
 //! C: `writel()` returns nothing, whether the device is there or not.
 //! Shows: As frames that are never sent, after a reset.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! Threads share a frame, whose sync is made once, at the first look.
+//! Threads share a frame, though it is synced when one of them looks at it first.
 //!
 //! C: Both call `dma_sync_single_for_cpu()`, or each relies on the other.
 //! Shows: With bounce buffers: one reads while the other copies.

@@ -3,8 +3,7 @@
 //@compile-flags: --emit=obj
 //@error-in-other-file: a descriptor has 64-bit words
 
-//! A descriptor's size is no multiple of 8 bytes, so its words can't be written as a device
-//! needs it.
+//! A descriptor's size is no multiple of 8 bytes, so it can't be written word by word.
 //!
 //! C: Whatever the structure is, the compiler copies it somehow.
 //! Shows: With the next compiler, as a descriptor that the device reads half written.

@@ -3,7 +3,7 @@
 
 //! A ring receives, but nothing says how many bytes the device has written.
 //!
-//! C: The length of the buffer is taken for that of the frame.
+//! C: The driver takes the length of the buffer for that of the frame.
 //! Shows: As frames with the rest of the frame before.
 //! Says: a ring can't receive by descriptors of the type `T`
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! The probe keeps a reference that says that a bus callback is running.
+//! The probe keeps the reference that proves that a bus callback is running.
 //!
 //! C: There is no such reference.
 //! Shows: As a call that needs the device lock, without it; lockdep sees some.

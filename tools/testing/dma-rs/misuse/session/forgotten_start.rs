@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! What came of starting the device is not looked at.
+//! The driver ignores whether the device was started.
 //!
 //! C: `pci_set_master()` returns nothing.
 //! Shows: As a device that does nothing, after a reset or at a suspend.

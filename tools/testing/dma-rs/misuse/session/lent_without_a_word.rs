@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! A device lends a value that, when it is dropped, may use what is gone.
+//! A device lends a value whose destructor may use what is gone by then.
 //!
 //! C: The order of devres callbacks is that of the calls, backwards.
 //! Shows: At unbind; KASAN sees it.

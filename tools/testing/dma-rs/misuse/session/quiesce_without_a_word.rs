@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! How a device is stopped is told without a word on why it is so.
+//! A driver says how its device is stopped, and nothing says why that stops it.
 //!
 //! C: The remove function does what its author thought of.
 //! Shows: As corruption after unbind, kexec or reset.

@@ -3,7 +3,7 @@
 
 //! A mapped buffer gets the address of another one.
 //!
-//! C: `ring[i].dma = ring[j].dma` compiles, and so does its undoing that was forgotten.
+//! C: `ring[i].dma = ring[j].dma` compiles, and nothing reminds the driver to undo it.
 //! Shows: As frames in the wrong buffer, and as a double unmap.
 
 use kernel::{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! A buffer is mapped, and neither failure nor success is looked at.
+//! A buffer is mapped, and the driver ignores the result.
 //!
 //! C: The result may be ignored.
 //! Shows: As a mapping that leaks, or a transfer that never begins.

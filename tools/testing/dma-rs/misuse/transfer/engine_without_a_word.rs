@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! Hardware is described as an engine without a word on why it is one.
+//! A driver describes its hardware as an engine, and nothing says why it is one.
 //!
 //! C: When the device is done is written in the data sheet, and in the interrupt handler.
 //! Shows: Where the handler is wrong.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
 
-//! A value is checked, and the outcome isn't looked at.
+//! A value is checked, and the driver ignores the result.
 //!
 //! C: A helper returns an error that nobody reads.
 //! Shows: With a broken or hostile device.
