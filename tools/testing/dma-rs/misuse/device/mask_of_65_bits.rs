@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //@revisions: ok bad
+//@compile-flags: --emit=obj
 
 //! A mask has more bits than an address.
 //!

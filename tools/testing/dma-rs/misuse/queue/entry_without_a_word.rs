@@ -49,7 +49,7 @@ unsafe impl Entry for Status {
 
 #[cfg(bad)]
 impl Entry for Status {
-    //~[bad] E0200
+    //~[bad]^ E0200
     const WORD: usize = 4;
 
     fn is_new(word: u32, turn: Turn) -> bool {
