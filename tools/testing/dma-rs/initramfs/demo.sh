@@ -193,7 +193,7 @@ else
 		done < "$folder/exchange"
 		printf "$row" $size $pairs $in_flight $bytes $mismatches $doorbells $interrupts $overtakers
 
-		[ "$in_flight $mismatches" = "64 0" ] && [ "$bytes" = $((pairs * 2 * 64 * size)) ] ||
+		[ "$in_flight $mismatches $bytes" = "64 0 $((pairs * 2 * 64 * size))" ] ||
 			fail "expected 64 commands in flight, and what was written"
 		[ "$doorbells" = $((pairs * 2)) ] ||
 			fail "expected one doorbell for all that is written or read at once"
