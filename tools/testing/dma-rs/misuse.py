@@ -134,6 +134,13 @@ def line_in(program, diagnostic):
     return None
 
 
+def place(program, diagnostic):
+    """The line of the program that an error is about. If a constant can't be evaluated, older compilers
+    point to what fails in the kernel crate, and tell by notes who uses that."""
+    lines = [line_in(program, one) for one in (diagnostic, *diagnostic["children"])]
+    return next(filter(None, lines), None)
+
+
 def errors(program, diagnostics, levels=("error",)):
     """What rustc complains of. One complaint may come several times. Of an error in a generic function
     of the kernel crate, the line is where the program uses that."""
@@ -141,7 +148,8 @@ def errors(program, diagnostics, levels=("error",)):
     for diagnostic in diagnostics:
         code = (diagnostic["code"] or {}).get("code", "")
         if diagnostic["level"].startswith(levels) and (diagnostic["spans"] or code):
-            found.append(Error(line_in(program, diagnostic), code, text_of(diagnostic)))
+            line = place(program, diagnostic) if code == "E0080" else line_in(program, diagnostic)
+            found.append(Error(line, code, text_of(diagnostic)))
         elif diagnostic["message"].startswith(INSTANTIATED) and found and found[-1].line is None:
             found[-1] = dataclasses.replace(found[-1], line=line_in(program, diagnostic))
     return found

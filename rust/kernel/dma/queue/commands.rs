@@ -490,8 +490,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Commands<'a, Q, P> {
     /// - [`EINVAL`] if the queue or the port is one of another device, if the port has another
     ///   [number](Submission::number) than the queue, or is one of another
     ///   [completion queue](Submission::completes_in), if the tags of so many commands have more
-    ///   bits than [`Submission::TAG_BITS`], if there are more than 16384 commands, or if the memory
-    ///   doesn't meet the device's [`Constraints`](super::super::Constraints);
+    ///   bits than [`Submission::TAG_BITS`], if there are more than 16384 commands, or if the
+    ///   memory doesn't meet the device's [`Constraints`](super::super::Constraints);
     /// - [`ENOMEM`].
     pub fn new(
         dma: Mapper<'a>,

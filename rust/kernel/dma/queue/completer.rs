@@ -394,8 +394,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
     /// # Safety
     ///
     /// The slot, and its contents, must be those of the command in flight with that tag, and
-    /// `payload` what was in there. The device must be done with its memory, as an entry that was reaped says. `moved`
-    /// must not be greater than the length of the payload.
+    /// `payload` what was in there. The device must be done with its memory, as an entry that was
+    /// reaped says. `moved` must not be greater than the length of the payload.
     #[inline(always)]
     unsafe fn finish(
         &mut self,

@@ -179,9 +179,10 @@ else
 	title "What the driver of queues said"
 	said dma_rs_nvme
 
-	title "$device: blocks written, read back and compared, all commands of a queue in flight at once"
+	title "$device: blocks written, read back, compared; all commands of a queue in flight"
 	row='%6s %6s %10s %11s %11s %10s %11s %11s\n'
-	printf "$row" bytes queues 'in flight' 'bytes moved' mismatches doorbells interrupts overtakers
+	printf "$row" bytes queues 'in flight' 'bytes moved' mismatches doorbells \
+		interrupts overtakers
 	# One page, two, and lists of pages.
 	for size in 4096 8192 65536 131072; do
 		if ! echo $size > "$folder/exchange"; then
@@ -191,9 +192,10 @@ else
 		while read -r name value; do
 			eval "$name='$value'"
 		done < "$folder/exchange"
-		printf "$row" $size $pairs $in_flight $bytes $mismatches $doorbells $interrupts $overtakers
+		printf "$row" $size $pairs $in_flight $bytes $mismatches $doorbells \
+			$interrupts $overtakers
 
-		[ "$in_flight $mismatches" = "64 0" ] && [ "$bytes" = $((pairs * 2 * 64 * size)) ] ||
+		[ "$in_flight $mismatches $bytes" = "64 0 $((pairs * 2 * 64 * size))" ] ||
 			fail "expected 64 commands in flight, and what was written"
 		[ "$doorbells" = $((pairs * 2)) ] ||
 			fail "expected one doorbell for all that is written or read at once"

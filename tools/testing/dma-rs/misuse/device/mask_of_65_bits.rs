@@ -11,11 +11,7 @@ use kernel::dma::{
     DmaMask, //
 };
 
-pub fn constraints() -> Constraints {
-    #[cfg(ok)]
-    let mask = DmaMask::new::<64>();
-    #[cfg(bad)]
-    let mask = DmaMask::new::<65>(); //~[bad] E0080
-
-    Constraints::new(mask)
-}
+#[cfg(ok)]
+pub const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<64>());
+#[cfg(bad)]
+pub const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<65>()); //~[bad] E0080
