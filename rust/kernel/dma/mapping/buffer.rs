@@ -5,6 +5,7 @@
 use super::Pages;
 use crate::{
     bindings,
+    page::PAGE_SIZE,
     prelude::*, //
 };
 
@@ -80,6 +81,11 @@ pub unsafe trait Buffer: Send + 'static {
 /// (C: `kmalloc_size_roundup()`).
 #[inline]
 fn allocated(bytes: usize) -> usize {
+    // So many pages it sets aside as they are, which is known without asking.
+    if bytes >= PAGE_SIZE && bytes.is_power_of_two() {
+        return bytes;
+    }
+
     // SAFETY: No requirements.
     unsafe { bindings::kmalloc_size_roundup(bytes) }
 }

@@ -58,16 +58,21 @@ impl<'a, S: Scatter, D: Direction> Mapping<'a, S, D> {
         attrs: MapAttrs,
         flags: Flags,
     ) -> Result<Self, ErrorWith<S>> {
-        let mapped = Table::of::<S, D>(dma, &memory, flags).and_then(|(mut table, len)| {
-            // SAFETY: The table was just made. By the contract of `Scatter` the memory stays where
-            // it is until `memory` is dropped, which is after it is unmapped.
-            unsafe { table.map::<D>(dma, attrs) }?;
-            Ok((table, len))
-        });
+        let (mut table, len) = match Table::of::<S, D>(dma, &memory, flags) {
+            Ok(made) => made,
+            Err(error) => {
+                return Err(ErrorWith {
+                    error,
+                    value: memory,
+                })
+            }
+        };
 
-        match mapped {
+        // SAFETY: The table was just made. By the contract of `Scatter` the memory stays where it
+        // is until `memory` is dropped, which is after it is unmapped.
+        match unsafe { table.map::<D>(dma, attrs) } {
             // INVARIANT: The mapping succeeded, for all of `memory`.
-            Ok((table, len)) => Ok(Self {
+            Ok(()) => Ok(Self {
                 dma,
                 table,
                 len,
@@ -82,10 +87,16 @@ impl<'a, S: Scatter, D: Direction> Mapping<'a, S, D> {
     }
 
     /// Tells the compiler that the device may access the memory from here on, or did so before.
+    ///
+    /// Only the memory's owner is in memory for that, not all of the mapping.
     #[inline]
-    fn hand_over(&mut self) {
+    fn hand_over(self) -> Self {
+        let mut memory = self.memory;
+
         // The memory is reached through the value.
-        hand_over((&raw mut self.memory).cast());
+        hand_over((&raw mut memory).cast());
+        // INVARIANT: It is what it was.
+        Self { memory, ..self }
     }
 
     /// Makes the CPU see what the device wrote.
@@ -94,19 +105,21 @@ impl<'a, S: Scatter, D: Direction> Mapping<'a, S, D> {
     ///
     /// The device must be done with the memory.
     #[inline]
-    unsafe fn sync_for_cpu(&mut self) {
+    unsafe fn sync_for_cpu(self) -> Self {
         // SAFETY: By the type invariants it is mapped in this direction. The device is done with
         // it, by the safety requirement.
         unsafe { self.table.sync_for_cpu::<D>(self.dma) };
-        self.hand_over();
+        self.hand_over()
     }
 
     /// Makes the device see what the CPU wrote.
     #[inline]
-    fn sync_for_device(&mut self) {
-        self.hand_over();
+    fn sync_for_device(self) -> Self {
+        let this = self.hand_over();
+
         // SAFETY: By the type invariants it is mapped in this direction.
-        unsafe { self.table.sync_for_device::<D>(self.dma) };
+        unsafe { this.table.sync_for_device::<D>(this.dma) };
+        this
     }
 
     /// Undoes the mapping, without a sync.
@@ -115,7 +128,7 @@ impl<'a, S: Scatter, D: Direction> Mapping<'a, S, D> {
     ///
     /// No device may access the memory any more.
     #[inline]
-    unsafe fn unmap(mut self) -> S {
+    unsafe fn unmap(self) -> S {
         // SAFETY: By the type invariants it is mapped in this direction. By the safety requirement
         // the device is done with it. `self` goes, so this is done once.
         unsafe { self.table.unmap::<D>(self.dma) };
@@ -202,19 +215,17 @@ impl<'a, S: Scatter, D: Direction> ScatterBox<'a, S, D> {
     /// The device isn't told: hand the result to a protocol for that. Context: any.
     #[inline]
     pub fn submit(self) -> ScatterMap<'a, S, D> {
-        let mut mapping = self.into_mapping();
+        let mapping = self.into_mapping();
 
         if D::DEVICE_WRITES {
             // The device may write from here on, so the CPU must have read before.
             loads_before_stores();
         }
 
-        // Also if the CPU could only read: others may have written.
-        mapping.sync_for_device();
-
         // INVARIANT: The CPU's accesses are over and synced; nobody has asked for an address.
         ScatterMap {
-            mapping: ManuallyDrop::new(mapping),
+            // Also if the CPU could only read: others may have written.
+            mapping: ManuallyDrop::new(mapping.sync_for_device()),
             is_shown: Atomic::new(false),
         }
     }
@@ -370,19 +381,17 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
     /// - [`ENOMEM`] if there is no room for the table, the mapping or the bounce buffers.
     #[inline]
     pub fn map(dma: Mapper<'a>, memory: S, flags: Flags) -> Result<Self, ErrorWith<S>> {
-        let mut mapping = Mapping::new(dma, memory, MapAttrs::NONE, flags)?;
+        let mapping = Mapping::new(dma, memory, MapAttrs::NONE, flags)?;
 
         if D::DEVICE_WRITES {
             // The device may write from here on, so the CPU must have read before.
             loads_before_stores();
         }
 
-        mapping.hand_over();
-
         // INVARIANT: The mapping call gave the memory to the device; nobody has asked for an
         // address.
         Ok(Self {
-            mapping: ManuallyDrop::new(mapping),
+            mapping: ManuallyDrop::new(mapping.hand_over()),
             is_shown: Atomic::new(false),
         })
     }
@@ -494,10 +503,10 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
         let mut this = ManuallyDrop::new(self);
 
         // SAFETY: `this` is not dropped and not used afterwards.
-        let mut mapping = unsafe { ManuallyDrop::take(&mut this.mapping) };
+        let mapping = unsafe { ManuallyDrop::take(&mut this.mapping) };
 
         // SAFETY: By the safety requirements the device is done.
-        unsafe { mapping.sync_for_cpu() };
+        let mapping = unsafe { mapping.sync_for_cpu() };
 
         // INVARIANT: The device is done, and the CPU sees all that it wrote. By the safety
         // requirements there are so many bytes.

@@ -22,7 +22,10 @@ use crate::{
     page::PAGE_SIZE,
     prelude::*, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 /// The longest entry, whatever the device takes: its length is a `u32` in C, to which the IOMMU
 /// code adds padding.
@@ -78,15 +81,15 @@ impl Limits {
             0
         };
 
-        // What is divided is so at pages, if pages fit, and else where the parts are aligned.
-        for granule in [
-            PAGE_SIZE,
-            dma.record().constraints().least_alignment(),
-            LINE,
-            line + 1,
-        ] {
-            if len > granule {
-                len &= !(granule - 1);
+        let alignment = dma.record().constraints().least_alignment();
+
+        // What is divided is so at pages, if pages fit, and else where the parts are aligned. Most
+        // devices take so many whole pages that nothing is to be done for that.
+        if len & (PAGE_SIZE - 1) != 0 || alignment.max(line + 1) > PAGE_SIZE {
+            for granule in [PAGE_SIZE, alignment, LINE, line + 1] {
+                if len > granule {
+                    len &= !(granule - 1);
+                }
             }
         }
 
@@ -212,13 +215,17 @@ impl Filler {
 
 /// A table of entries, which describe the pieces of some memory.
 ///
+/// C's `struct sg_table` is made anew for each call, so that the numbers needn't be in memory.
+///
 /// # Invariants
 ///
-/// `raw` was made by `sg_alloc_table()`, with `allocated` entries. The first `raw.orig_nents` of
-/// them are in use, which is at least one. If they are mapped, the first `raw.nents` have bus
-/// addresses.
+/// `first` is the first entry of a table that was made by `sg_alloc_table()`, with `allocated`
+/// entries. The first `used` of them are in use, which is at least one. If they are mapped, the
+/// first `segments` have bus addresses.
 pub(super) struct Table {
-    raw: bindings::sg_table,
+    first: NonNull<bindings::scatterlist>,
+    used: u32,
+    segments: u32,
     allocated: u32,
 }
 
@@ -243,13 +250,28 @@ impl Table {
 
         // CAST: It fits, as was just checked.
         let allocated = entries as u32;
-        let mut raw = pin_init::zeroed();
+        let mut raw: bindings::sg_table = pin_init::zeroed();
 
         // SAFETY: `raw` is valid for writing.
         to_result(unsafe { bindings::sg_alloc_table(&mut raw, allocated, flags.as_raw()) })?;
 
         // INVARIANT: It was just made.
-        Ok(Self { raw, allocated })
+        Ok(Self {
+            first: NonNull::new(raw.sgl).ok_or(ENOMEM)?,
+            used: allocated,
+            segments: 0,
+            allocated,
+        })
+    }
+
+    /// Returns what C has for it.
+    #[inline(always)]
+    fn to_raw(&self) -> bindings::sg_table {
+        bindings::sg_table {
+            sgl: self.first.as_ptr(),
+            nents: self.segments,
+            orig_nents: self.used,
+        }
     }
 
     /// Makes a table of the pieces of some memory. Also returns how many bytes these are.
@@ -280,8 +302,8 @@ impl Table {
             let mut table = Self::new(capacity, flags)?;
             let mut filler = Filler {
                 limits: Limits::of::<D>(dma),
-                next: table.raw.sgl,
-                last: table.raw.sgl,
+                next: table.first.as_ptr(),
+                last: table.first.as_ptr(),
                 capacity,
                 needed: 0,
                 open: Piece::new(0, 0, 0),
@@ -308,8 +330,7 @@ impl Table {
 
             // INVARIANT: So many entries were written, one at least.
             // CAST: Not more than `allocated`.
-            table.raw.orig_nents = filler.needed as u32;
-            table.raw.nents = table.raw.orig_nents;
+            table.used = filler.needed as u32;
             return Ok((table, total));
         }
     }
@@ -329,12 +350,14 @@ impl Table {
     /// it is mapped, and all of which is initialised.
     #[inline]
     pub(super) unsafe fn map<D: Direction>(&mut self, dma: Mapper<'_>, attrs: MapAttrs) -> Result {
+        let mut raw = self.to_raw();
+
         // SAFETY: `Mapper` proves a bound device whose masks are set. By the type invariants the
         // table is valid, and by the safety requirements it describes memory that may be mapped.
         let errno = unsafe {
             bindings::dma_map_sgtable(
                 dma.as_raw(),
-                &mut self.raw,
+                &mut raw,
                 D::DATA_DIRECTION.into(),
                 attrs.as_raw(),
             )
@@ -343,6 +366,9 @@ impl Table {
         if errno != 0 {
             return Err(refused(errno));
         }
+
+        // INVARIANT: It says how many have bus addresses.
+        self.segments = raw.nents;
 
         // Otherwise the longest segment is the only limit, and the DMA API keeps to that.
         if dma.record().plain_len == 0 {
@@ -364,12 +390,12 @@ impl Table {
     /// The entries must be mapped for the device, in the direction `D`, and the device must be done
     /// with them.
     #[inline]
-    pub(super) unsafe fn unmap<D: Direction>(&mut self, dma: Mapper<'_>) {
+    pub(super) unsafe fn unmap<D: Direction>(&self, dma: Mapper<'_>) {
         // SAFETY: By the safety requirements.
         unsafe {
             bindings::dma_unmap_sgtable(
                 dma.as_raw(),
-                &mut self.raw,
+                &mut self.to_raw(),
                 D::DATA_DIRECTION.into(),
                 MapAttrs::NONE.skip_cpu_sync().as_raw(),
             )
@@ -382,13 +408,13 @@ impl Table {
     ///
     /// As [`unmap`](Self::unmap).
     #[inline]
-    pub(super) unsafe fn sync_for_cpu<D: Direction>(&mut self, dma: Mapper<'_>) {
+    pub(super) unsafe fn sync_for_cpu<D: Direction>(&self, dma: Mapper<'_>) {
         if D::DEVICE_WRITES {
             // SAFETY: By the safety requirements.
             unsafe {
                 bindings::dma_sync_sgtable_for_cpu(
                     dma.as_raw(),
-                    &mut self.raw,
+                    &mut self.to_raw(),
                     D::DATA_DIRECTION.into(),
                 )
             };
@@ -401,12 +427,12 @@ impl Table {
     ///
     /// The entries must be mapped for the device, in the direction `D`.
     #[inline]
-    pub(super) unsafe fn sync_for_device<D: Direction>(&mut self, dma: Mapper<'_>) {
+    pub(super) unsafe fn sync_for_device<D: Direction>(&self, dma: Mapper<'_>) {
         // SAFETY: By the safety requirements.
         unsafe {
             bindings::dma_sync_sgtable_for_device(
                 dma.as_raw(),
-                &mut self.raw,
+                &mut self.to_raw(),
                 D::DATA_DIRECTION.into(),
             )
         };
@@ -417,8 +443,8 @@ impl Table {
     pub(super) fn segments(&self) -> ScatterSegments<'_> {
         // INVARIANT: By the type invariants.
         ScatterSegments {
-            next: self.raw.sgl,
-            left: self.raw.nents,
+            next: self.first.as_ptr(),
+            left: self.segments,
             _table: PhantomData,
         }
     }
@@ -437,12 +463,15 @@ fn refused(errno: c_int) -> Error {
 impl Drop for Table {
     #[inline]
     fn drop(&mut self) {
-        // What `sg_free_table()` goes by.
-        self.raw.orig_nents = self.allocated;
+        let mut raw = bindings::sg_table {
+            // What `sg_free_table()` goes by.
+            orig_nents: self.allocated,
+            ..self.to_raw()
+        };
 
         // SAFETY: By the type invariants, `sg_alloc_table()` has made the table with that number of
         // entries.
-        unsafe { bindings::sg_free_table(&mut self.raw) };
+        unsafe { bindings::sg_free_table(&mut raw) };
     }
 }
 
