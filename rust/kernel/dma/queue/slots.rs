@@ -46,7 +46,8 @@ const MAX_SLOTS: u32 = u64::BITS;
 /// The registers of a table of slots, and the layout of its entries.
 ///
 /// Implement it once for each such table of a device, in the one file of its driver that says
-/// `unsafe`. Check each point of the contract against the data sheet, and answer it number by number.
+/// `unsafe`. Check each point of the contract against the data sheet, and answer it number by
+/// number.
 ///
 /// # Safety
 ///
@@ -61,8 +62,8 @@ const MAX_SLOTS: u32 = u64::BITS;
 ///    block. `describe` keeps addresses nowhere else.
 /// 4. [`busy`](Self::busy) fails, or returns a number in which each slot that was issued and isn't
 ///    done has its bit. Of a slot that is done the device accesses neither the segments, nor the
-///    scratch block, nor the entry, until it is issued again. (In the data sheet: are all data moved
-///    when the bit is cleared? Is it also cleared by an error, or by something else?)
+///    scratch block, nor the entry, until it is issued again. (In the data sheet: are all data
+///    moved when the bit is cleared? Is it also cleared by an error, or by something else?)
 /// 5. `start`, `issue` and `busy` access registers in order with memory, by `Io::write32()` and
 ///    `Io::read32()`, and not by `Io::relaxed()`. `busy` sees what `issue` has written before.
 /// 6. No two values drive the same table of a device.
@@ -184,18 +185,18 @@ where
 /// register with a bit for each slot: AHCI's command list, UFS's list of transfer requests.
 ///
 /// [`submit`](Self::submit) commands, [`kick`](Self::kick) the device once for a batch, and
-/// [`reap`](Self::reap) what is done when an interrupt comes. The device carries commands out in any
-/// order. What is in flight belongs to the table, as with [`Commands`](super::Commands): a payload
-/// comes back when the bit of its slot says that it is done, or when the device was proven to have
-/// stopped.
+/// [`reap`](Self::reap) what is done when an interrupt comes. The device carries commands out in
+/// any order. What is in flight belongs to the table, as with [`Commands`](super::Commands): a
+/// payload comes back when the bit of its slot says that it is done, or when the device was proven
+/// to have stopped.
 ///
-/// There are no generations, since a bit can't be late: it is about the slot as it is. And there are
-/// no halves, since the register is about slots that the device was told of, so that whoever reads
-/// it must know these. So put the table into a lock, which the interrupt handler takes.
+/// There are no generations, since a bit can't be late: it is about the slot as it is. And there
+/// are no halves, since the register is about slots that the device was told of, so that whoever
+/// reads it must know these. So put the table into a lock, which the interrupt handler takes.
 ///
-/// Keep it in the device's [`Session`](super::super::Session), whose contents are freed after a stop
-/// only. One that is dropped while the device may access it is quarantined as a whole. Context of
-/// dropping it: process context.
+/// Keep it in the device's [`Session`](super::super::Session), whose contents are freed after a
+/// stop only. One that is dropped while the device may access it is quarantined as a whole. Context
+/// of dropping it: process context.
 ///
 /// # Invariants
 ///
@@ -326,8 +327,8 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `queue` is one of another device, if there are no slots or more than 64, or if
-    ///   the memory doesn't meet the device's [`Constraints`](super::super::Constraints);
+    /// - [`EINVAL`] if `queue` is one of another device, if there are no slots or more than 64, or
+    ///   if the memory doesn't meet the device's [`Constraints`](super::super::Constraints);
     /// - [`ENOMEM`].
     pub fn new(
         dma: Mapper<'a>,
@@ -522,8 +523,8 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
     ///
     /// Nothing completes, with
     ///
-    /// - [`ESHUTDOWN`] if the device was stopped: a bit that is clear means nothing then. What is in
-    ///   flight comes back from the next [`start`](Self::start);
+    /// - [`ESHUTDOWN`] if the device was stopped: a bit that is clear means nothing then. What is
+    ///   in flight comes back from the next [`start`](Self::start);
     /// - what [`SlotSubmission::busy`] returned.
     pub fn reap(&mut self, mut give: impl FnMut(Completed<'a, P, Q::Entry>)) -> Result<u32> {
         if self.issued == 0 {
@@ -535,7 +536,8 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
 
         drop(running);
 
-        // Done before the rest: what the device wrote before it cleared the bits is read after them.
+        // Done before the rest: what the device wrote before it cleared the bits is read after
+        // them.
         dma_mb(Read);
 
         let count = done.count_ones();
@@ -616,9 +618,9 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
     /// Takes what is in flight out of a table that the device doesn't access, and gives it to
     /// `give`.
     ///
-    /// Use it after a stop; [`start`](Self::start) does the same. There is no way to cancel a single
-    /// command, since that is no proof that the device is done with its memory. Context: any in
-    /// which payloads may be unmapped and dropped.
+    /// Use it after a stop; [`start`](Self::start) does the same. There is no way to cancel a
+    /// single command, since that is no proof that the device is done with its memory. Context: any
+    /// in which payloads may be unmapped and dropped.
     ///
     /// # Errors
     ///

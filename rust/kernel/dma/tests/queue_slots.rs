@@ -317,7 +317,8 @@ mod cases {
         })
     }
 
-    /// A batch is told by one write, and what the device wasn't told of isn't done, whatever it says.
+    /// A batch is told by one write, and what the device wasn't told of isn't done, whatever it
+    /// says.
     #[test]
     fn batches() -> Result {
         on_each_rig(32, |rig| {
@@ -540,8 +541,8 @@ mod cases {
         })
     }
 
-    /// A table that is dropped while the device runs is kept until there is a proof, with what is in
-    /// flight.
+    /// A table that is dropped while the device runs is kept until there is a proof, with what is
+    /// in flight.
     #[test]
     fn dropped_in_flight() -> Result {
         on_each_bus(|pdev| {
