@@ -154,16 +154,20 @@ __rust_helper bool rust_helper_dma_bounces_unaligned(struct device *dev,
 }
 
 /*
- * Keeps the module of a function from being unloaded. NULL stands for the
- * kernel, which isn't.
+ * Keeps the module of a function from being unloaded while a device is bound.
+ * NULL stands for code that isn't: the kernel's, and that of the device's
+ * driver, which is unbound when its module goes, before the code does.
  */
-__rust_helper bool rust_helper_dma_pin_code(unsigned long function,
+__rust_helper bool rust_helper_dma_pin_code(const struct device *dev,
+					    unsigned long function,
 					    struct module **module)
 {
 	bool pinned;
 
 	rcu_read_lock();
 	*module = __module_text_address(function);
+	if (dev->driver && dev->driver->owner == *module)
+		*module = NULL;
 	pinned = try_module_get(*module);
 	rcu_read_unlock();
 

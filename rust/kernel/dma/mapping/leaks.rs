@@ -7,6 +7,8 @@
 
 #[cfg(CONFIG_RUST_DMA_DEBUG)]
 use super::mapper::is_same;
+#[cfg(CONFIG_RUST_DMA_DEBUG)]
+use super::orphan::Abandoned;
 use super::orphan::{
     pages,
     List, //
@@ -41,11 +43,14 @@ static LEAKED: Atomic<u64> = Atomic::new(0);
 #[cold]
 pub(in crate::dma) fn leak(dev: &Device, orphans: List) {
     let (count, pages) = orphans.size();
+    let orphans = orphans.abandon();
 
     report(dev, count, pages);
 
     #[cfg(CONFIG_RUST_DMA_DEBUG)]
     hold_against(dev, pages, orphans);
+    #[cfg(not(CONFIG_RUST_DMA_DEBUG))]
+    let _ = orphans;
 }
 
 /// Logs and counts the leak of one orphan of that many bytes, where there was no memory to keep a
@@ -55,7 +60,7 @@ pub(super) fn leak_bytes(dev: &Device, bytes: usize) {
     report(dev, 1, pages(bytes));
 
     #[cfg(CONFIG_RUST_DMA_DEBUG)]
-    hold_against(dev, pages(bytes), List::default());
+    hold_against(dev, pages(bytes), Abandoned::default());
 }
 
 fn report(dev: &Device, count: u64, pages: usize) {
@@ -90,8 +95,7 @@ pub fn leaked() -> u64 {
 struct Leak {
     dev: ARef<Device>,
     pages: usize,
-    /// For debuggers, and for kmemleak, which doesn't report what it can reach.
-    _orphans: List,
+    _orphans: Abandoned,
     next: *const Leak,
 }
 
@@ -103,7 +107,7 @@ static LEAKS: Atomic<usize> = Atomic::new(0);
 static LEAKED_PAGES: Atomic<usize> = Atomic::new(0);
 
 #[cfg(CONFIG_RUST_DMA_DEBUG)]
-fn hold_against(dev: &Device, pages: usize, orphans: List) {
+fn hold_against(dev: &Device, pages: usize, orphans: Abandoned) {
     LEAKED_PAGES.fetch_add(pages, Relaxed);
 
     // SAFETY: No requirements.

@@ -81,7 +81,7 @@ struct Header {
     bytes: usize,
     accident: bool,
     release: unsafe fn(NonNull<Header>),
-    /// The module that `release` is in. Null for the kernel.
+    /// The module that is pinned for `release`. Null if none needs to be.
     module: *mut bindings::module,
 }
 
@@ -106,27 +106,28 @@ unsafe fn release<O: Orphan>(header: NonNull<Header>) {
 
 /// An orphan of any type, on the heap. Dropping it leaks it.
 ///
-/// It pins the module whose code frees it.
-///
 /// # Invariants
 ///
-/// It is the header of a `KBox<Cell<O>>`, of which this is the only owner.
+/// - It is the header of a `KBox<Cell<O>>`, of which this is the only owner.
+/// - Unless it is [`Abandoned`], the code that frees it stays as long as the device is bound: `module`
+///   is pinned, or it is null and the code belongs to the kernel or to the driver of the device.
 pub(in crate::dma) struct Kept(NonNull<Header>);
 
 // SAFETY: An orphan is `Send`.
 unsafe impl Send for Kept {}
 
 impl Kept {
-    /// Moves an orphan to the heap, and pins the module that frees it.
+    /// Moves an orphan of a bound device to the heap, and pins the module that frees it.
     ///
     /// # Errors
     ///
-    /// The orphan comes back if there is no memory, or if its module is being unloaded.
-    fn new<O: Orphan>(orphan: O) -> Result<Self, O> {
+    /// The orphan comes back if there is no memory, or if its module is being unloaded and isn't
+    /// that of the device's driver.
+    fn new<O: Orphan>(dev: &Device, orphan: O) -> Result<Self, O> {
         let Ok(memory) = KBox::<MaybeUninit<Cell<O>>>::new_uninit(GFP_ATOMIC) else {
             return Err(orphan);
         };
-        let Ok(module) = pin_module(release::<O>) else {
+        let Ok(module) = pin_module(dev, release::<O>) else {
             return Err(orphan);
         };
         let cell = KBox::into_raw(memory.write(MaybeUninit::new(Cell {
@@ -140,7 +141,8 @@ impl Kept {
             orphan,
         })));
 
-        // INVARIANT: This is the header of the box that was just made, and its only owner.
+        // INVARIANT: This is the header of the box that was just made, and its only owner. The code
+        // that frees it is that of `release::<O>`.
         // SAFETY: A box isn't null.
         Ok(Self(unsafe { NonNull::new_unchecked(cell.cast()) }))
     }
@@ -184,19 +186,21 @@ impl Kept {
     }
 }
 
-/// Keeps the module of a function from being unloaded. Returns null for a function of the kernel.
+/// Keeps the module of a function from being unloaded while a device is bound. Returns null if
+/// nothing needs to be pinned for that: for a function of the kernel, or of the device's driver,
+/// which is unbound before its module goes.
 ///
 /// # Errors
 ///
 /// [`ENODEV`] if the module is being unloaded.
 // Not inlined into modules, which can't call the C function.
 #[inline(never)]
-fn pin_module(function: unsafe fn(NonNull<Header>)) -> Result<*mut bindings::module> {
+fn pin_module(dev: &Device, function: unsafe fn(NonNull<Header>)) -> Result<*mut bindings::module> {
     let mut module = core::ptr::null_mut();
 
     // CAST: The address of the function's code.
-    // SAFETY: `module` is valid for writing.
-    if unsafe { bindings::dma_pin_code(function as usize, &mut module) } {
+    // SAFETY: The device is valid, and `module` is valid for writing.
+    if unsafe { bindings::dma_pin_code(dev.as_raw(), function as usize, &mut module) } {
         Ok(module)
     } else {
         Err(ENODEV)
@@ -243,6 +247,24 @@ impl List {
         (count, pages)
     }
 
+    /// Gives up freeing them, and lets go of the modules whose code would have.
+    pub(super) fn abandon(mut self) -> Abandoned {
+        let mut next = self.0.as_mut();
+
+        while let Some(orphan) = next {
+            // SAFETY: By the type invariants of `Kept`, nobody else has the header.
+            let header = unsafe { orphan.0.as_mut() };
+            let module = core::mem::replace(&mut header.module, core::ptr::null_mut());
+
+            // SAFETY: `module` is null, or was pinned when the orphan was made. Its code isn't
+            // called any more.
+            unsafe { bindings::dma_unpin_code(module) };
+            next = header.next.as_mut();
+        }
+
+        Abandoned { _orphans: self }
+    }
+
     /// Frees all of them. Returns how many were [accidents](Orphan::ACCIDENT).
     ///
     /// Context: that of dropping the orphans.
@@ -262,6 +284,13 @@ impl List {
 
         accidents
     }
+}
+
+/// Orphans that are never freed. Their modules may be gone.
+#[derive(Default)]
+pub(super) struct Abandoned {
+    /// For debuggers, and for kmemleak, which doesn't report what it can reach.
+    _orphans: List,
 }
 
 /// Takes memory that no driver uses any more: frees it if the device can't access it, and otherwise
@@ -287,7 +316,7 @@ pub(in crate::dma) fn put_away<O: Orphan>(
 
     let bytes = orphan.bytes();
 
-    let refused = match (record.keeper(), Kept::new(orphan)) {
+    let refused = match (record.keeper(), Kept::new(dev, orphan)) {
         (Some(keeper), Ok(orphan)) => keeper.keep(orphan, &is_needed),
         (None, Ok(orphan)) => {
             let mut list = List::default();

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Loads a module that leaves memory behind with a device, which another driver has. It must stay
-# until the device was stopped, and that memory was freed.
+# until the device was stopped, and that memory was freed. Then one whose driver leaves memory behind
+# when the device is unbound, since the module is unloaded: that memory must be freed, too.
 
 test=modules
 . /transfers.sh
@@ -32,6 +33,15 @@ used || result "failed: nothing keeps the module, though memory is left behind"
 echo "$device" > $driver/unbind || result "failed: cannot be unbound"
 ! used || result "failed: the device was stopped, but something keeps the module"
 unload || result "failed: cannot be unloaded afterwards"
+
+module=dma_rs_leaver
+insmod /$module.ko || result "failed: $module cannot be loaded"
+echo $module > "$devices/$device/driver_override"
+echo "$device" > /sys/bus/pci/drivers/$module/bind || result "failed: $module cannot be bound"
+! used || result "failed: something keeps $module"
+unload || result "failed: $module cannot be unloaded"
+[ "$(leaked)" = "$before" ] || result "failed: $module has leaked memory"
+echo > "$devices/$device/driver_override"
 
 echo "$device" > $driver/bind || result "failed: cannot be bound again"
 works "$device" || result "failed: the device does not work afterwards"
