@@ -105,10 +105,7 @@ fn start<'c>(
 
 // [start of a time-out]
 /// Waits for a copy, and if it takes too long, for no copy at all.
-fn finish<'c>(
-    channel: &Channel<'_>,
-    copy: Submitted<'c, Copy<'c>>,
-) -> Result<Option<KVec<u8>>> {
+fn finish<'c>(channel: &Channel<'_>, copy: Submitted<'c, Copy<'c>>) -> Result<Option<KVec<u8>>> {
     match copy.wait(Delta::from_millis(10)) {
         Ok((_from, to)) => Ok(Some(to.unmap())),
         Err(ErrorWith { error, value: copy }) if error == ETIMEDOUT => {
@@ -234,7 +231,9 @@ mod tests {
             }
 
             for (n, copy) in start(&channel, sources)?.into_iter().enumerate() {
-                ensure!(finish(&channel, copy)?.is_some_and(|to| to.len() == (n + 1) * 128));
+                ensure!(
+                    finish(&channel, copy, PATIENCE)?.is_some_and(|to| to.len() == (n + 1) * 128)
+                );
             }
             Ok(())
         })
@@ -251,7 +250,7 @@ mod tests {
             sources.push(message(128)?, GFP_KERNEL)?;
 
             for copy in start(&channel, sources)? {
-                ensure!(finish(&channel, copy)?.is_none());
+                ensure!(finish(&channel, copy, Delta::from_millis(5))?.is_none());
             }
             Ok(())
         })

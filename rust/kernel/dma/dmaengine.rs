@@ -69,8 +69,6 @@ mod peripheral;
 mod slot;
 mod status;
 mod submitted;
-#[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
-mod tests;
 
 pub use self::{
     capabilities::Capabilities,

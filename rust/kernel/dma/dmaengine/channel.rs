@@ -534,7 +534,8 @@ impl<'a> Channel<'a> {
     /// - [`ENODEV`] if there is no such channel;
     /// - [`EBUSY`] if the provider is a driver in Rust that has a session of its own;
     /// - [`ESHUTDOWN`] if `dev` is being unbound;
-    /// - [`EINVAL`] if the provider depends on `dev`, for instance as a child of it;
+    /// - [`EINVAL`] if the provider depends on `dev`, for instance as a child of it, or if its
+    ///   device has no power management at all, as those on the faux bus;
     /// - [`EIO`] if the provider has set no DMA mask;
     /// - [`ENOMEM`], and what the provider says.
     pub fn request(dev: &'a Device<Bound>, name: &CStr) -> Result<Self> {
@@ -708,8 +709,9 @@ impl<'a> Channel<'a> {
     /// Ends all transfers of the channel (C: `dmaengine_terminate_sync()`).
     ///
     /// That is the proof that the engine accesses nothing of what it was told. Threads that wait
-    /// are woken, and get [`ECANCELED`]; what was dropped in flight is freed. Then the channel can
-    /// be used again. Context: may sleep; not in a [`Handler`], for which this waits.
+    /// are woken, and get [`ECANCELED`], as does who asks for a transfer that was done just before.
+    /// What was dropped in flight is freed. Then the channel can be used again. Context: may sleep;
+    /// not in a [`Handler`], for which this waits.
     ///
     /// # Errors
     ///

@@ -5,18 +5,16 @@
 use super::{
     super::{
         dma_read,
-        fixture::{
-            self,
-            at_once,
-            engine::{
-                Engine,
-                Features,
-                Script,
-                Terminate,
-                Verdict, //
-            },
-            ensure,
-            free_forgotten, //
+        dmaengine::{
+            Capabilities,
+            Channel,
+            Cyclic,
+            Handler,
+            Memcpy,
+            Slave,
+            SlaveList,
+            Status,
+            Submitted, //
         },
         leaked,
         quarantined,
@@ -30,15 +28,19 @@ use super::{
         Streaming,
         ToDevice, //
     },
-    Capabilities,
-    Channel,
-    Cyclic,
-    Handler,
-    Memcpy,
-    Slave,
-    SlaveList,
-    Status,
-    Submitted, //
+    ensure,
+    fixture::{
+        self,
+        at_once,
+        engine::{
+            Engine,
+            Features,
+            Script,
+            Terminate,
+            Verdict, //
+        },
+        free_forgotten, //
+    }, //
 };
 use crate::{
     device::{
@@ -107,7 +109,9 @@ fn with_device(
 ) -> Result {
     let engine = Engine::new(features)?;
 
-    fixture::with_platform_device(|pdev| body(&engine, pdev))?;
+    fixture::with_platform_device(|pdev| {
+        body(&engine, pdev).inspect_err(|e| pr_info!("dma_test: {e:?}\n"))
+    })?;
 
     // Whatever the test did, no channel was released with transfers in flight.
     ensure!(engine.released().1 == 0);
@@ -713,7 +717,6 @@ mod channels {
 
             for polled in [false, true] {
                 let channel = Channel::request_by_mask(pdev.as_ref(), Capabilities::MEMCPY)?;
-                let number = usize::from(polled);
                 let copy = copy(channel.mapper(), 1)?;
 
                 if polled {
@@ -723,13 +726,13 @@ mod channels {
                 }
 
                 channel.issue_pending()?;
-                ensure!(engine.pending(number)? == (1, 1));
+                ensure!(engine.pending(TX)? == (1, 1));
                 drop(channel);
-                ensure!(engine.released() == (number, 0));
+                ensure!(engine.released() == (usize::from(polled), 0));
 
                 // It is done later, and calls back. Then the channel can be released for the next.
-                engine.run(number)?;
-                engine.release(number)?;
+                engine.run(TX)?;
+                engine.release(TX)?;
             }
 
             // Two buffers each.
@@ -1307,6 +1310,7 @@ mod unbinding {
     fn lent() -> Result {
         let calls = Arc::new(Atomic::new(0_usize), GFP_KERNEL)?;
         let engine = Engine::new(Features::ALL)?;
+        let mut forgotten = None;
 
         fixture::with_platform_device(|pdev| {
             let channel = Channel::request(pdev.as_ref().bound(), c"tx")?
@@ -1315,7 +1319,15 @@ mod unbinding {
 
             let one = channel.submit(copy(channel.mapper(), 1)?)?;
             let two = channel.submit(copy(channel.mapper(), 2)?)?;
-            let three = plain.submit(copy(plain.mapper(), 3)?)?;
+
+            let (from, to) = (pattern(3, LEN)?, pattern(4, LEN)?);
+            forgotten = Some((from.as_ptr(), to.as_ptr()));
+
+            let three: Copy<'_> = Memcpy::new(
+                Streaming::map(plain.mapper(), from)?,
+                Streaming::map(plain.mapper(), to)?,
+            );
+            let three = plain.submit(three)?;
 
             channel.issue_pending()?;
             ensure!(engine.advance(TX, LEN - 1)? == LEN - 1);
@@ -1333,6 +1345,14 @@ mod unbinding {
 
         ensure!(engine.released() == (2, 0));
         ensure!(calls.load(Relaxed) == 1);
+
+        let (from, to) = forgotten.ok_or(EINVAL)?;
+
+        // SAFETY: They were forgotten, and all transfers were terminated.
+        unsafe {
+            free_forgotten(from);
+            free_forgotten(to);
+        }
         Ok(())
     }
 
