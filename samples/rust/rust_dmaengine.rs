@@ -105,8 +105,12 @@ fn start<'c>(
 
 // [start of a time-out]
 /// Waits for a copy, and if it takes too long, for no copy at all.
-fn finish<'c>(channel: &Channel<'_>, copy: Submitted<'c, Copy<'c>>) -> Result<Option<KVec<u8>>> {
-    match copy.wait(Delta::from_millis(10)) {
+fn finish<'c>(
+    channel: &Channel<'_>,
+    copy: Submitted<'c, Copy<'c>>,
+    patience: Delta,
+) -> Result<Option<KVec<u8>>> {
+    match copy.wait(patience) {
         Ok((_from, to)) => Ok(Some(to.unmap())),
         Err(ErrorWith { error, value: copy }) if error == ETIMEDOUT => {
             // The engine still has the memory, and so has `copy`.

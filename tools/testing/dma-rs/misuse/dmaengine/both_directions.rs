@@ -29,8 +29,10 @@ pub fn send(channel: &Channel<'_>, fifo: Peripheral, data: KVec<u8>) -> Result<K
     let data = Streaming::<_, Direction>::map(channel.mapper(), data)?;
     let data = Slave::new(data, fifo); //~[bad] E0277
 
+    let _patience = Delta::from_secs(1);
+
     #[cfg(ok)]
-    return Ok(channel.submit(data)?.wait(Delta::from_secs(1))?.unmap());
+    return Ok(channel.submit(data)?.wait(_patience)?.unmap());
     #[cfg(bad)]
     return Err(EINVAL);
 }

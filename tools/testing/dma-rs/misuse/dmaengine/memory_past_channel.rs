@@ -25,5 +25,8 @@ pub fn prepare(dev: &Device<Bound>, buf: KVec<u8>) -> Result<KVec<u8>> {
 
     #[cfg(bad)]
     drop(channel); //~[bad] E0505
-    Ok(buf.take_back().map_err(|_| EBUSY)?.unmap())
+
+    let buf = buf.take_back().map_err(|_| EBUSY)?;
+
+    Ok(buf.unmap())
 }
