@@ -94,9 +94,18 @@ impl<'a> Mapper<'a> {
         core::ptr::eq(self.record, record)
     }
 
-    /// Returns the device.
+    /// Returns the device, for messages.
+    ///
+    /// It may be that of another driver: the mapper of a channel of a DMA engine is for the engine.
+    /// So it isn't lent as one that is bound, to which a driver could add resources.
     #[inline]
-    pub fn device(self) -> &'a Device<Bound> {
+    pub fn device(self) -> &'a Device {
+        self.dev
+    }
+
+    /// Returns the device, which is bound.
+    #[inline]
+    pub(in crate::dma) fn bound(self) -> &'a Device<Bound> {
         self.dev
     }
 
