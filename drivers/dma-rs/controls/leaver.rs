@@ -74,7 +74,8 @@ impl pci::DmaDriver for Leaver {
         pin_init::pin_init_scope(move || {
             let dev = pdev.bound().as_ref();
             let dma = Mapper::get(dev)?;
-            let session = Session::new(pdev.as_ref(), Stopper(dev), Ok::<_, Error>(()))?;
+            let session: Session<'bound, ()> =
+                Session::new(pdev.as_ref(), Stopper(dev), Ok::<_, Error>(()))?;
 
             session.start()?;
 

@@ -109,6 +109,7 @@ struct Waiters {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) model: [u8; 40],
+    pub(crate) firmware: [u8; 8],
     pub(crate) blocks: u64,
     /// How many bytes a block has.
     pub(crate) block: usize,
@@ -301,6 +302,7 @@ impl<'a> Nvme<'a> {
             resets: KBox::pin_init(new_mutex!(0), GFP_KERNEL)?,
             identity: Identity {
                 model: [b' '; 40],
+                firmware: [b' '; 8],
                 blocks: 0,
                 block: 0,
                 max_bytes: 0,
@@ -414,9 +416,8 @@ impl<'a> Nvme<'a> {
     pub(crate) fn identify(&self) -> Result<Identity> {
         let (page, _) = self.identify_one(AdminCommand::IDENTIFY_CONTROLLER)?;
         let page = page.bytes();
-        let mut model = [0; 40];
-
-        model.copy_from_slice(page.get(24..64).ok_or(EIO)?);
+        let model = *page.get(24..).and_then(<[u8]>::first_chunk).ok_or(EIO)?;
+        let firmware = *page.get(64..).and_then(<[u8]>::first_chunk).ok_or(EIO)?;
 
         // A power of two of the smallest pages; 0 if there is no limit (5.15.2.2).
         let max_bytes = match *page.get(77).ok_or(EIO)? {
@@ -429,6 +430,7 @@ impl<'a> Nvme<'a> {
 
         Ok(Identity {
             model,
+            firmware,
             blocks: namespace.blocks,
             block: namespace.block(),
             max_bytes: max_bytes.min(MAX_BYTES),

@@ -35,8 +35,9 @@
 //! - Lists of segments, as commands with much data have them, go into a *scratch block*
 //!   ([`Call::scratch`]), which stays with the slot. In steady state nothing is allocated.
 //!
-//! `Documentation/rust/dma/queues.rst` says how to write a driver with queues. For descriptors that
-//! are worked off in order there is [`ring`](super::ring).
+//! `Documentation/rust/dma/queues.rst` says how to write a driver with queues. Some devices have no
+//! completion queue, but a register with a bit for each command (AHCI, UFS): for these there are
+//! [`CommandSlots`]. For descriptors that are worked off in order there is [`ring`](super::ring).
 //!
 //! # What the device is trusted with
 //!
@@ -254,14 +255,20 @@
 //! }
 //! ```
 
+mod call;
 mod commands;
 mod completer;
 mod completion;
 mod memory;
 mod payload;
+mod slots;
 mod submitter;
 
 pub use self::{
+    call::{
+        Call,
+        Segments, //
+    },
     commands::Commands,
     completer::{
         Completed,
@@ -282,11 +289,11 @@ pub use self::{
         Payload,
         Segment, //
     },
-    submitter::{
-        Call,
-        Segments,
-        Submitter, //
+    slots::{
+        CommandSlots,
+        SlotSubmission, //
     },
+    submitter::Submitter, //
 };
 
 use super::Untrusted;

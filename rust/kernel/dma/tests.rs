@@ -12,6 +12,7 @@ mod pool;
 mod queue;
 #[cfg(CONFIG_RUST_DMA_SIM)]
 mod queue_sim;
+mod queue_slots;
 mod queue_through;
 mod registers;
 #[cfg(CONFIG_RUST_DMA_SIM)]

@@ -109,8 +109,9 @@ unsafe fn release<O: Orphan>(header: NonNull<Header>) {
 /// # Invariants
 ///
 /// - It is the header of a `KBox<Cell<O>>`, of which this is the only owner.
-/// - Unless it is [`Abandoned`], the code that frees it stays as long as the device is bound: `module`
-///   is pinned, or it is null and the code belongs to the kernel or to the driver of the device.
+/// - Unless it is [`Abandoned`], the code that frees it stays as long as the device is bound:
+///   `module` is pinned, or it is null and the code belongs to the kernel or to the driver of the
+///   device.
 pub(in crate::dma) struct Kept(NonNull<Header>);
 
 // SAFETY: An orphan is `Send`.

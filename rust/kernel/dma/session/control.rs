@@ -217,6 +217,7 @@ impl Control {
         unsafe { CONTROL.find::<Pin<KBox<Self>>>(dev) }.map(Pin::get_ref)
     }
 
+    #[cfg(CONFIG_PM_SLEEP)]
     pub(super) fn device(&self) -> &Device {
         &self.dev
     }

@@ -23,6 +23,8 @@ use super::{
         Together, //
     }, //
 };
+#[cfg(CONFIG_64BIT)]
+use crate::sync::atomic::Acquire;
 use crate::{
     device::{
         Bound,
@@ -66,7 +68,6 @@ use crate::{
     sync::{
         aref::ARef,
         atomic::{
-            Acquire,
             Atomic,
             Relaxed,
             Release, //
@@ -205,6 +206,7 @@ enum Say<'a> {
     Place(QueuePlace<'a, Cqe>),
     OtherPlace(QueuePlace<'a, Sqe>),
     /// Which one it is.
+    #[cfg(CONFIG_64BIT)]
     Number(u32),
     /// What the device can't do.
     Refuse,
@@ -289,6 +291,7 @@ unsafe impl<'q, const TAG_BITS: u32> Submission for Submits<'q, TAG_BITS> {
             }
             Say::Place(place) => sqe.list = call.place(place)?,
             Say::OtherPlace(place) => sqe.list = call.place(place)?,
+            #[cfg(CONFIG_64BIT)]
             Say::Number(number) => sqe.list = (*number).into(),
             Say::Refuse => return Err(EDOM),
         }

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Loads a module that leaves memory behind with a device, which another driver has. It must stay
-# until the device was stopped, and that memory was freed. Then one whose driver leaves memory behind
-# when the device is unbound, since the module is unloaded: that memory must be freed, too.
+# until the device was stopped, and that memory was freed. Then one whose driver leaves memory
+# behind when the device is unbound, since the module is unloaded: that memory must be freed, too.
 
 test=modules
 . /transfers.sh
