@@ -137,7 +137,7 @@ fn pool_once<'a>(pool: &'a Pool<'a, [u8; BLOCK]>) -> Result {
 /// Allocates coherent memory, and frees it.
 pub(crate) fn coherent(work: &mut Work<'_>, n: u32) -> Result {
     for _ in 0..n {
-        coherent_once(work.dma.device())?;
+        coherent_once(work.dev)?;
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ use core::{
 };
 use kernel::{
     device::{
+        Bound,
         Core,
         Device, //
     },
@@ -114,6 +115,7 @@ pub(crate) struct Mailbox {
 
 /// What the loops in Rust work on.
 pub(crate) struct Work<'a> {
+    pub(crate) dev: &'a Device<Bound>,
     pub(crate) dma: Mapper<'a>,
     pub(crate) pool: &'a Pool<'a, [u8; BLOCK]>,
     pub(crate) small: Option<KBox<[u8; 64]>>,
@@ -158,6 +160,7 @@ impl Holds<65536> for Work<'_> {
 
 /// A bound device.
 pub(crate) struct Bench<'a> {
+    dev: &'a Device<Bound>,
     dma: Mapper<'a>,
     session: Session<'a, Mutex<Work<'a>>>,
 }
@@ -189,6 +192,7 @@ impl<'a> Bench<'a> {
         let registers: Registers<'a> = pdev.bound().iomap_region_sized(0, c"dma_rs_bench")?;
         let registers = devres::register_lent(dev, Ok::<_, Error>(registers), GFP_KERNEL)?;
         let session = Work {
+            dev: dev.bound(),
             dma,
             pool: Pool::new(dev, c"dma_rs_bench")?,
             small: None,
@@ -206,7 +210,13 @@ impl<'a> Bench<'a> {
         };
         let session = Session::new(dev, Idle(dev.bound()), new_mutex!(session))?;
 
-        DevresSrcu::<BenchLt>::new(dev, Ok::<_, Error>(Self { dma, session }))
+        let this = Self {
+            dev: dev.bound(),
+            dma,
+            session,
+        };
+
+        DevresSrcu::<BenchLt>::new(dev, Ok::<_, Error>(this))
     }
 
     /// Runs the operations whose names begin so, and reports to the log.
@@ -244,7 +254,7 @@ impl<'a> Bench<'a> {
     /// [`EINVAL`] if it is neither C nor Rust; what mapping says.
     pub(crate) fn run_parallel(&self, who: &str, n: u32) -> Result {
         let mut buf = zeroed()?;
-        let mut c = CHalf::new(self.dma.device())?;
+        let mut c = CHalf::new(self.dev)?;
         let start = Instant::<BootTime>::now();
 
         match who {

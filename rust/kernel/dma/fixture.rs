@@ -55,6 +55,9 @@ pub use self::pci::{
     with_pci_driver, //
 };
 
+#[cfg(CONFIG_DMA_ENGINE)]
+pub mod engine;
+
 mod threads;
 pub use self::threads::at_once;
 

@@ -30,7 +30,7 @@ pub(super) mod control;
 mod debug;
 mod events;
 mod handle;
-mod quarantine;
+pub(super) mod quarantine;
 mod quiesce;
 mod state;
 mod suspend;

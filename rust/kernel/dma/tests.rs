@@ -4,6 +4,8 @@
 
 mod buffer;
 mod constraints;
+#[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
+mod dmaengine;
 mod managed;
 mod noncoherent;
 mod pool;

@@ -292,7 +292,7 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
         // INVARIANT: We just checked; no transfer was started.
         Ok(Self {
             dma,
-            control: Control::find(dma.device()).ok_or(EINVAL)?,
+            control: Control::find(dma.bound()).ok_or(EINVAL)?,
             engine,
             job: None,
         })

@@ -74,9 +74,38 @@ impl<'a> Mapper<'a> {
         Ok(Self { dev, record })
     }
 
-    /// Returns the device.
+    /// Makes the permission to map for a device that has no record of its own, for somebody else
+    /// than its driver.
+    ///
+    /// # Safety
+    ///
+    /// - The device must be one that can do DMA, with the masks of the constraints of `record`, for
+    ///   as long as `'a`.
+    /// - Whoever shows the device an address that was mapped with the result must keep to `record`.
+    #[cfg(CONFIG_DMA_ENGINE)]
+    pub(in crate::dma) unsafe fn with_record(dev: &'a Device<Bound>, record: &'a Record) -> Self {
+        // INVARIANT: By the safety requirements, which stand for what a driver of ours does.
+        Self { dev, record }
+    }
+
+    /// Returns whether it has that record, so that what the record says holds for what is mapped.
+    #[cfg(CONFIG_DMA_ENGINE)]
+    pub(in crate::dma) fn has_record(self, record: &Record) -> bool {
+        core::ptr::eq(self.record, record)
+    }
+
+    /// Returns the device, for messages.
+    ///
+    /// It may be that of another driver: the mapper of a channel of a DMA engine is for the engine.
+    /// So it isn't lent as one that is bound, to which a driver could add resources.
     #[inline]
-    pub fn device(self) -> &'a Device<Bound> {
+    pub fn device(self) -> &'a Device {
+        self.dev
+    }
+
+    /// Returns the device, which is bound.
+    #[inline]
+    pub(in crate::dma) fn bound(self) -> &'a Device<Bound> {
         self.dev
     }
 

@@ -79,24 +79,28 @@ static RECORD: Kind = Kind::new();
 const FIRST: u64 = 1;
 
 impl Record {
+    /// Makes a record of what is shown nothing yet.
+    ///
+    /// Context: may sleep.
+    pub(in crate::dma) fn new(constraints: Constraints) -> Result<Self> {
+        // INVARIANT: The device was shown nothing.
+        Ok(Self {
+            constraints,
+            plain_len: constraints.plain_len(),
+            running: Atomic::new(0),
+            epoch: Atomic::new(FIRST),
+            opened: Atomic::new(0),
+            settling: Atomic::new(false),
+            keeper: SetOnce::new(),
+            later: Later::new()?,
+        })
+    }
+
     /// Adds the record to a device that is about to be probed.
     ///
     /// Context: may sleep.
     pub(super) fn add(dev: &Device<Bound>, constraints: Constraints) -> Result {
-        // INVARIANT: The device was shown nothing.
-        let this = KBox::new(
-            Self {
-                constraints,
-                plain_len: constraints.plain_len(),
-                running: Atomic::new(0),
-                epoch: Atomic::new(FIRST),
-                opened: Atomic::new(0),
-                settling: Atomic::new(false),
-                keeper: SetOnce::new(),
-                later: Later::new()?,
-            },
-            GFP_KERNEL,
-        )?;
+        let this = KBox::new(Self::new(constraints)?, GFP_KERNEL)?;
 
         // SAFETY: The record borrows nothing.
         unsafe { RECORD.add(dev, this) }

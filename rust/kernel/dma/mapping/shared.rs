@@ -344,6 +344,29 @@ impl<'a, T: ?Sized + KnownSize> Shared<'a, T> {
         self.memory.addr()
     }
 
+    /// Returns the permission that it was allocated with.
+    #[cfg(CONFIG_DMA_ENGINE)]
+    pub(in crate::dma) fn dma(&self) -> Mapper<'a> {
+        self.memory.dma()
+    }
+
+    /// Returns whether somebody asked for the address.
+    #[cfg(CONFIG_DMA_ENGINE)]
+    pub(in crate::dma) fn is_shown(&self) -> bool {
+        self.is_shown.load(Relaxed)
+    }
+
+    /// Records that the memory isn't shown, though somebody asked for the address.
+    ///
+    /// # Safety
+    ///
+    /// The device must not have been shown the address, or must not use it. Nobody may keep it.
+    #[cfg(CONFIG_DMA_ENGINE)]
+    pub(in crate::dma) unsafe fn forget_address(&self) {
+        // INVARIANT: By the safety requirements nobody has the address.
+        self.is_shown.store(false, Relaxed);
+    }
+
     /// Returns the CPU's address of the memory, which the device may access at any time.
     #[inline]
     pub(in crate::dma) fn as_ptr(&self) -> *mut T {

@@ -33,7 +33,7 @@ use crate::{
 /// The quarantine of one binding of a device.
 ///
 /// Dropping it leaks the memory that is left.
-pub(super) struct Quarantine {
+pub(in crate::dma) struct Quarantine {
     dev: ARef<Device>,
     list: List,
     quarantined: u64,
@@ -41,7 +41,7 @@ pub(super) struct Quarantine {
 }
 
 impl Quarantine {
-    pub(super) fn new(dev: ARef<Device>) -> Self {
+    pub(in crate::dma) fn new(dev: ARef<Device>) -> Self {
         Self {
             dev,
             list: List::default(),
@@ -53,7 +53,7 @@ impl Quarantine {
     /// Keeps an orphan if `is_needed` returns true; otherwise gives it back, to be freed.
     ///
     /// Context: any.
-    pub(super) fn keep(
+    pub(in crate::dma) fn keep(
         this: &SpinLockIrq<Self>,
         orphan: Kept,
         is_needed: &dyn Fn() -> bool,
@@ -98,7 +98,7 @@ impl Quarantine {
     /// # Safety
     ///
     /// As [`Record::prove`].
-    pub(super) unsafe fn prove(this: &SpinLockIrq<Self>, record: &Record) -> Proven {
+    pub(in crate::dma) unsafe fn prove(this: &SpinLockIrq<Self>, record: &Record) -> Proven {
         let mut quarantine = this.lock();
 
         // SAFETY: The requirements of `Record::prove` hold, by those of this function.
@@ -137,7 +137,7 @@ impl Proven {
     /// Frees them.
     ///
     /// Context: may sleep.
-    pub(super) fn reclaim(self, quarantine: &SpinLockIrq<Quarantine>) {
+    pub(in crate::dma) fn reclaim(self, quarantine: &SpinLockIrq<Quarantine>) {
         // SAFETY: By the type invariants the device doesn't access the orphans. It is still bound,
         // since its quarantine exists.
         let count = unsafe { self.0.release() };

@@ -230,7 +230,7 @@ mod cases {
                 let mut memory = memory.take_back().map_err(|_| EBUSY)?;
 
                 memory.bytes_mut().fill(1);
-                fixture::open(dma.device())?;
+                fixture::open(dma.bound())?;
 
                 let (memory, count) = (memory.submit(), quarantined());
 
@@ -242,7 +242,7 @@ mod cases {
                 drop(alloc::<FromDevice>(dma, 100, in_pieces)?.submit());
                 ensure!(quarantined() == count + 1);
                 stop(dma);
-                fixture::open(dma.device())?;
+                fixture::open(dma.bound())?;
             }
 
             ensure!(quarantined() == before + 2);
@@ -315,7 +315,7 @@ mod on_sim {
                     }
                     stop(dma);
                     drop(given);
-                    fixture::open(dma.device())?;
+                    fixture::open(dma.bound())?;
                 }
             }
             stop(dma);

@@ -451,7 +451,7 @@ impl<'a, const TAG_BITS: u32, P: Payload<'a>> Rig<'a, TAG_BITS, P> {
     /// Says that the device has stopped, as it has, and starts it again.
     fn restart(&mut self, cancelled: impl FnMut(Ticket, P::Back)) -> Result {
         self.stop();
-        open(self.dma.device())?;
+        open(self.dma.bound())?;
         self.done.start()?;
         self.device.next = 0;
         self.io.start(cancelled)
@@ -1036,7 +1036,7 @@ mod cases {
     fn refused_queues() -> Result {
         on_each_rig::<16>(16, 4, |rig| {
             rig.stop();
-            open(rig.dma.device())?;
+            open(rig.dma.bound())?;
 
             let starts = rig.registers.starts.load(Relaxed);
 
@@ -1083,7 +1083,7 @@ mod cases {
                 outcome = (|| {
                     // SAFETY: The device (the test) accesses nothing.
                     unsafe { prove(*dma) };
-                    open(dma.device())?;
+                    open(dma.bound())?;
                     ensure!(io.start(|_, _| {}).err() == Some(EINVAL));
 
                     match io.completer.complete(seen) {
@@ -1165,13 +1165,13 @@ mod cases {
             ensure!(quarantined() == before + 2);
 
             // After a proof they are freed at once.
-            open(dma.device())?;
+            open(dma.bound())?;
 
             let mut rig = Rig::<16, Read<'_>>::new(dma, 16, 4)?;
 
             rig.submit(read(dma, 100)?, Say::Plain)?;
             rig.stop();
-            open(dma.device())?;
+            open(dma.bound())?;
             drop(rig);
             ensure!(quarantined() == before + 2);
             // SAFETY: As above.
@@ -1213,7 +1213,7 @@ mod cases {
 
             // It isn't told again after a stop.
             rig.stop();
-            open(rig.dma.device())?;
+            open(rig.dma.bound())?;
 
             let before = starts(rig);
 
@@ -1255,7 +1255,7 @@ mod cases {
             )?;
 
             rig.stop();
-            open(rig.dma.device())?;
+            open(rig.dma.bound())?;
 
             let ours = &mut rig.io.submitter;
 

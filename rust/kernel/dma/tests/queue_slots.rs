@@ -439,7 +439,7 @@ mod cases {
             ensure!(rig.registers.issues.load(Relaxed) == 1);
             ensure!(rig.slots.start(|_, _| {}).err() == Some(ESHUTDOWN));
 
-            open(rig.dma.device())?;
+            open(rig.dma.bound())?;
             // In another epoch.
             ensure!(rig.reap().err() == Some(ESHUTDOWN));
             ensure!(rig.slots.kick().err() == Some(ESHUTDOWN));
@@ -510,7 +510,7 @@ mod cases {
             rig.stop();
             drop(rig);
 
-            open(dma.device())?;
+            open(dma.bound())?;
 
             let mut rig = Rig::new(dma, 2, None)?;
 
@@ -559,7 +559,7 @@ mod cases {
             unsafe { prove(dma) };
 
             // After a proof it is freed at once.
-            open(dma.device())?;
+            open(dma.bound())?;
 
             let mut rig = Rig::new(dma, 4, None)?;
 

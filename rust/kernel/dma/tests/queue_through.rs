@@ -408,7 +408,7 @@ mod cases {
 
                 // SAFETY: The device (the test) accesses nothing.
                 unsafe { prove(rig.dma) };
-                open(rig.dma.device())?;
+                open(rig.dma.bound())?;
                 rig.done.start()?;
                 (rig.next, rig.posted) = (0, 0);
 

@@ -586,7 +586,7 @@ mod cases {
             let puppet = Puppet::new()?;
             let (dma, session) = new_session(pdev.as_ref(), &puppet)?;
             let (before, lost) = (quarantined(), leaked());
-            let control = Control::find(dma.device()).ok_or(EINVAL)?;
+            let control = Control::find(dma.bound()).ok_or(EINVAL)?;
 
             // The device never ran: it can't have been told.
             drop(shown(dma)?);
@@ -1416,7 +1416,7 @@ mod on_sim {
             Script::new(Model::Coherent).fate(Fate::after(1)),
             |pdev, sim| {
                 let (dma, session, engine) = new_session(pdev.as_ref(), sim)?;
-                let control = Control::find(dma.device()).ok_or(EINVAL)?;
+                let control = Control::find(dma.bound()).ok_or(EINVAL)?;
                 let in_flight = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
 
                 in_flight.address();

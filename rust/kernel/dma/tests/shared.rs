@@ -146,7 +146,7 @@ pub(super) fn sizes_with(
 }
 
 fn open_again(dma: Mapper<'_>) -> Result {
-    fixture::open(dma.device()).map(drop)
+    fixture::open(dma.bound()).map(drop)
 }
 
 #[kunit_tests(rust_dma_shared)]

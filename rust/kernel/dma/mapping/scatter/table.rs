@@ -500,6 +500,15 @@ unsafe impl Send for ScatterSegments<'_> {}
 // SAFETY: As above.
 unsafe impl Sync for ScatterSegments<'_> {}
 
+#[cfg(CONFIG_DMA_ENGINE)]
+impl ScatterSegments<'_> {
+    /// Returns the first entry of the table, and how many have addresses, for C code that takes
+    /// such a table.
+    pub(in crate::dma) fn as_raw(&self) -> (*mut bindings::scatterlist, c_uint) {
+        (self.next, self.left)
+    }
+}
+
 impl<'m> Iterator for ScatterSegments<'m> {
     type Item = DmaAddr<'m>;
 

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a channel keeps of a transfer: a place for the provider to call back to.
+//!
+//! The slots of a channel are allocated with it, and freed with it. So a provider that calls back
+//! late, or twice, finds a slot, which says that nothing was expected. Whose transfer a slot is
+//! about, its generation says: it changes with each transfer.
+
+use super::{
+    channel::Inner,
+    status::{
+        Cookie,
+        Status, //
+    },
+};
+use crate::{
+    bindings,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        rcu, //
+    }, //
+};
+use core::ptr::NonNull;
+
+/// How many transfers of a channel can be in flight.
+pub(super) const SLOTS: usize = 64;
+
+/// What a slot is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum State {
+    /// There is no transfer.
+    Free,
+    /// The provider will call back once.
+    InFlight,
+    /// The provider has called back.
+    Done,
+    /// As `InFlight`; and nobody waits for it.
+    Abandoned,
+    /// The provider won't call back, but can be asked.
+    Polled,
+    /// As `Polled`; and nobody asks.
+    PolledAbandoned,
+    /// The provider calls back for each period.
+    Cyclic,
+    /// As `Cyclic`; and nobody counts them.
+    CyclicAbandoned,
+}
+
+impl State {
+    const ALL: [Self; 8] = [
+        Self::Free,
+        Self::InFlight,
+        Self::Done,
+        Self::Abandoned,
+        Self::Polled,
+        Self::PolledAbandoned,
+        Self::Cyclic,
+        Self::CyclicAbandoned,
+    ];
+
+    /// What becomes of it when nobody wants the transfer any more.
+    fn abandoned(self) -> Self {
+        match self {
+            Self::InFlight => Self::Abandoned,
+            Self::Polled => Self::PolledAbandoned,
+            Self::Cyclic => Self::CyclicAbandoned,
+            other => other,
+        }
+    }
+}
+
+/// The state of a slot, and which of its transfers that is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word(u64);
+
+impl Word {
+    /// The bits that the state takes.
+    const BITS: u32 = 3;
+
+    fn new(generation: u64, state: State) -> Self {
+        // CAST: The discriminant.
+        Self(generation << Self::BITS | state as u64)
+    }
+
+    fn generation(self) -> u64 {
+        self.0 >> Self::BITS
+    }
+
+    fn state(self) -> State {
+        // CAST: Cut on purpose. The index is in range: there are as many as three bits can tell.
+        State::ALL[self.0 as usize & ((1 << Self::BITS) - 1)]
+    }
+
+    pub(super) fn is(self, state: State) -> bool {
+        self.state() == state
+    }
+
+    fn with(self, state: State) -> Self {
+        Self::new(self.generation(), state)
+    }
+}
+
+/// What the provider said when it called back.
+#[derive(Clone, Copy)]
+pub(super) struct Report {
+    result: bindings::dmaengine_tx_result,
+    /// How many bytes weren't moved, as the hardware says.
+    residue: u32,
+}
+
+impl Report {
+    /// Returns how many bytes weren't moved, unless the transfer failed.
+    pub(super) fn residue(self) -> Result<u32> {
+        match self.result {
+            bindings::dmaengine_tx_result_DMA_TRANS_NOERROR => Ok(self.residue),
+            bindings::dmaengine_tx_result_DMA_TRANS_ABORTED => Err(ECANCELED),
+            _ => Err(EIO),
+        }
+    }
+}
+
+/// A slot.
+///
+/// # Invariants
+///
+/// - `channel` is what the slot is a part of.
+/// - A transfer whose provider was given this slot, and may still call back for it, is in flight
+///   only while the state is neither `Free` nor `Done`.
+pub(super) struct Slot {
+    channel: NonNull<Inner>,
+    word: Atomic<u64>,
+    result: Atomic<u32>,
+    residue: Atomic<u32>,
+    cookie: Atomic<i32>,
+    /// How often the provider called back for the cyclic transfer.
+    periods: Atomic<u64>,
+}
+
+// SAFETY: An `Inner` may be used by any thread; the rest are atomics.
+unsafe impl Send for Slot {}
+
+// SAFETY: As above.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    /// Makes the slots of a channel.
+    pub(super) fn table(channel: NonNull<Inner>) -> Result<KVec<Self>> {
+        let mut slots = KVec::with_capacity(SLOTS, GFP_KERNEL)?;
+
+        for _ in 0..SLOTS {
+            // INVARIANT: The caller puts it there; there is no transfer.
+            slots.push(
+                Self {
+                    channel,
+                    word: Atomic::new(Word::new(0, State::Free).0),
+                    result: Atomic::new(0),
+                    residue: Atomic::new(0),
+                    cookie: Atomic::new(0),
+                    periods: Atomic::new(0),
+                },
+                GFP_KERNEL,
+            )?;
+        }
+
+        Ok(slots)
+    }
+
+    pub(super) fn word(&self) -> Word {
+        Word(self.word.load(Acquire))
+    }
+
+    fn exchange(&self, old: Word, new: Word) -> bool {
+        self.word.cmpxchg(old.0, new.0, Full).is_ok()
+    }
+
+    /// Takes the slot for a transfer, if it is free. Returns what it is in then.
+    pub(super) fn claim(&self, state: State) -> Option<Word> {
+        let old = self.word();
+        let new = Word::new(old.generation().wrapping_add(1), state);
+
+        if old.state() != State::Free || !self.exchange(old, new) {
+            return None;
+        }
+
+        self.periods.store(0, Relaxed);
+        Some(new)
+    }
+
+    /// Gives the slot of a transfer back that is over, unless that was done.
+    pub(super) fn free(&self, taken: Word) {
+        loop {
+            let old = self.word();
+
+            if old.generation() != taken.generation() || self.exchange(old, old.with(State::Free)) {
+                break;
+            }
+        }
+    }
+
+    /// Notes that nobody wants the transfer, so that the slot is given back when it is over.
+    /// Returns false if that was so in the meantime.
+    pub(super) fn abandon(&self, taken: Word) -> bool {
+        self.exchange(taken, taken.with(taken.state().abandoned()))
+    }
+
+    /// Notes that all transfers of the channel are over.
+    pub(super) fn terminated(&self) {
+        self.free(self.word());
+    }
+
+    /// Returns whether the slot has a transfer that may be in flight.
+    ///
+    /// # Safety
+    ///
+    /// `chan` must be the channel, not released yet.
+    pub(super) unsafe fn is_busy(&self, chan: NonNull<bindings::dma_chan>) -> bool {
+        let word = self.word();
+
+        match word.state() {
+            State::Free | State::Done => false,
+            State::Polled | State::PolledAbandoned => {
+                // SAFETY: By the safety requirement; the cookie is that of the transfer.
+                let status = unsafe { Status::ask(chan, self.cookie()) };
+
+                !matches!(status, Status::Complete)
+            }
+            State::InFlight | State::Abandoned | State::Cyclic | State::CyclicAbandoned => true,
+        }
+    }
+
+    pub(super) fn set_cookie(&self, cookie: Cookie) {
+        self.cookie.store(cookie.0, Relaxed);
+    }
+
+    pub(super) fn cookie(&self) -> Cookie {
+        Cookie(self.cookie.load(Relaxed))
+    }
+
+    /// Returns how often the provider called back for this cyclic transfer.
+    pub(super) fn periods_of(&self, taken: Word) -> u64 {
+        let periods = self.periods.load(Acquire);
+
+        if self.word().generation() == taken.generation() {
+            periods
+        } else {
+            0
+        }
+    }
+
+    /// Returns what the provider said when it called back for this transfer, if it did.
+    pub(super) fn report(&self, taken: Word) -> Option<Report> {
+        if self.word() != taken.with(State::Done) {
+            return None;
+        }
+
+        let report = Report {
+            // CAST: It is the same type, or one of the same size.
+            result: self.result.load(Acquire) as bindings::dmaengine_tx_result,
+            residue: self.residue.load(Acquire),
+        };
+
+        // If this one was terminated after it was done, these may be another's.
+        (self.word() == taken.with(State::Done)).then_some(report)
+    }
+
+    /// Returns what the provider is to be given: the argument of [`called_back`].
+    pub(super) fn as_param(&self) -> *mut c_void {
+        core::ptr::from_ref(self).cast_mut().cast()
+    }
+
+    /// Notes that the provider called back.
+    fn note(&self, report: Report) {
+        let called = loop {
+            let old = self.word();
+
+            let new = match old.state() {
+                State::InFlight => {
+                    // CAST: A small number.
+                    self.result.store(report.result as u32, Relaxed);
+                    self.residue.store(report.residue, Relaxed);
+                    State::Done
+                }
+                State::Abandoned => State::Free,
+                State::Cyclic => {
+                    self.periods.fetch_add(1, Full);
+                    break true;
+                }
+                State::CyclicAbandoned => break true,
+                State::Free | State::Done | State::Polled | State::PolledAbandoned => break false,
+            };
+
+            // INVARIANT: The provider called back for it, so it isn't in flight any more.
+            if self.exchange(old, old.with(new)) {
+                break true;
+            }
+        };
+
+        // SAFETY: By the type invariants `self` is a part of it.
+        unsafe { self.channel.as_ref() }.called_back(called);
+    }
+}
+
+/// What a provider calls when it is done with a transfer, or with a period of a cyclic one.
+///
+/// Context: a tasklet, so it doesn't sleep. It frees nothing: only those do who wait.
+///
+/// # Safety
+///
+/// `param` must point to a slot, which stays until an RCU grace period has passed. `result` must be
+/// null, or point to a valid value.
+pub(super) unsafe extern "C" fn called_back(
+    param: *mut c_void,
+    result: *const bindings::dmaengine_result,
+) {
+    // The channel isn't freed before this is over.
+    let _section = rcu::read_lock();
+
+    // SAFETY: By the safety requirements.
+    let slot = unsafe { &*param.cast::<Slot>() };
+
+    // SAFETY: By the safety requirements.
+    let report = unsafe { result.as_ref() }.map_or(
+        Report {
+            result: bindings::dmaengine_tx_result_DMA_TRANS_NOERROR,
+            residue: 0,
+        },
+        |result| Report {
+            result: result.result,
+            residue: result.residue,
+        },
+    );
+
+    slot.note(report);
+}

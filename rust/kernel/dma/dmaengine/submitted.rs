@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Transfers in flight.
+
+use super::{
+    super::Untrusted,
+    channel::{
+        Inner,
+        Place, //
+    },
+    slot::{
+        Slot,
+        State, //
+    },
+    Cookie,
+    Status, //
+};
+use crate::{
+    error::ErrorWith,
+    prelude::*,
+    time::Delta, //
+};
+use core::mem::ManuallyDrop;
+
+/// How often a thread looks that waits for a polled transfer.
+const POLL_INTERVAL: Delta = Delta::from_micros(100);
+
+mod private {
+    use crate::{
+        bindings,
+        dma::mapping::record::Record,
+        prelude::*, //
+    };
+
+    /// The channel that is asked.
+    pub struct Target<'a> {
+        pub(in crate::dma) record: &'a Record,
+        /// A channel that was requested.
+        pub(in crate::dma) chan: *mut bindings::dma_chan,
+    }
+
+    /// What a transfer is to the channel.
+    ///
+    /// # Safety
+    ///
+    /// 1. The descriptor that [`prepare`](Self::prepare) returns is about memory that the value
+    ///    owns, which stays mapped as it is until the value is dropped, or one of
+    ///    [`complete`](Self::complete) and [`refused`](Self::refused) is called.
+    /// 2. It was mapped with a mapper that has the record for which [`check`](Self::check)
+    ///    returned `Ok`.
+    /// 3. If the value is dropped, the memory is put away, as shown: it isn't freed before a proof.
+    pub unsafe trait Describe: Sized {
+        /// What comes back.
+        type Memory;
+
+        /// Checks whether the channel can be asked, and notes that the memory is shown.
+        fn check(&self, target: &Target<'_>) -> Result;
+
+        /// Prepares a descriptor (C: `dmaengine_prep_...()`), or returns null.
+        ///
+        /// # Safety
+        ///
+        /// `chan` must be a channel that was requested, with the record of `check`.
+        unsafe fn prepare(
+            &self,
+            chan: *mut bindings::dma_chan,
+            flags: c_ulong,
+        ) -> *mut bindings::dma_async_tx_descriptor;
+
+        /// Returns how many bytes are to be moved.
+        fn len(&self) -> usize;
+
+        /// Notes that the memory isn't shown, as `check` has noted.
+        ///
+        /// # Safety
+        ///
+        /// The engine must not know the memory. `check` must have returned `Ok`.
+        unsafe fn refused(&self);
+
+        /// Returns the memory, after so many bytes were moved.
+        ///
+        /// # Safety
+        ///
+        /// The engine must be done with the memory, and the caller have seen that. `moved` must not
+        /// be more than `len`.
+        unsafe fn complete(self, moved: usize) -> Self::Memory;
+    }
+}
+pub(super) use private::{
+    Describe,
+    Target, //
+};
+
+/// What can be submitted to a [`Channel`](super::Channel): memory, and what is to be done with it.
+///
+/// [`Memcpy`](super::Memcpy) copies memory, [`Slave`](super::Slave) and
+/// [`SlaveList`](super::SlaveList) move it to or from a peripheral. Drivers don't implement this.
+pub trait Transfer<'c>: Describe + 'c {}
+
+/// What became of a transfer.
+enum Look {
+    /// It may be in flight.
+    Busy,
+    /// It is over, and so many bytes were moved, or it failed.
+    Over(Result<usize>),
+}
+
+/// A transfer that was submitted, and the memory that the engine may access.
+///
+/// [`wait`](Self::wait) for it, or [`poll`](Self::poll) it. Dropping it while the transfer is in
+/// flight leaves the memory in the channel's quarantine: it is freed when the channel is
+/// terminated or released, and the log says so. Forgetting it leaks the memory, and one of the
+/// channel's 64 places. Context of dropping it: any in which the memory may be dropped.
+///
+/// # Invariants
+///
+/// The transfer has the slot of `place`, since the epoch of `place`. Unless the slot, the epoch of
+/// the channel or the provider says that it is over, it is in flight.
+#[must_use = "dropping it leaves the memory in quarantine if the transfer is in flight"]
+pub struct Submitted<'c, T: Transfer<'c>> {
+    channel: &'c Inner,
+    place: Place,
+    transfer: ManuallyDrop<T>,
+}
+
+impl<'c, T: Transfer<'c>> Submitted<'c, T> {
+    pub(super) fn new(channel: &'c Inner, state: State, transfer: T) -> Result<Self, ErrorWith<T>> {
+        let target = Target {
+            record: channel.record(),
+            chan: channel.chan().as_ptr(),
+        };
+
+        if let Err(error) = transfer.check(&target) {
+            return Err(ErrorWith {
+                error,
+                value: transfer,
+            });
+        }
+
+        // SAFETY: The transfer owns the memory, and is kept until `look()` says that it is over.
+        // If it is dropped, the memory is put away. `check()` has seen the record of the channel.
+        let submitted =
+            unsafe { channel.submit(state, |chan, flags| transfer.prepare(chan, flags)) };
+
+        match submitted {
+            // INVARIANT: It was just submitted.
+            Ok(place) => Ok(Self {
+                channel,
+                place,
+                transfer: ManuallyDrop::new(transfer),
+            }),
+            Err(error) => {
+                // SAFETY: The engine was told nothing.
+                unsafe { transfer.refused() };
+
+                Err(ErrorWith {
+                    error,
+                    value: transfer,
+                })
+            }
+        }
+    }
+
+    fn slot(&self) -> Option<&'c Slot> {
+        self.channel.slot(self.place.at)
+    }
+
+    fn look(&self) -> Look {
+        let Some(slot) = self.slot() else {
+            return Look::Busy;
+        };
+
+        let is_terminated = || self.place.epoch != self.channel.record().epoch();
+
+        if self.place.word.is(State::Polled) {
+            let is_complete = matches!(self.ask(), Status::Complete);
+
+            // After asking: what is terminated may look as if it were complete.
+            if is_complete && !is_terminated() {
+                return Look::Over(Ok(self.transfer.len()));
+            }
+        } else if let Some(report) = slot.report(self.place.word) {
+            return Look::Over(report.residue().and_then(|residue| {
+                let len = self.transfer.len();
+
+                // CAST: Widening.
+                Untrusted::new(residue as usize)
+                    .at_most(len)
+                    .map(|residue| len - residue)
+            }));
+        }
+
+        // After looking: who sees the slot of a terminated transfer sees the new epoch, too.
+        if is_terminated() {
+            return Look::Over(Err(ECANCELED));
+        }
+
+        Look::Busy
+    }
+
+    fn ask(&self) -> Status {
+        // SAFETY: The channel is borrowed, so it wasn't released. The cookie is one of its own.
+        unsafe { Status::ask(self.channel.chan(), self.place.cookie) }
+    }
+
+    /// Sleeps until the transfer is over, and returns the memory.
+    ///
+    /// It tells the engine to begin, as [`issue_pending`](super::Channel::issue_pending) does.
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// `self` comes back, with
+    ///
+    /// - [`ETIMEDOUT`] if the transfer is still in flight after `timeout`. Wait again, or
+    ///   [terminate](super::Channel::terminate_sync) the channel;
+    /// - [`EIO`] if it failed, or if the hardware reports that more bytes are left than it was to
+    ///   move;
+    /// - [`ECANCELED`] if it was terminated.
+    ///
+    /// In the last two cases it is over: [`into_memory`](Self::into_memory) returns the memory.
+    pub fn wait(self, timeout: Delta) -> Result<T::Memory, ErrorWith<Self>> {
+        // If transfers are being terminated, there is nothing to begin with.
+        let _ = self.channel.issue_pending();
+
+        let events = self.channel.events();
+        let look = || match self.look() {
+            Look::Busy => None,
+            Look::Over(outcome) => Some(outcome),
+        };
+
+        let outcome = if self.place.word.is(State::Polled) {
+            events.poll_until(POLL_INTERVAL, timeout, look)
+        } else {
+            events.wait_until(timeout, look)
+        };
+
+        self.conclude(outcome.unwrap_or(Err(ETIMEDOUT)))
+    }
+
+    /// Returns the memory, if the transfer is over.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// `self` comes back, with [`EINPROGRESS`] if the transfer is in flight, and otherwise as from
+    /// [`wait`](Self::wait).
+    pub fn poll(self) -> Result<T::Memory, ErrorWith<Self>> {
+        let outcome = match self.look() {
+            Look::Busy => Err(EINPROGRESS),
+            Look::Over(outcome) => outcome,
+        };
+
+        self.conclude(outcome)
+    }
+
+    fn conclude(self, outcome: Result<usize>) -> Result<T::Memory, ErrorWith<Self>> {
+        match outcome {
+            // SAFETY: `look()` has seen that the transfer is over, and that no more was moved.
+            Ok(moved) => Ok(unsafe { self.finish(moved) }),
+            Err(error) => Err(ErrorWith { error, value: self }),
+        }
+    }
+
+    /// Returns the memory if the transfer is over, whatever came of it. No bytes are defined.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// `self` comes back if the transfer is in flight.
+    pub fn into_memory(self) -> Result<T::Memory, Self> {
+        match self.look() {
+            Look::Busy => Err(self),
+            // SAFETY: `look()` has seen that the transfer is over.
+            Look::Over(_) => Ok(unsafe { self.finish(0) }),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `look()` must have said that the transfer is over. `moved` must not be more than the
+    /// transfer was to move.
+    unsafe fn finish(self, moved: usize) -> T::Memory {
+        let mut this = ManuallyDrop::new(self);
+
+        if let Some(slot) = this.slot() {
+            slot.free(this.place.word);
+        }
+
+        // SAFETY: `this` is not dropped and not used afterwards.
+        let transfer = unsafe { ManuallyDrop::take(&mut this.transfer) };
+
+        // SAFETY: By the safety requirements.
+        unsafe { transfer.complete(moved) }
+    }
+
+    /// Asks the provider how far it is (C: `dmaengine_tx_status()`).
+    ///
+    /// Context: any.
+    pub fn status(&self) -> Status {
+        match self.look() {
+            Look::Busy => self.ask(),
+            Look::Over(Ok(_)) => Status::Complete,
+            Look::Over(Err(_)) => Status::Error,
+        }
+    }
+
+    /// Returns the number that the provider gave the transfer, for messages.
+    pub fn cookie(&self) -> Cookie {
+        self.place.cookie
+    }
+}
+
+impl<'c, T: Transfer<'c>> Drop for Submitted<'c, T> {
+    fn drop(&mut self) {
+        let is_over = matches!(self.look(), Look::Over(_))
+            // It may be over since.
+            || self.slot().is_some_and(|slot| !slot.abandon(self.place.word));
+
+        // SAFETY: `self` is not used afterwards.
+        let transfer = unsafe { ManuallyDrop::take(&mut self.transfer) };
+
+        if is_over {
+            if let Some(slot) = self.slot() {
+                slot.free(self.place.word);
+            }
+
+            // SAFETY: The slot, or the epoch of the channel, says that the transfer is over.
+            drop(unsafe { transfer.complete(0) });
+        }
+
+        // Otherwise dropping it puts the memory away.
+    }
+}
