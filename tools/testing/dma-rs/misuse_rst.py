@@ -33,6 +33,7 @@ GROUPS = {
     "transfer": "Transfers",
     "ring": "Rings",
     "queue": "Commands and completions",
+    "fence": "Fences",
     "session": "Start, stop, unbind",
     "values": "What a device writes",
 }
