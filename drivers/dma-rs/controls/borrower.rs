@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A module that leaves memory behind with somebody else's device.
+//! A module that leaves memory behind with somebody else's device, and a callback with its fence.
 //!
 //! A buffer that is dropped while a device may access it is freed later, when the device was
 //! stopped: by code of the module that dropped it, since only that knows the type of the buffer. So
 //! this module must not be unloaded before.
+//!
+//! The buffer carries a fence, which is signalled when it is freed. Then the callback is called,
+//! which is code of this module, too.
 
 use kernel::{
     bindings,
@@ -17,6 +20,11 @@ use kernel::{
         Streaming,
         ToDevice, //
     },
+    dma_fence::{
+        FenceAllocation,
+        FenceContext,
+        Fenced, //
+    },
     prelude::*, //
 };
 
@@ -26,11 +34,18 @@ const DEVICE: u32 = 0x11e8;
 
 struct Borrower;
 
-/// Drops a buffer that the device could have been told of.
+/// Drops a buffer that the device could have been told of, and forgets a callback.
 fn leave_behind(dev: &Device<Bound>) -> Result {
     let dma = Mapper::get(dev)?;
-    let buf = Streaming::<_, ToDevice>::map(dma, KVec::from_elem(0x55_u8, 256, GFP_KERNEL)?)?;
+    let context = FenceContext::new(c"dma_rs_borrower", c"lost property")?;
+    let job = context.fence(FenceAllocation::new(GFP_KERNEL)?);
+    let fence = job.fence();
+    let buf = Fenced::new(KVec::from_elem(0x55_u8, 256, GFP_KERNEL)?, job);
+    let buf = Streaming::<_, ToDevice>::map(dma, buf)?;
 
+    core::mem::forget(fence.add_callback(|outcome| {
+        pr_info!("the fence of what was left behind: {outcome:?}\n");
+    })?);
     buf.address();
     Ok(())
 }

@@ -29,6 +29,13 @@ use kernel::{
         StreamingBox,
         ToDevice, //
     },
+    dma_fence::{
+        Fence,
+        FenceAllocation,
+        FenceContext,
+        Fenced,
+        Signalling, //
+    },
     error::ErrorWith,
     fmt,
     new_mutex,
@@ -36,6 +43,7 @@ use kernel::{
     pci,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -72,10 +80,13 @@ type Bytes = KVec<u8>;
 /// it stays where it is.
 type Returned = Option<Bytes>;
 
-/// A mapped buffer, as long as a call needs it.
-type Mapped<'a, D> = StreamingBox<'a, Bytes, D>;
+/// What the device gets: others can wait until it has done with it.
+type Job = Fenced<Bytes>;
 
-type EduSlot<'a> = TransferSlot<'a, EduEngine<'a>, Bytes>;
+/// A mapped buffer, as long as a call needs it.
+type Mapped<'a, D> = StreamingBox<'a, Job, D>;
+
+type EduSlot<'a> = TransferSlot<'a, EduEngine<'a>, Job>;
 
 /// A bound device.
 pub(crate) struct Edu<'a> {
@@ -83,6 +94,10 @@ pub(crate) struct Edu<'a> {
     dma: Mapper<'a>,
     waiters: Arc<WaitQueue>,
     stats: Arc<Stats>,
+    /// One timeline for each way.
+    fences: [FenceContext; 2],
+    /// The fence of the job that was started last.
+    latest: Arc<Mutex<Option<ARef<Fence>>>>,
     session: Session<'a, Mutex<EduSlot<'a>>>,
 }
 
@@ -133,6 +148,11 @@ impl<'a> Edu<'a> {
         engine.interrupt = interrupt.is_some();
 
         let device: &kernel::device::Device<Core<'a>> = pdev.as_ref();
+        let fences = [
+            FenceContext::new(c"dma_rs_edu", c"to the device")?,
+            FenceContext::new(c"dma_rs_edu", c"from the device")?,
+        ];
+        let latest = Arc::pin_init(new_mutex!(None), GFP_KERNEL)?;
         let slot = TransferSlot::new(dma, engine)?;
         let session = Session::new(device, stopper, new_mutex!(slot))?;
 
@@ -146,6 +166,8 @@ impl<'a> Edu<'a> {
                 dma,
                 waiters,
                 stats,
+                fences,
+                latest,
                 session,
             }),
         )?;
@@ -181,6 +203,12 @@ impl<'a> Edu<'a> {
     /// Returns the counters.
     pub(crate) fn stats(&self) -> Arc<Stats> {
         self.stats.clone()
+    }
+
+    /// Returns the fence of the job that was started last: whoever waits for it needs neither the
+    /// device nor its lock.
+    pub(crate) fn latest(&self) -> Option<ARef<Fence>> {
+        self.latest.lock().clone()
     }
 
     /// Writes a buffer to the device's memory, from `offset` on, and returns it.
@@ -234,47 +262,63 @@ impl<'a> Edu<'a> {
         }
 
         let slot = &mut *self.session.lock();
-        let mut source = match StreamingBox::<_, ToDevice>::map(self.dma, source) {
-            Ok(source) => source,
-            Err(ErrorWith { error, value }) => {
-                let value = (Some(value), Some(destination));
+        let (mut source, sent) =
+            match self.prepare::<ToDevice, _>(source, StreamingBox::<_, ToDevice>::map) {
+                Ok((source, fence)) => (source, Some(fence)),
+                Err(ErrorWith { error, value }) => {
+                    let value = (Some(value), Some(destination));
 
-                return Err(ErrorWith { error, value });
+                    return Err(ErrorWith { error, value });
+                }
+            };
+        let prepared =
+            self.prepare::<FromDevice, _>(destination, StreamingBox::<_, FromDevice>::map);
+        let (mut destination, received) = match prepared {
+            Ok((destination, fence)) => (destination, Some(fence)),
+            Err(ErrorWith { error, value }) => {
+                let source = source.unmap().signal_with_error(error);
+
+                return Err(ErrorWith {
+                    error,
+                    value: (Some(source), Some(value)),
+                });
             }
         };
-        let mut destination = match StreamingBox::<_, FromDevice>::map(self.dma, destination) {
-            Ok(destination) => destination,
-            Err(ErrorWith { error, value }) => {
-                let value = (Some(source.unmap()), Some(value));
-
-                return Err(ErrorWith { error, value });
-            }
-        };
+        let mut fences = (sent, received);
+        let _guard = Signalling::begin();
 
         for start in (0..len).step_by(MEMORY_SIZE) {
             let piece = start..len.min(start + MEMORY_SIZE);
 
-            source = match self.transfer(slot, source.submit(), piece.clone(), 0) {
+            source = match self.transfer(slot, source.submit(), piece.clone(), 0, &mut fences.0) {
                 Ok(source) => source,
                 Err(ErrorWith { error, value }) => {
-                    let source = value.map(StreamingBox::unmap);
-                    let value = (source, Some(destination.unmap()));
+                    drop(fences);
 
-                    return Err(ErrorWith { error, value });
+                    let destination = destination.unmap().signal_with_error(error);
+
+                    return Err(ErrorWith {
+                        error,
+                        value: (given_up(value, error), Some(destination)),
+                    });
                 }
             };
-            destination = match self.transfer(slot, destination.submit(), piece, 0) {
+            destination = match self.transfer(slot, destination.submit(), piece, 0, &mut fences.1) {
                 Ok(destination) => destination,
                 Err(ErrorWith { error, value }) => {
-                    let destination = value.map(StreamingBox::unmap);
-                    let value = (Some(source.unmap()), destination);
+                    drop(fences);
 
-                    return Err(ErrorWith { error, value });
+                    let source = source.unmap().signal_with_error(error);
+
+                    return Err(ErrorWith {
+                        error,
+                        value: (Some(source), given_up(value, error)),
+                    });
                 }
             };
         }
 
-        Ok((source.unmap(), destination.unmap()))
+        Ok((source.unmap().signal(), destination.unmap().signal()))
     }
 
     fn move_whole<D: OneWay>(
@@ -284,36 +328,71 @@ impl<'a> Edu<'a> {
     ) -> Result<Bytes, ErrorWith<Returned>> {
         let len = buf.len();
         let slot = &mut *self.session.lock();
-        let buf = Streaming::<_, D>::map(self.dma, buf).map_err(|refused| {
-            self.report::<D>(len, refused.error);
-            ErrorWith {
-                error: refused.error,
-                value: Some(refused.value),
-            }
-        })?;
+        let (buf, fence) =
+            self.prepare::<D, _>(buf, Streaming::<_, D>::map)
+                .map_err(|refused| {
+                    self.report::<D>(len, refused.error);
+                    ErrorWith {
+                        error: refused.error,
+                        value: Some(refused.value),
+                    }
+                })?;
+        let _guard = Signalling::begin();
 
-        match self.transfer(slot, buf, 0..len, offset) {
-            Ok(buf) => Ok(buf.unmap()),
+        match self.transfer(slot, buf, 0..len, offset, &mut Some(fence)) {
+            Ok(buf) => Ok(buf.unmap().signal()),
             Err(ErrorWith { error, value }) => Err(ErrorWith {
                 error,
-                value: value.map(StreamingBox::unmap),
+                value: given_up(value, error),
             }),
         }
     }
 
-    /// Moves one piece, and waits for it.
+    /// Makes a job of a buffer, and maps it. Returns its fence, too.
+    fn prepare<D: OneWay, M>(
+        &self,
+        buf: Bytes,
+        map: impl FnOnce(Mapper<'a>, Job) -> Result<M, ErrorWith<Job>>,
+    ) -> Result<(M, ARef<Fence>), ErrorWith<Bytes>> {
+        let memory = match FenceAllocation::new(GFP_KERNEL) {
+            Ok(memory) => memory,
+            Err(error) => return Err(ErrorWith { error, value: buf }),
+        };
+        let job = self.fences[usize::from(D::DEVICE_WRITES)].fence(memory);
+        let fence = job.fence();
+
+        match map(self.dma, Fenced::new(buf, job)) {
+            Ok(mapped) => Ok((mapped, fence)),
+            Err(ErrorWith { error, value }) => {
+                // Nobody has seen it.
+                drop(fence);
+                Err(ErrorWith {
+                    error,
+                    value: value.signal_with_error(error),
+                })
+            }
+        }
+    }
+
+    /// Moves one piece, and waits for it. When it is started, the fence of its job is there for
+    /// others; until then nobody has seen it.
     fn transfer<D: OneWay>(
         &self,
         slot: &mut EduSlot<'a>,
-        buf: Streaming<'a, Bytes, D>,
+        buf: Streaming<'a, Job, D>,
         range: core::ops::Range<usize>,
         offset: usize,
+        fence: &mut Option<ARef<Fence>>,
     ) -> Result<Mapped<'a, D>, ErrorWith<Option<Mapped<'a, D>>>> {
         let len = range.len();
 
         let outcome = match slot.start(buf, range, Offset(offset)) {
             Err(ErrorWith { error, value }) => Err((error, value.take_back().ok())),
             Ok(transfer) => {
+                if let Some(fence) = fence.take() {
+                    *self.latest.lock() = Some(fence);
+                }
+
                 let done = match self.stats.interrupt {
                     Some(_) => transfer.wait(&self.waiters, TIMEOUT),
                     None => transfer.wait_polling(INTERVAL, TIMEOUT),
@@ -348,6 +427,11 @@ impl<'a> Edu<'a> {
             WAYS[usize::from(D::DEVICE_WRITES)]
         );
     }
+}
+
+/// Ends a job that has failed. If the device may still be at work, it hasn't ended yet.
+fn given_up<D: OneWay>(job: Option<Mapped<'_, D>>, error: Error) -> Returned {
+    job.map(|job| job.unmap().signal_with_error(error))
 }
 
 const WAYS: [&str; 2] = ["to the device", "from the device"];

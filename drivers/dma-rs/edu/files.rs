@@ -5,7 +5,8 @@
 use super::{
     edu::{
         Handle,
-        Stats, //
+        Stats,
+        TIMEOUT, //
     },
     regs::MEMORY_SIZE, //
 };
@@ -43,6 +44,9 @@ pub(crate) struct Files {
     /// Whatever is written stops the device and starts it again.
     #[pin]
     reset: File<Reset>,
+    /// Whatever is written waits for the job that was started last, and fails if that has failed.
+    #[pin]
+    sync: File<Wait>,
     #[pin]
     stats: File<Arc<Stats>>,
 }
@@ -59,6 +63,7 @@ impl Files {
                     c"memory",
                     Ok::<_, Error>(Memory(edu.clone())),
                 ),
+                sync <- dir.write_binary_file(c"sync", Ok::<_, Error>(Wait(edu.clone()))),
                 reset <- dir.write_binary_file(c"reset", Ok::<_, Error>(Reset(edu.clone()))),
                 copy <- dir.read_write_binary_file(c"copy", try_pin_init!(Copy {
                     edu,
@@ -188,6 +193,26 @@ impl BinaryReader for Reset {
         let len = reader.len();
 
         self.0.try_access_with(|edu| edu.reset())??;
+        reader.skip(len)?;
+        Ok(len)
+    }
+}
+
+struct Wait(Handle);
+
+impl BinaryReader for Wait {
+    fn read_from_slice(
+        &self,
+        reader: &mut UserSliceReader,
+        _offset: &mut file::Offset,
+    ) -> Result<usize> {
+        let len = reader.len();
+
+        // Without the device: it may be unbound meanwhile.
+        if let Some(fence) = self.0.try_access_with(|edu| edu.latest())? {
+            fence.wait_interruptible(TIMEOUT)?.ok_or(ETIMEDOUT)??;
+        }
+
         reader.skip(len)?;
         Ok(len)
     }

@@ -52,6 +52,7 @@ use kernel::{
         StreamingBox,
         ToDevice, //
     },
+    dma_fence::Fence,
     error::ErrorWith,
     fmt,
     io::Io,
@@ -66,6 +67,7 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::{
+        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -1205,6 +1207,88 @@ mod cases {
         with_edu(|edu| {
             edu.try_access_with(|edu| edu.write(0, pattern(64, 5)?).map(drop).map_err(Error::from))?
         })
+    }
+
+    /// Each job has a fence, for others to wait for: without the driver's lock, and when the device
+    /// is gone. It is signalled when the job is over, and not before.
+    #[test]
+    fn fences() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        /// Starts something in another thread, and returns what it gave to the device.
+        fn underway(
+            edu: &Handle,
+            job: impl FnOnce(&Edu<'_>) -> Result + Send + 'static,
+        ) -> Result<(ARef<Fence>, fixture::Spawned<Result>)> {
+            let before = edu.try_access_with(|edu| edu.latest())?;
+            let theirs = edu.clone();
+            let start = Instant::<Monotonic>::now();
+            let job = fixture::spawn(move || theirs.try_access_with(job).and_then(|done| done))?;
+
+            loop {
+                let latest = edu.try_access_with(|edu| edu.latest())?;
+
+                match latest {
+                    Some(fence)
+                        if !before.as_ref().is_some_and(|before| {
+                            core::ptr::eq(&raw const **before, &raw const *fence)
+                        }) =>
+                    {
+                        return Ok((fence, job))
+                    }
+                    _ if start.elapsed() > LONG => return Err(ETIMEDOUT),
+                    _ => fsleep(TICK),
+                }
+            }
+        }
+
+        let mut kept = None;
+
+        with_edu(|edu| {
+            for way in 0..3 {
+                let start = Instant::<Monotonic>::now();
+                let (fence, job) = underway(edu, move |edu| {
+                    match way {
+                        0 => drop(edu.write(0, pattern(64, 1)?)?),
+                        1 => drop(edu.read(0, blank(64)?)?),
+                        _ => drop(edu.copy(pattern(64, 1)?, blank(64)?)?),
+                    }
+                    Ok(())
+                })?;
+                let outcome = fence.wait_interruptible(LONG)?;
+
+                ensure!(outcome == Some(Ok(())) && start.elapsed() > UNDERWAY);
+                ensure!(job.join(|outcome| outcome.is_ok())?);
+            }
+
+            // The device is stopped in the middle, and the job has failed. A busy host comes too
+            // late.
+            for _ in 0..TRIES {
+                let (fence, job) =
+                    underway(edu, |edu| Ok(edu.write(0, pattern(64, 1)?).map(drop)?))?;
+
+                edu.try_access_with(|edu| edu.stop())?;
+
+                let outcome = fence.wait(LONG).ok_or(ETIMEDOUT)?;
+
+                ensure!(job.join(|job| *job == outcome)?);
+
+                if outcome.is_err() {
+                    ensure!(outcome == Err(ESHUTDOWN));
+                    kept = Some(fence);
+                    return Ok(());
+                }
+
+                edu.try_access_with(|edu| edu.reset())??;
+            }
+
+            Err(ETIMEDOUT)
+        })?;
+
+        ensure!(kept.is_some_and(|fence| fence.status() == Some(Err(ESHUTDOWN))));
+        Ok(())
     }
 
     /// Bus errors: the device is stopped when one is reported, and runs again when it is over.

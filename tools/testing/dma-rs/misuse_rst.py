@@ -34,6 +34,7 @@ GROUPS = {
     "ring": "Rings",
     "queue": "Commands and completions",
     "dmaengine": "DMA engines",
+    "fence": "Fences",
     "session": "Start, stop, unbind",
     "values": "What a device writes",
 }

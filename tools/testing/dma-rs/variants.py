@@ -118,6 +118,7 @@ DISTURBANCES = ("reset", "suspend", "peer", "interface", "nic_reset", "nic_suspe
 COMMON_SUITES = (
     "dma_rs_e1000", "dma_rs_e1000_unit", "dma_rs_edu", "dma_rs_nvme", "rust_devres_managed",
     "rust_dma_buffer", "rust_dma_bus_master", "rust_dma_constraints", "rust_dma_constraints_sim",
+    "rust_dma_fence", "rust_dma_fence_in_flight", "rust_dma_fence_sim",
     "rust_dma_noncoherent", "rust_dma_noncoherent_sim", "rust_dma_pool", "rust_dma_pool_sim",
     "rust_dma_queue", "rust_dma_queue_sim", "rust_dma_queue_slots", "rust_dma_queue_through",
     "rust_dma_registers", "rust_dma_ring_parallel", "rust_dma_ring_sim", "rust_dma_scatter",
@@ -125,8 +126,8 @@ COMMON_SUITES = (
     "rust_dma_session_sim", "rust_dma_session_states",
     "rust_dma_shared", "rust_dma_shared_pci", "rust_dma_shared_sim", "rust_dma_sim",
     "rust_dma_streaming", "rust_dma_streaming_sim", "rust_dma_transfer", "rust_dma_transfer_sim",
-    "rust_dma_untrusted", "rust_dmaengine", "rust_dmaengine_slave",
-    "rust_dmaengine_unbind", "rust_net_netdev", "rust_pci_dma_driver", "rust_pci_events",
+    "rust_dma_untrusted", "rust_dmaengine", "rust_dmaengine_slave", "rust_dmaengine_unbind",
+    "rust_net_netdev", "rust_pci_dma_driver", "rust_pci_events", "sample_rust_dma_fence",
     "sample_rust_dma_layout", "sample_rust_dma_list", "sample_rust_dma_mailbox", "sample_rust_dma_queue",
     "sample_rust_dma_ring", "sample_rust_dma_sim", "sample_rust_dma_slots", "sample_rust_dmaengine",
     # Upstream's.

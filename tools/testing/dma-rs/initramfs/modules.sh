@@ -1,17 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Loads a module that leaves memory behind with a device, which another driver has. It must stay
-# until the device was stopped, and that memory was freed. Then one whose driver leaves memory
-# behind when the device is unbound, since the module is unloaded: that memory must be freed, too.
+# Loads a module that leaves memory behind with a device, which another driver has, and a callback
+# with its fence. It must stay until the device was stopped, that memory was freed, and the callback
+# was called. Then one whose driver leaves memory behind when the device is unbound, since the
+# module is unloaded: that memory must be freed, too.
 
 test=modules
 . /transfers.sh
 
 module=dma_rs_borrower
 
-# used: whether something keeps the module from being unloaded.
+# used TIMES: whether so many things keep the module from being unloaded.
 used() {
-	[ "$(cat /sys/module/$module/refcnt)" != 0 ]
+	[ "$(cat /sys/module/$module/refcnt)" = "$1" ]
 }
 
 unload() {
@@ -27,18 +28,18 @@ works "$device" || result "failed: the device does not work to begin with"
 
 before=$(leaked)
 insmod /$module.ko || result "failed: cannot be loaded"
-used || result "failed: nothing keeps the module, though memory is left behind"
+used 2 || result "failed: the memory and the callback that are left behind do not keep the module"
 ! unload || result "failed: the module was unloaded before the memory was freed"
 
 echo "$device" > $driver/unbind || result "failed: cannot be unbound"
-! used || result "failed: the device was stopped, but something keeps the module"
+used 0 || result "failed: the device was stopped, but something keeps the module"
 unload || result "failed: cannot be unloaded afterwards"
 
 module=dma_rs_leaver
 insmod /$module.ko || result "failed: $module cannot be loaded"
 echo $module > "$devices/$device/driver_override"
 echo "$device" > /sys/bus/pci/drivers/$module/bind || result "failed: $module cannot be bound"
-! used || result "failed: something keeps $module"
+used 0 || result "failed: something keeps $module"
 unload || result "failed: $module cannot be unloaded"
 [ "$(leaked)" = "$before" ] || result "failed: $module has leaked memory"
 echo > "$devices/$device/driver_override"
