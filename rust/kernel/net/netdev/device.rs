@@ -411,10 +411,11 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
             return Err(EBUSY);
         }
 
+        let raw = self.device.as_raw();
+
         // SAFETY: The device has one queue, which is there as long as the device. `TxQueue` is a
         // transparent wrapper.
-        let queue: &'a TxQueue =
-            unsafe { &*bindings::netdev_get_tx_queue(self.device.as_raw(), 0).cast() };
+        let queue: &'a TxQueue = unsafe { &*bindings::netdev_get_tx_queue(raw, 0).cast() };
 
         let halves = transmit::transmit_ring(dma, queue, hardware, len)?;
 
