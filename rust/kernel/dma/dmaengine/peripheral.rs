@@ -296,7 +296,7 @@ impl<'c, S: Scatter, D: OneWay> SlaveList<'c, S, D> {
     }
 
     /// Returns the list, for instance of a transfer that was refused.
-    pub fn into_list(self) -> ScatterMap<'c, S, D> {
+    pub fn into_inner(self) -> ScatterMap<'c, S, D> {
         self.list
     }
 }

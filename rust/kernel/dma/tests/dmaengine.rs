@@ -447,7 +447,7 @@ mod channels {
                 let Err(refused) = channel.submit(slave) else {
                     return Err(EINVAL);
                 };
-                ensure!(refused.value.into_list().take_back().is_ok());
+                ensure!(refused.value.into_inner().take_back().is_ok());
 
                 let memory = SharedBox::<[u8; LEN]>::new(channel.mapper(), GFP_KERNEL)?.submit();
                 let fifo = engine.peripheral(TX);
