@@ -668,13 +668,12 @@ mod cases {
         let can_be_told = cfg!(CONFIG_LOCKDEP);
 
         for _ in 0..2 {
+            // Before, since no memory may be had in between: whoever frees it may wait for a fence.
+            let (job, fence) = job()?;
             let outer = Signalling::begin();
             let inner = Signalling::begin();
 
             ensure!(outer.is_told() == can_be_told && !inner.is_told());
-
-            let (job, fence) = job()?;
-
             job.signal();
             ensure!(fence.status() == Some(Ok(())));
             drop(inner);
