@@ -235,8 +235,41 @@ impl Control<'_> {
         )
     }
 
+    /// Writes the registers that have nothing to do with memory: the address, which frames are
+    /// filtered by, and the pause between interrupts, in units of 256 ns.
+    pub(crate) fn configure(&self, mac: [u8; 6], vlan: bool, itr: u16) {
+        let [a, b, c, d, e, f] = mac;
+
+        self.set_vlan(vlan);
+        self.write_reg(regs::RAL0::from(u32::from_le_bytes([a, b, c, d])));
+        self.write_reg(
+            regs::RAH0::zeroed()
+                .with_address(u16::from_le_bytes([e, f]))
+                .with_av(true),
+        );
+        self.clear_multicast();
+        self.write_reg(regs::RXCSUM::zeroed());
+        self.write_reg(regs::RDTR::zeroed());
+        self.write_reg(regs::ITR::zeroed().with_interval(itr));
+        // As section 13.4.34 of the manual proposes.
+        self.write_reg(
+            regs::TIPG::zeroed()
+                .with_const_ipgt::<10>()
+                .with_const_ipgr1::<8>()
+                .with_const_ipgr2::<6>(),
+        );
+    }
+
+    /// Lets the device insert and strip VLAN tags, or leave frames as they are. It is told to look
+    /// for a link, too.
+    pub(crate) fn set_vlan(&self, on: bool) {
+        let control = self.read(regs::CTRL);
+
+        self.write_reg(control.with_slu(true).with_asde(true).with_vme(on));
+    }
+
     /// Clears the filter for multicast addresses.
-    pub(crate) fn clear_multicast(&self) {
+    fn clear_multicast(&self) {
         for i in 0..128 {
             if let Some(location) = regs::MTA::try_at(i) {
                 self.write(location, regs::MTA::zeroed());

@@ -15,8 +15,7 @@ use super::{
         TxQueue,
         BUFFER_SIZE, //
     },
-    phy::Phy,
-    regs, //
+    phy::Phy, //
 };
 use kernel::{
     device::{
@@ -206,37 +205,10 @@ pub(crate) fn bring_up<'a>(
 }
 
 impl<'a> Interface<'a> {
-    /// Writes the registers that have nothing to do with memory.
-    fn configure(&self) -> Result {
-        let [a, b, c, d, e, f] = self.mac;
-        let control = self.control.read(regs::CTRL);
-
-        self.control
-            .write_reg(control.with_slu(true).with_asde(true).with_vme(false));
-        self.control
-            .write_reg(regs::RAL0::from(u32::from_le_bytes([a, b, c, d])));
-        self.control.write_reg(
-            regs::RAH0::zeroed()
-                .with_address(u16::from_le_bytes([e, f]))
-                .with_av(true),
-        );
-        self.control.clear_multicast();
-        self.control.write_reg(regs::RXCSUM::zeroed());
-        self.control.write_reg(regs::RDTR::zeroed());
-        self.control.write_reg(regs::ITR::zeroed());
-        // As section 13.4.34 of the manual proposes.
-        self.control.write_reg(
-            regs::TIPG::zeroed()
-                .with_const_ipgt::<10>()
-                .with_const_ipgr1::<8>()
-                .with_const_ipgr2::<6>(),
-        );
-        self.phy.lock().restore()
-    }
-
     /// Tells the device, whose session was started, of everything.
     fn begin(&self, tx: &mut Tx<'a>, work: &mut Work<'a>) -> Result {
-        self.configure()?;
+        self.control.configure(self.mac, false, 0);
+        self.phy.lock().restore()?;
         tx.start(&mut work.cleaner)?;
         work.rx.start(drop)?;
         work.rx

@@ -531,41 +531,14 @@ impl<'a> Nic<'a> {
     /// Lets the device insert and strip VLAN tags, or leave frames as they are.
     pub(crate) fn set_vlan(&self, on: bool) {
         self.settings.lock().vlan = on;
-        self.write_control(on);
-    }
-
-    fn write_control(&self, vlan: bool) {
-        let control = self.control.read(regs::CTRL);
-
-        self.control
-            .write_reg(control.with_slu(true).with_asde(true).with_vme(vlan));
+        self.control.set_vlan(on);
     }
 
     /// Writes the registers that have nothing to do with memory.
     fn configure(&self) -> Result {
         let Registered { itr, vlan } = *self.settings.lock();
-        let [a, b, c, d, e, f] = self.mac;
 
-        self.write_control(vlan);
-        self.control
-            .write_reg(regs::RAL0::from(u32::from_le_bytes([a, b, c, d])));
-        self.control.write_reg(
-            regs::RAH0::zeroed()
-                .with_address(u16::from_le_bytes([e, f]))
-                .with_av(true),
-        );
-        self.control.clear_multicast();
-        self.control.write_reg(regs::RXCSUM::zeroed());
-        self.control.write_reg(regs::RDTR::zeroed());
-        self.control
-            .write_reg(regs::ITR::zeroed().with_interval(itr));
-        // As section 13.4.34 of the manual proposes.
-        self.control.write_reg(
-            regs::TIPG::zeroed()
-                .with_const_ipgt::<10>()
-                .with_const_ipgr1::<8>()
-                .with_const_ipgr2::<6>(),
-        );
+        self.control.configure(self.mac, vlan, itr);
         self.phy.lock().restore()
     }
 
