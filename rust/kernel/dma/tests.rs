@@ -6,6 +6,8 @@ mod buffer;
 mod constraints;
 #[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
 mod dmaengine;
+#[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
+mod dmaengine_copy;
 mod managed;
 mod noncoherent;
 mod pool;

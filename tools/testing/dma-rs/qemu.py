@@ -12,7 +12,9 @@ import subprocess
 import time
 
 from common import OUT, Fail, clean_env, run
-from variants import COMMON_DEVICES, DISK_SIZE, KERNEL, MACHINES, NIC, NVME, PEER, VARIANTS
+from variants import BOARDS, COMMON_DEVICES, DISK_SIZE, KERNEL, MACHINES, NIC, NVME, PEER, VARIANTS
+
+HERE = pathlib.Path(__file__).resolve().parent
 
 # A healthy guest says something every second or so, also on a slow host.
 SILENCE = 90
@@ -49,13 +51,21 @@ class Guest:
         """The recorded console."""
         return OUT / f"{self.arch}-{self.name}.log"
 
+    @property
+    def machine(self):
+        """How to start QEMU."""
+        return BOARDS[self.variant.board] if self.variant.board else MACHINES[self.arch]
+
     def machine_arguments(self):
         """The hardware: all that shapes the device tree."""
-        machine = MACHINES[self.arch]
+        machine = self.machine
         cpu = (self.counted and machine.counted_cpu) or machine.cpu
         words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
-                 "-cpu", cpu, "-m", "1G", "-smp", "1" if self.counted else str(self.cpus or self.variant.cpus),
+                 *(("-cpu", cpu) if cpu else ()),
+                 "-m", "1G", "-smp", "1" if self.counted else str(self.cpus or self.variant.cpus),
                  "-nodefaults", "-display", "none", "-no-reboot", *machine.extra]
+        if machine.device_tree:
+            return words
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES, NVME):
             words += ["-device", self.supported(device)]
         words += ["-drive", f"if=none,id=disk,format=raw,file={self.disk()}"]
@@ -81,7 +91,7 @@ class Guest:
 
     def supported(self, device):
         """A device, without those optional properties that this QEMU doesn't have."""
-        return supported(MACHINES[self.arch].qemu, device)
+        return supported(self.machine.qemu, device)
 
     def slot_arguments(self, number, slot):
         """A port, and what is in it."""
@@ -93,8 +103,12 @@ class Guest:
         return words
 
     def device_tree(self):
-        """The machine's device tree, with a PCI bus that does not snoop the CPU's caches."""
+        """The machine's device tree, if QEMU doesn't have it: our own, or one with a PCI bus that does
+        not snoop the CPU's caches."""
         blob = str(OUT / f"{self.arch}-{self.name}.dtb")
+        if self.machine.device_tree:
+            run(["dtc", "-I", "dts", "-O", "dtb", "-o", blob, HERE / self.machine.device_tree])
+            return blob
         words = self.machine_arguments()
         words[2] += f",dumpdtb={blob}"
         run(words)
@@ -104,7 +118,7 @@ class Guest:
 
     def command(self, mode, kernel_arguments, serial):
         """The QEMU command line. `mode` tells our init what to do."""
-        machine = MACHINES[self.arch]
+        machine = self.machine
         counting = machine.counted_kernel if self.counted else ""
         append = (f"console={machine.console} {machine.kernel} panic=-1 page_poison=1 "
                   f"printk.devkmsg=on {KERNEL} {self.variant.kernel} {counting} {kernel_arguments} -- {mode}")
@@ -115,7 +129,7 @@ class Guest:
             # And nothing depends on the host: not the time of day, and not what is random.
             words += ["-icount", "shift=0,sleep=off", "-seed", "1",
                       "-rtc", "base=2026-01-01T00:00:00,clock=vm"]
-        if self.variant.noncoherent:
+        if self.variant.noncoherent or machine.device_tree:
             words += ["-dtb", self.device_tree()]
         return words
 

@@ -20,7 +20,7 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """How to start QEMU for an architecture."""
+    """How to start QEMU for an architecture, or for a board."""
 
     qemu: str
     machine: str
@@ -34,6 +34,9 @@ class Machine:
     counted_kernel: str = ""
     # The CPU there, if `cpu` is none that exists: what it zeroes at once shows in the counts.
     counted_cpu: str = ""
+    # What describes it, if QEMU doesn't: a source of a device tree, beside this file. Such a board has
+    # devices of its own, and no PCI.
+    device_tree: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Variant:
 
     purpose: str
     kernel: str = ""
+    # Words for the architecture's machine; or a board instead of it.
     machine: str = ""
+    board: str = ""
     edu: str = "edu"
     iommu: tuple = ()
     noncoherent: bool = False
@@ -72,6 +77,10 @@ MACHINES = {
         "no_timer_check", "nolapic_timer"),
     "arm64": Machine("qemu-system-aarch64", "virt,gic-version=3", "max", "ttyAMA0",
                      counted_cpu="neoverse-n1"),
+}
+
+BOARDS = {
+    "zcu102": Machine("qemu-system-aarch64", "xlnx-zcu102", "", "ttyPS0", device_tree="zcu102.dts"),
 }
 
 # edu with 32 address bits, and what its driver must be told then.
@@ -126,8 +135,8 @@ COMMON_SUITES = (
     "rust_dma_session_sim", "rust_dma_session_states",
     "rust_dma_shared", "rust_dma_shared_pci", "rust_dma_shared_sim", "rust_dma_sim",
     "rust_dma_streaming", "rust_dma_streaming_sim", "rust_dma_transfer", "rust_dma_transfer_sim",
-    "rust_dma_untrusted", "rust_dmaengine", "rust_dmaengine_slave", "rust_dmaengine_unbind",
-    "rust_net_netdev", "rust_pci_dma_driver", "rust_pci_events", "sample_rust_dma_fence",
+    "rust_dma_untrusted", "rust_dmaengine", "rust_dmaengine_copy", "rust_dmaengine_slave",
+    "rust_dmaengine_unbind", "rust_net_netdev", "rust_pci_dma_driver", "rust_pci_events", "sample_rust_dma_fence",
     "sample_rust_dma_layout", "sample_rust_dma_list", "sample_rust_dma_mailbox", "sample_rust_dma_queue",
     "sample_rust_dma_ring", "sample_rust_dma_sim", "sample_rust_dma_slots", "sample_rust_dmaengine",
     # Upstream's.
@@ -214,6 +223,8 @@ VARIANTS = {
     },
     # Memory starts at 1 GiB here.
     "arm64": {
+        "zcu102": Variant("a board with a DMA engine, whose driver is the kernel's own", board="zcu102",
+                          suites="rust_dmaengine_copy", slow=True, guest_tests=("engine",)),
         "plain": Variant("dma-direct; probes fail at each allocation", WIDE, edu=WIDE_EDU,
                          lacks=("rust_doctests_kernel",),
                          guest_tests=("sweep", "nic_sweep", "peer", "interface", "rebind")),

@@ -658,7 +658,8 @@ impl<'a> Channel<'a> {
     /// `dmaengine_prep_...()` with `DMA_PREP_INTERRUPT`, `dmaengine_submit()`).
     ///
     /// It begins after [`issue_pending`](Self::issue_pending), or when somebody
-    /// [waits](Submitted::wait) for it. Up to 64 transfers can be in flight. Context: any.
+    /// [waits](Submitted::wait) for it; with some providers sooner, when what was submitted before
+    /// is done. Up to 64 transfers can be in flight. Context: any.
     ///
     /// # Errors
     ///

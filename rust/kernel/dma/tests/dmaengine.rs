@@ -63,19 +63,19 @@ use crate::{
 };
 
 /// Large enough for cache lines of its own on any machine.
-const LEN: usize = 1024;
+pub(super) const LEN: usize = 1024;
 
 /// Nothing happens meanwhile.
 const SOON: Delta = Delta::from_millis(5);
 
 /// Something happens before.
-const LONG: Delta = Delta::from_secs(10);
+pub(super) const LONG: Delta = Delta::from_secs(10);
 
 const TX: usize = 0;
 
-type Copy<'c> = Memcpy<'c, KVec<u8>, KVec<u8>>;
+pub(super) type Copy<'c> = Memcpy<'c, KVec<u8>, KVec<u8>>;
 
-fn pattern(seed: usize, len: usize) -> Result<KVec<u8>> {
+pub(super) fn pattern(seed: usize, len: usize) -> Result<KVec<u8>> {
     let mut vec = KVec::with_capacity(len, GFP_KERNEL)?;
 
     for n in 0..len {
@@ -86,7 +86,7 @@ fn pattern(seed: usize, len: usize) -> Result<KVec<u8>> {
     Ok(vec)
 }
 
-fn copy(mapper: Mapper<'_>, seed: usize) -> Result<Copy<'_>> {
+pub(super) fn copy(mapper: Mapper<'_>, seed: usize) -> Result<Copy<'_>> {
     Ok(Memcpy::new(
         Streaming::map(mapper, pattern(seed, LEN)?)?,
         Streaming::map(mapper, KVec::from_elem(0xee, LEN, GFP_KERNEL)?)?,
@@ -94,7 +94,7 @@ fn copy(mapper: Mapper<'_>, seed: usize) -> Result<Copy<'_>> {
 }
 
 /// Returns both buffers of a copy that the engine doesn't know, as they were.
-fn take_back(copy: Copy<'_>) -> Result<(KVec<u8>, KVec<u8>)> {
+pub(super) fn take_back(copy: Copy<'_>) -> Result<(KVec<u8>, KVec<u8>)> {
     let (from, to) = copy.into_buffers();
 
     Ok((
