@@ -29,9 +29,11 @@ def checkpatch(opened):
              if stages.is_apart(path) and not path.endswith(unfit)]
     commits = [commit.path for commit in stages.commits() if commit.diff]
     cpus = os.cpu_count()
-    runs = [["-f", *names[first::cpus]] for first in range(min(cpus, len(names)))]
+    files = [*names, *map(str, apart)]
+    # Without a tree it doesn't ask for each file, for a second, whether its maintainers have given up.
+    runs = [["--no-tree", "-f", *files[first::cpus]] for first in range(min(cpus, len(files)))]
     # `make series` adds the sign-off, and MAINTAINERS is dealt with by a commit.
-    runs += [["-f", *map(str, apart)], ["--ignore=MISSING_SIGN_OFF,FILE_PATH_CHANGES", *map(str, commits)]]
+    runs += [["--ignore=MISSING_SIGN_OFF,FILE_PATH_CHANGES", *map(str, commits)]]
     command = ["scripts/checkpatch.pl", "--strict", "--terse", "--show-types", "--no-summary"]
     with concurrent.futures.ThreadPoolExecutor(cpus) as pool:
         tree_folder = opened.prepared.source.tree
