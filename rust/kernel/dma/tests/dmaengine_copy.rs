@@ -176,8 +176,8 @@ mod cases {
         })
     }
 
-    /// Copies that nobody said to begin, and that are terminated: the memory comes back. Some providers
-    /// begin when what came before is done.
+    /// Copies that nobody said to begin, and that are terminated: the memory comes back. Some
+    /// providers begin when what came before is done.
     #[test]
     fn terminated_before() -> Result {
         with_channel(|channel| {
