@@ -50,25 +50,42 @@ use crate::{
     }, //
 };
 
+/// Returns an engine that is software if the machine has none.
+fn substitute() -> Result<Option<Engine>> {
+    let mut is_needed = false;
+
+    fixture::with_platform_device(|pdev| {
+        match Channel::request_by_mask(pdev.as_ref(), Capabilities::MEMCPY) {
+            Ok(_) => Ok(()),
+            // C says the latter where there is no engine at all.
+            Err(e) if [ENODEV, EPROBE_DEFER].contains(&e) => {
+                is_needed = true;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    })?;
+
+    if !is_needed {
+        return Ok(None);
+    }
+
+    let engine = Engine::new(Features::ALL)?;
+
+    engine.script(Script {
+        is_automatic: true,
+        ..Script::GOOD
+    });
+    Ok(Some(engine))
+}
+
 /// Runs a test with a device for which there is an engine.
 fn with_engine(body: impl Fn(&Device<Core<'_>>) -> Result) -> Result {
+    // It goes after its client.
+    let _engine = substitute()?;
+
     fixture::with_platform_device(|pdev| {
-        let dev = pdev.as_ref();
-        let _software = match Channel::request_by_mask(dev, Capabilities::MEMCPY) {
-            Ok(_) => None,
-            Err(e) if e == ENODEV => {
-                let engine = Engine::new(Features::ALL)?;
-
-                engine.script(Script {
-                    is_automatic: true,
-                    ..Script::GOOD
-                });
-                Some(engine)
-            }
-            Err(e) => return Err(e),
-        };
-
-        body(dev).inspect_err(|e| pr_info!("dma_test: {e:?}\n"))
+        body(pdev.as_ref()).inspect_err(|e| pr_info!("dma_test: {e:?}\n"))
     })
 }
 
@@ -96,7 +113,7 @@ mod cases {
     #[test]
     fn sizes_and_offsets() -> Result {
         with_channel(|channel| {
-            for len in [1, 3, 64, 100, 4095, 4096, 4097, 1 << 18] {
+            for len in [1, 3, 64, 100, 4095, 4096, 4097, 200_000] {
                 for (start, at) in [(0, 0), (1, 0), (0, 1), (64, 192), (63, 130)] {
                     let whole = len + 192;
                     let from = Streaming::map(channel.mapper(), bytes(len, whole)?)?;
