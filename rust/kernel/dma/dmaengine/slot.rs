@@ -282,8 +282,7 @@ impl Slot {
 
             let new = match old.state() {
                 State::InFlight => {
-                    // CAST: A small number.
-                    self.result.store(report.result as u32, Relaxed);
+                    self.result.store(report.result, Relaxed);
                     self.residue.store(report.residue, Relaxed);
                     State::Done
                 }

@@ -1438,7 +1438,7 @@ mod unbinding {
             Ok(())
         })?;
 
-        going.ok_or(EINVAL)?.join(|_| ())?;
+        going.ok_or(EINVAL)?.join(|()| ())?;
         ensure!(obituary.is_gone() && obituary.clients() == 0);
         Ok(())
     }
