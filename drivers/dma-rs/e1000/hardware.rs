@@ -235,8 +235,8 @@ impl Control<'_> {
         )
     }
 
-    /// Writes the registers that have nothing to do with memory: the address, which frames are
-    /// filtered by, and the pause between interrupts, in units of 256 ns.
+    /// Writes the registers that have nothing to do with memory. `mac` is the address by which
+    /// frames are filtered, `itr` the least time between interrupts, in units of 256 ns.
     pub(crate) fn configure(&self, mac: [u8; 6], vlan: bool, itr: u16) {
         let [a, b, c, d, e, f] = mac;
 

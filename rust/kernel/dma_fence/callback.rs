@@ -248,12 +248,13 @@ unsafe extern "C" fn signalled(fence: *mut bindings::dma_fence, node: *mut bindi
 unsafe fn remove(header: NonNull<Header>) -> bool {
     // SAFETY: By the safety requirements the header is there. While the callback is called, others
     // only store its state, which is atomic.
+    let found = unsafe { header.as_ref() };
     let Header {
         state,
         module,
         fence,
         ..
-    } = unsafe { header.as_ref() };
+    } = found;
     let state = state.load(Acquire);
 
     // Without the lock: C has done with a node when its function has returned.

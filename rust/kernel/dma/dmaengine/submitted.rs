@@ -137,9 +137,10 @@ impl<'c, T: Transfer<'c>> Submitted<'c, T> {
             });
         }
 
-        // SAFETY: The transfer owns the memory, and is kept until `look()` says that it is over.
-        // If it is dropped, the memory is put away. `check()` has seen the record of the channel.
         let submitted =
+            // SAFETY: The transfer owns the memory, and is kept until `look()` says that it is
+            // over. If it is dropped, the memory is put away. `check()` has seen the record of the
+            // channel.
             unsafe { channel.submit(state, |chan, flags| transfer.prepare(chan, flags)) };
 
         match submitted {

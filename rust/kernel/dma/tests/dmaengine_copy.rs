@@ -253,7 +253,7 @@ mod cases {
         })
     }
 
-    /// What nobody waits for is freed when its channel is released, and not before it may be.
+    /// What nobody waits for is freed when its channel is released.
     #[test]
     fn dropped() -> Result {
         let before = leaked();
