@@ -66,6 +66,12 @@ def table(cases):
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows)
 
 
+def misses(cases):
+    """A line for each that did not pass: what it is, and where."""
+    return [f"{case.status.upper()} {case.suite}.{case.name} on {case.variant}"
+            for case in cases if case.status != PASSED]
+
+
 def write_json(title, cases):
     """out/<title>-results.json"""
     document = {"run": title, "summary": count(cases), "tests": [dataclasses.asdict(case) for case in cases]}

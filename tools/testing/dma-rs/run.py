@@ -168,11 +168,9 @@ def explain(cases, arch):
     for case in cases:
         if case.status == results.FAILED and case.detail:
             log = f"out/{arch}-{case.variant}.log"
-            say(f"\nFAILED {case.name} (see {case.suite if case.suite == misuse.SUITE else log}):")
+            say(f"\n{case.name} (see {case.suite if case.suite == misuse.SUITE else log}):")
             for line in case.detail.splitlines()[:40]:
                 say(f"    {line}")
-        if case.status == results.SKIPPED:
-            say(f"skipped: {case.variant}: {case.suite} {case.name}")
 
 
 def programs(options, selection):
@@ -197,7 +195,7 @@ def test(options):
     title = selection.title(options.arch)
     results.write_json(title, cases)
     results.write_junit(title, cases)
-    say("\n" + results.table(cases) + "\n\n" + results.summary(cases))
+    say("\n" + "\n".join([results.table(cases), "", *results.misses(cases), results.summary(cases)]))
     # A skip is a failure too: what we boot has everything that a test can want.
     return 0 if all(case.status == results.PASSED for case in cases) else 1
 

@@ -555,6 +555,7 @@ class Verdict(unittest.TestCase):
         cases = [case("a", results.PASSED), case("b", results.FAILED), case("c", results.SKIPPED)]
         self.assertEqual(results.summary(cases), "1 passed, 1 failed, 1 skipped")
         self.assertEqual(results.cell(cases), "1 1 FAILED 1 skip")
+        self.assertEqual([line.split()[0] for line in results.misses(cases)], ["FAILED", "SKIPPED"])
 
 
 class Bench(unittest.TestCase):
