@@ -178,8 +178,17 @@ const CONSTRAINTS: Constraints = Constraints::new(DmaMask::new::<64>())
 /// How the device is stopped.
 struct Stopper(ARef<Device>);
 
-// SAFETY: The device does something only while a test calls it, and no test does so when it has
-// stopped the device, or before it has read anew where the ring is.
+// SAFETY: By the numbers of the contract:
+// 1. There is one device, which the test plays.
+// 2. It does something only while the test calls it, which no test does after a stop before it has
+//    read anew where the ring is.
+// 3. It has written to memory when such a call returns.
+// 4. It can't be pulled out.
+// 5. As 2.
+// 6. `quiesce` never says so.
+// 7. `HEEDS_BUS` is false.
+// 8. See `CONSTRAINTS`.
+// 9. Both end at once. Neither knows the session.
 unsafe impl Quiesce for Stopper {
     fn device(&self) -> &Device {
         &self.0

@@ -343,8 +343,17 @@ impl Registers {
 /// How the device is stopped.
 struct Stopper(Registers);
 
-// SAFETY: The device does something only while its registers are written, and forgets all addresses
-// when it is stopped.
+// SAFETY: By the numbers of the contract:
+// 1. There is one device, which the test plays.
+// 2. It does something only while its registers are written, and then with the addresses that it
+//    was told, which it forgets here.
+// 3. It has written to memory when the write to its register returns.
+// 4. It can't be pulled out.
+// 5. As 2.
+// 6. `quiesce` never says so.
+// 7. `HEEDS_BUS` is false.
+// 8. Its registers take addresses of 64 bits, and lengths of 32.
+// 9. Both end at once. Neither knows the session.
 unsafe impl Quiesce for Stopper {
     fn device(&self) -> &Device {
         &self.0.dev

@@ -268,9 +268,17 @@ impl<'a> Driver<'a> {
 /// How the device is stopped.
 struct Stopper(Registers);
 
-// SAFETY: By the numbers of the contract: 1. There is one device. 2. to 5. It does something only
-// while its registers are accessed, and forgets the table and all slots when it is stopped. 6. It
-// never says `Gone`. 7. `HEEDS_BUS` is false. 8. Addresses have 64 bits. 9. It takes no time.
+// SAFETY: By the numbers of the contract:
+// 1. There is one device, which the test plays.
+// 2. It does something only while its registers are accessed, and forgets the table and all slots
+//    here.
+// 3. It has written to memory when such an access returns.
+// 4. When it was pulled out, it accesses nothing any more.
+// 5. As 2.
+// 6. `quiesce` never says so.
+// 7. `HEEDS_BUS` is false.
+// 8. Addresses have 64 bits. It copies byte by byte.
+// 9. Both end at once. Neither knows the session.
 unsafe impl Quiesce for Stopper {
     fn device(&self) -> &Device {
         &self.0.dev

@@ -248,10 +248,18 @@ unsafe impl<const TAG_BITS: u32> Submission for Submits<TAG_BITS> {
 /// How a [`Controller`] is stopped.
 pub struct ControllerStopper(pub Arc<Controller>);
 
-// SAFETY: As for a `RingStopper`: a device says that it has stopped only when it is not at work and
-// stays so, unless the script has it lie: then the bus reports what it does. One that starts again
-// has forgotten its queues. What was pulled from the bus doesn't come back. There is no bus
-// mastering that the driver could switch.
+// SAFETY: By the numbers of the contract, unless the test's script has the device break one: then the
+// bus reports the access.
+// 1. The device was put on the bus of `device()`.
+// 2. `disarm` fails unless it has stopped. `restart()` then has it forget its queues.
+// 3. It writes at once, under the lock that `is_stopped()` takes.
+// 4. `is_stopped()` fails if it was pulled from the bus.
+// 5. `is_stopped()` says so only if it isn't at work. After `stop()` it takes nothing more, until
+//    `restart()`.
+// 6. What was pulled from the bus doesn't come back.
+// 7. `HEEDS_BUS` is false.
+// 8. It takes addresses of 64 bits, and any length: it copies byte by byte.
+// 9. Both look once at the device. Neither knows the session.
 unsafe impl Quiesce for ControllerStopper {
     fn device(&self) -> &device::Device {
         self.0.device()

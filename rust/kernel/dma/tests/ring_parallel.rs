@@ -461,8 +461,17 @@ impl Registers {
 /// How the device is stopped.
 struct Stopper(Arc<Registers>);
 
-// SAFETY: The thread that is the device says when it doesn't work any more. It begins where it is
-// told, with each ring anew.
+// SAFETY: By the numbers of the contract:
+// 1. There is one device, which is a thread of the test.
+// 2. It works while `works` is set, for which `quiesce` waits, and what was started is quiesced
+//    before it is disarmed. The next thread begins where it is told.
+// 3. It releases its writes by `works`, which `quiesce` acquires.
+// 4. It can't be pulled out.
+// 5. As 2.
+// 6. `quiesce` never says so.
+// 7. `HEEDS_BUS` is false.
+// 8. Addresses have 64 bits. It copies what a descriptor says.
+// 9. The thread sees within a round that it is to halt. Neither knows the session.
 unsafe impl Quiesce for Stopper {
     fn device(&self) -> &Device {
         &self.0.dev

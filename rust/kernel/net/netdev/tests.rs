@@ -290,8 +290,17 @@ impl Hardware {
 /// How the device is stopped.
 struct Stopper(Arc<Hardware>);
 
-// SAFETY: The device does something only while the test calls it, and no test does so after a stop
-// before the driver has said where the rings are.
+// SAFETY: By the numbers of the contract:
+// 1. There is one device, which the test plays.
+// 2. It does something only while the test calls it, which no test does after a stop before the
+//    driver has said where the rings are.
+// 3. It has written to memory when such a call returns.
+// 4. It can't be pulled out.
+// 5. As 2.
+// 6. `quiesce` never says so.
+// 7. `HEEDS_BUS` is false.
+// 8. Addresses have 64 bits. It copies what a descriptor says.
+// 9. Both end at once. Neither knows the session.
 unsafe impl Quiesce for Stopper {
     fn device(&self) -> &device::Device {
         &self.0.dev
