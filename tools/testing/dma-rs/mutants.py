@@ -3,7 +3,8 @@
 """Puts one fault after the other into a copy of the tree, and shows that the tests notice each.
 
 mutants.toml lists the faults. A fault that no test, no oracle and no time-out notices has survived,
-and that is a failure: of the tests."""
+and that is a failure: of the tests. Most can be built into one kernel, which is told at boot which of
+them to have."""
 
 import concurrent.futures
 import contextlib
@@ -25,6 +26,7 @@ import misuse
 import qemu
 import results
 import run
+import schemata
 import stages
 import tree
 import variants
@@ -131,16 +133,17 @@ def open_copy(options, lock_fd, flavour="mutants"):
 
 
 @contextlib.contextmanager
-def applied(mutant, folder):
-    """Has the fault in the tree. The restored file is a new one too, or make would trust what was
-    built from the other."""
-    path = folder / mutant.file
-    data, mode = tree.content_of(path)
-    write(path, data.decode().replace(mutant.old, mutant.new).encode(), mode)
+def applied(texts, folder):
+    """Has files of the tree with another text, which `texts` gives by their paths. The restored file is
+    a new one too, or make would trust what was built from the other."""
+    kept = {file: tree.content_of(folder / file) for file in texts}
     try:
+        for file, text in texts.items():
+            write(folder / file, text.encode(), kept[file][1])
         yield
     finally:
-        write(path, data, mode)
+        for file, (data, mode) in kept.items():
+            write(folder / file, data, mode)
 
 
 def short(text):
@@ -171,12 +174,33 @@ class Bench:
 
     def build(self, mutant, label):
         """Builds the kernel with a fault in it. Returns the compiler's words if it doesn't compile."""
-        with applied(mutant, self.tree):
+        text = (self.tree / mutant.file).read_text()
+        with applied({mutant.file: text.replace(mutant.old, mutant.new)}, self.tree):
             try:
                 self.make([mutant], label)
             except Fail as error:
                 return str(error).splitlines()
         return []
+
+    def build_together(self, mutants):
+        """Builds one kernel with many faults to choose from. Returns those that are in it, by number:
+        what doesn't compile in this form is left out."""
+        chosen = schemata.choose(mutants, self.tree)
+        while chosen:
+            made = schemata.files(chosen, self.tree)
+            texts = {file: one.text for file, one in made.items()}
+            texts[schemata.FILE] = (self.tree / schemata.FILE).read_text() + schemata.DEFINITION
+            with applied(texts, self.tree):
+                try:
+                    self.make(list(chosen.values()), f"building {len(chosen)} faults")
+                    return chosen
+                except Fail:
+                    words = self.opened.log.read_text(errors="replace")
+                    wrong = schemata.blamed(words, made)
+                    if not wrong:
+                        raise
+            say("    on their own: " + ", ".join(chosen.pop(number).name for number in sorted(wrong)))
+        return {}
 
     def make(self, mutants, label):
         """Builds what is in the tree, as far as some mutants need it. Others may use the cache before and
@@ -196,20 +220,56 @@ class Bench:
             with lock():
                 found.set_result(killers(misuse.judge(self.opened, misuse.programs(suites))))
             return found
-        guest = qemu.Guest(self.opened.arch, f"mutant-{name}", variants.VARIANTS[self.opened.arch][variant],
-                           build.copy_image(self.opened), self.initramfs, silence=SILENCE, total=TOTAL)
+        guest = self.guest(name, variant, build.copy_image(self.opened))
+        return self.pool.submit(self.judged, guest, suites)
+
+    def guest(self, name, variant, image, arguments=""):
+        """A guest for a fault, on one variant of the machine."""
+        known = variants.VARIANTS[self.opened.arch][variant]
+        return qemu.Guest(self.opened.arch, f"mutant-{name}",
+                          dataclasses.replace(known, kernel=f"{known.kernel} {arguments}"),
+                          image, self.initramfs, silence=SILENCE, total=TOTAL)
+
+    def judged(self, guest, suites):
+        """Boots a guest. Returns what complains."""
         kunit = self.tree / "tools/testing/kunit/kunit.py"
-        return self.pool.submit(lambda: killers(run.judged_boot(guest, kunit, Selection(suites))[0]))
+        return killers(run.judged_boot(guest, kunit, Selection(suites))[0])
+
+    def boot_each(self, mutants, on_verdict):
+        """Boots what `build_together` built with one fault after the other, some at a time. `mutants` are
+        pairs of their numbers and them."""
+        image = build.copy_image(self.opened)
+        with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count())) as pool:
+            try:
+                jobs = {}
+                for number, mutant in mutants:
+                    guest = self.guest(mutant.name, mutant.variant, image, f"{schemata.PARAMETER}={number}")
+                    jobs[pool.submit(self.judged, guest, mutant.suites)] = mutant
+                for job in concurrent.futures.as_completed(jobs):
+                    on_verdict(jobs[job], job.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                qemu.stop_all()
+                raise
+
+    def baseline_together(self, mutants):
+        """As `baseline`, of what `build_together` built."""
+        places = {(mutant.variant, mutant.suites): mutant for mutant in mutants}.values()
+        nothing = [(0, dataclasses.replace(mutant, name=f"none-{number}")) for number, mutant in enumerate(places)]
+        self.boot_each(nothing, lambda mutant, found: healthy(mutant.variant, mutant.suites, found))
 
     def baseline(self, mutants):
         """Without a fault nothing may complain, wherever the mutants are tried."""
-        build.configure(self.opened)
         self.make(mutants, "building without a fault")
         for variant, suites in sorted({(mutant.variant, mutant.suites) for mutant in mutants}):
-            found = self.boot(f"none-{variant}", variant, suites).result()
-            if found:
-                raise Fail(f"without a fault, {variant} fails already:\n    " + "\n    ".join(found))
-            say(f"    {variant}, {suites}: passes")
+            healthy(variant, suites, self.boot(f"none-{variant}", variant, suites).result())
+
+
+def healthy(variant, suites, found):
+    """Fails if something complains although there is no fault."""
+    if found:
+        raise Fail(f"without a fault, {variant} fails already:\n    " + "\n    ".join(found))
+    say(f"    {variant}, {suites}: passes")
 
 
 def earlier(made_from):
@@ -271,10 +331,22 @@ class Record:
         write(RESULTS, (json.dumps(document, indent=1) + "\n").encode())
 
 
+def try_together(bench, mutants, record):
+    """Tries those of some mutants that one kernel can have."""
+    fitting = [mutant for mutant in mutants if mutant.variant != misuse.VARIANT and
+               not stale([mutant], bench.tree)]
+    chosen = bench.build_together(fitting) if len(fitting) > 1 else {}
+    if chosen:
+        bench.baseline_together(list(chosen.values()))
+        bench.boot_each(list(chosen.items()), record.add_boot)
+
+
 def try_each(bench, mutants, record):
     """Tries mutants, building each while the one before it boots."""
     misfits = stale(mutants, bench.tree)
     booting = None
+    if mutants:
+        bench.baseline(mutants)
     for number, mutant in enumerate(mutants, 1):
         complaint, verdict = misfits.get(mutant.name), STALE
         if not complaint:
@@ -306,8 +378,9 @@ def try_all(options, chosen):
             for flavour in sorted({flavour_of(options.arch, mutant) for mutant in left}):
                 some = [mutant for mutant in left if flavour_of(options.arch, mutant) == flavour]
                 bench = Bench(dataclasses.replace(opened, flavour=flavour), files, pool)
-                bench.baseline(some)
-                try_each(bench, some, record)
+                build.configure(bench.opened)
+                try_together(bench, some, record)
+                try_each(bench, [mutant for mutant in some if mutant.name not in record.verdicts], record)
             record.save(True)
         except BaseException:
             qemu.stop_all()

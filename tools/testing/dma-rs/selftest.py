@@ -32,6 +32,7 @@ import qemu
 import qemu_configs
 import results
 import run
+import schemata
 import series_check
 import stages
 import toolchain
@@ -861,6 +862,74 @@ class Floors(unittest.TestCase):
     def test_circles(self):
         """Also of more than two."""
         self.assertEqual(floors.circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}), [("a", "b", "c")])
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What schemata.py wants to know of one."""
+
+    old: str
+    new: str
+    file: str = "a.rs"
+
+
+class Schemata(unittest.TestCase):
+    """Many faults in one kernel."""
+
+    CODE = """
+// fn comment() { '
+const fn known() -> u8 { 1 }
+fn strange<'a>(x: [u8; { 1 }], c: &'a str) -> char where Self: Sized {
+    let f = |s: &str| { s == "}\\"" || s == r#"{"# };
+    if f(c) { 'a' } else { '\\'' }
+}
+trait T {
+    fn none(&self);
+    fn outer(&self) -> fn(u8) -> u8 {
+        fn inner(x: u8) -> u8 {
+            x + 1
+        }
+        let _ = '{'; // }
+        inner
+    }
+}
+"""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        (self.folder / "a.rs").write_text(self.CODE)
+
+    def choose(self, *faults):
+        """The faults that can be chosen at run time."""
+        return schemata.choose([Fault(old, new) for old, new in faults], self.folder)
+
+    def test_functions(self):
+        """Strings, comments, types and declarations don't count."""
+        self.assertEqual([(self.CODE[one.start:one.end].split()[0], one.const) for one in schemata.functions(self.CODE)],
+                         [("1", True), ("let", False), ("fn", False), ("x", False)])
+
+    def test_chosen(self):
+        """What is in a body, and can be there with others; what old and new have in common counts for nothing."""
+        self.assertEqual(len(self.choose(("{ 1 }\nfn strange", "{ 2 }\nfn strange"))), 0)
+        self.assertEqual(len(self.choose(("c: &'a str", "c: &'static str"))), 0)
+        self.assertEqual(len(self.choose(("fn inner(x: u8) -> u8 {\n            x", "fn inner(x: u8) -> u8 {\n            9"))), 1)
+        self.assertEqual(len(self.choose(("{ 'a' }", "{ 'b' "))), 0)
+        self.assertEqual(len(self.choose(("f(c)", "true"), ("'a'", "'b'"), ("x + 1", "x"))), 3)
+        self.assertEqual(len(self.choose(("x + 1", "x"), ("'{'", "'}'"))), 1)
+
+    def test_switched(self):
+        """Each body once for each fault and once without; complaints are about the one that they are in."""
+        chosen = self.choose(("f(c)", "true"), ("'a'", "'b'"), ("x + 1", "x"))
+        one = schemata.files(chosen, self.folder)["a.rs"]
+        self.assertTrue(schemata.balanced(one.text))
+        self.assertEqual((one.text.count("if f(c)"), one.text.count("if true"), one.text.count("'b'")), (2, 1, 1))
+        lines = one.text.splitlines()
+        for words, numbers in (("if true", {1}), ("'b'", {2}), ("trait T", set())):
+            place = 1 + next(number for number, line in enumerate(lines) if words in line)
+            log = f"error[E1]: no\n  --> {self.folder}/a.rs:{place}:5\n   |\n\nwarning: x\n --> a.rs:1:1\n"
+            self.assertEqual(schemata.blamed(log, {"a.rs": one}), numbers)
 
 
 if __name__ == "__main__":
