@@ -231,8 +231,8 @@ pub(crate) fn take_back<'a, B: Buffer, D: Direction>(
 /// How the device is stopped: it does nothing.
 pub(crate) struct Idle<'a>(pub(crate) &'a Device<Bound>);
 
-// SAFETY: The device does no DMA, so all numbers of the contract hold. What marks descriptors as done
-// is the CPU, when a doorbell is rung, and not afterwards.
+// SAFETY: The device does no DMA, so all numbers of the contract hold. What marks descriptors as
+// done is the CPU, when a doorbell is rung, and not afterwards.
 unsafe impl Quiesce for Idle<'_> {
     fn device(&self) -> &Device {
         self.0

@@ -248,8 +248,8 @@ unsafe impl<const TAG_BITS: u32> Submission for Submits<TAG_BITS> {
 /// How a [`Controller`] is stopped.
 pub struct ControllerStopper(pub Arc<Controller>);
 
-// SAFETY: By the numbers of the contract, unless the test's script has the device break one: then the
-// bus reports the access.
+// SAFETY: By the numbers of the contract, unless the test's script has the device break one: then
+// the bus reports the access.
 // 1. The device was put on the bus of `device()`.
 // 2. `disarm` fails unless it has stopped. `restart()` then has it forget its queues.
 // 3. It writes at once, under the lock that `is_stopped()` takes.
