@@ -23,6 +23,8 @@ from common import CACHE, OUT, REPO, Fail, Progress, checksum, clean_env, lock, 
 
 MAILS = OUT / "series"
 BRANCH = "series"
+# Of the repository, which a build doesn't need.
+LOCK = "series.lock"
 SPACE_GIB = 3
 
 # What the user has configured for git is for other repositories; a date of ours makes the commits
@@ -315,7 +317,7 @@ def volume(repository, before, after):
 
 def make(ksrc, mails_folder):
     """Makes commits and mails. Returns the repository, the commits and the cover letters. Call it under
-    the lock."""
+    the lock, and that of the repository."""
     source.precheck(ksrc)
     author()
     repository = Repository(tree.prepare(source.ensure(ksrc)).source)
@@ -327,7 +329,7 @@ def cli():
     """Command line."""
     parser = build.arguments(__doc__)
     options = parser.parse_args()
-    with lock():
+    with lock(LOCK), lock():
         repository, made, covers = make(options.ksrc, MAILS)
         address(repository.source, made, covers)
         say(overview(repository, made))

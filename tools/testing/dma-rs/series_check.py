@@ -7,6 +7,7 @@ It stops at the first commit that fails. What has passed isn't done again, as lo
 stays the same."""
 
 import argparse
+import contextlib
 import dataclasses
 import fnmatch
 import json
@@ -311,9 +312,12 @@ def cli():
         raise Fail(f"CHECKS={unknown.pop()} is none of: {' '.join(CHECKS)}")
     wanted = [name for name in CHECKS if name in wanted]
     record, rows, failed = Record(), [], 0
-    with lock() as lock_fd:
-        tools = toolchain.ensure()
-        repository, made, _ = series.make(options.ksrc, MAILS)
+    with lock(series.LOCK), contextlib.ExitStack() as builds:
+        with lock():
+            tools = toolchain.ensure()
+            repository, made, _ = series.make(options.ksrc, MAILS)
+        # What is seen in the mails alone is no reason for other builds to wait.
+        lock_fd = builds.enter_context(lock()) if set(wanted) - set(OF_MAIL) else None
         for one in chosen(made, options.commits.split()):
             say(f"{one.number} of {len(made)}: {one.commit.name}")
             opened = open_commit(one, made[-1].files, repository, tools, lock_fd)
