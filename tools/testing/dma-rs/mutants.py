@@ -189,7 +189,8 @@ class Bench:
         while chosen:
             made = schemata.files(chosen, self.tree)
             texts = {file: one.text for file, one in made.items()}
-            texts[schemata.FILE] = (self.tree / schemata.FILE).read_text() + schemata.DEFINITION
+            texts |= {file: (self.tree / file).read_text() + definition
+                      for file, definition in schemata.DEFINITIONS.items()}
             with applied(texts, self.tree):
                 try:
                     self.make(list(chosen.values()), f"building {len(chosen)} faults")

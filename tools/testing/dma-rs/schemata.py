@@ -8,15 +8,25 @@ at run time, nor what must be known when the kernel is compiled: such faults are
 import dataclasses
 import re
 
-# Where the number is set, and its name there and on the command line.
-FILE = "kernel/params.c"
+# The number's name on the command line, and what the kernel's files get so that all code can ask for it.
 PARAMETER = "dma_rs_mutant"
-DEFINITION = f"""
+DEFINITIONS = {
+    "kernel/params.c": f"""
 unsigned int {PARAMETER};
 EXPORT_SYMBOL_GPL({PARAMETER});
 core_param({PARAMETER}, {PARAMETER}, uint, 0444);
-"""
-CHOICE = f"unsafe extern \"C\" {{ safe static {PARAMETER}: u32; }} match {PARAMETER} {{"
+""",
+    "rust/kernel/lib.rs": f"""
+#[doc(hidden)]
+#[inline]
+pub fn {PARAMETER}() -> u32 {{
+    unsafe extern "C" {{
+        safe static {PARAMETER}: u32;
+    }}
+    {PARAMETER}
+}}
+"""}
+CHOICE = f"match ::kernel::{PARAMETER}() {{"
 
 TOKEN = re.compile(r"""
       //[^\n]* | /\*.*?\*/
