@@ -186,12 +186,15 @@ class Bench:
         """Builds one kernel with many faults to choose from. Returns those that are in it, by number:
         what doesn't compile in this form is left out."""
         chosen = schemata.choose(mutants, self.tree)
-        while chosen:
-            made = schemata.files(chosen, self.tree)
-            texts = {file: one.text for file, one in made.items()}
-            texts |= {file: (self.tree / file).read_text() + definition
-                      for file, definition in schemata.DEFINITIONS.items()}
-            with applied(texts, self.tree):
+        names = {mutant.file for mutant in chosen.values()} | schemata.DEFINITIONS.keys()
+        before = {file: (self.tree / file).read_text() for file in names}
+        with applied(before, self.tree):
+            while chosen:
+                made = schemata.files(chosen, before)
+                # What stays as it was in the round before isn't built again.
+                for file, text in before.items():
+                    text = made[file].text if file in made else text
+                    write(self.tree / file, (text + schemata.DEFINITIONS.get(file, "")).encode())
                 try:
                     self.make(list(chosen.values()), f"building {len(chosen)} faults")
                     return chosen
@@ -200,7 +203,7 @@ class Bench:
                     wrong = schemata.blamed(words, made)
                     if not wrong:
                         raise
-            say("    on their own: " + ", ".join(chosen.pop(number).name for number in sorted(wrong)))
+                say("    on their own: " + ", ".join(chosen.pop(number).name for number in sorted(wrong)))
         return {}
 
     def make(self, mutants, label):

@@ -181,12 +181,13 @@ def choose(mutants, folder):
     return found
 
 
-def files(mutants, folder):
-    """The files with all of some faults, which come by their numbers: path to Switched."""
+def files(mutants, texts):
+    """The files with all of some faults, which come by their numbers: path to Switched. `texts` are the
+    files without them."""
     by_file = {}
     for number, mutant in mutants.items():
         by_file.setdefault(mutant.file, {})[number] = mutant
-    return {file: switched((folder / file).read_text(), some) for file, some in by_file.items()}
+    return {file: switched(texts[file], some) for file, some in by_file.items()}
 
 
 def blamed(log, made):

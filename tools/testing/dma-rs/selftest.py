@@ -922,7 +922,7 @@ trait T {
     def test_switched(self):
         """Each body once for each fault and once without; complaints are about the one that they are in."""
         chosen = self.choose(("f(c)", "true"), ("'a'", "'b'"), ("x + 1", "x"))
-        one = schemata.files(chosen, self.folder)["a.rs"]
+        one = schemata.files(chosen, {"a.rs": self.CODE})["a.rs"]
         self.assertTrue(schemata.balanced(one.text))
         self.assertEqual((one.text.count("if f(c)"), one.text.count("if true"), one.text.count("'b'")), (2, 1, 1))
         lines = one.text.splitlines()
