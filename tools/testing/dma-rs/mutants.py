@@ -31,16 +31,18 @@ import stages
 import tree
 import variants
 from common import CACHE, OUT, REPO, Fail, Progress, checksum, lock, main, say, write
-from selection import Selection
+from selection import GUEST_SUITE, Selection
 
 LIST = pathlib.Path(__file__).with_name("mutants.toml")
 RESULTS = OUT / "mutants.json"
 
 KILLED, SURVIVED, STALE, BROKEN = "killed", "SURVIVED", "stale", "does not compile"
 
-# A guest with a fault in it is often one that waits for ever. A healthy one takes half a minute.
+# A guest with a fault in it is often one that waits for ever. A healthy one takes half a minute. It has
+# said enough when a test has failed.
 SILENCE = 30
 TOTAL = 180
+ENOUGH = re.compile(r"\]\s+not ok \d+ ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,9 @@ def read_list(arch):
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: there is no variant {mutant.variant}")
         if mutant.variant == misuse.VARIANT and not misuse.programs(mutant.suites):
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: there is no program {mutant.suites}")
+        known = (*variants.COMMON_SUITES, GUEST_SUITE)
+        if mutant.variant != misuse.VARIANT and not fnmatch.filter(known, mutant.suites.split(".")[0]):
+            raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: there is no suite {mutant.suites}")
     mutants = [mutant for mutant in mutants if mutant.variant in (misuse.VARIANT, *variants.VARIANTS[arch])]
     for mutant in mutants:
         if flavour_of(arch, mutant) not in build.FRAGMENTS_OF:
@@ -152,14 +157,14 @@ def short(text):
 
 
 def killers(cases):
-    """What failed: tests by name, our own checks by what they say."""
+    """What failed: tests by name; if none did, our own checks by what they say. A guest in which a test
+    has failed was ended, so these may have missed something."""
     failed = [case for case in cases if case.status == results.FAILED]
     found = [f"{case.suite}.{case.name}" for case in failed if case.suite != "runner"]
-    for case in failed:
-        if case.suite == "runner":
-            check = case.name.split(":")[0]
-            lines = case.detail.splitlines() if check == "log" else [short(case.detail)]
-            found += [f"{check}: {line}" for line in lines]
+    for case in failed if not found else ():
+        check = case.name.split(":")[0]
+        lines = case.detail.splitlines() if check == "log" else [short(case.detail)]
+        found += [f"{check}: {line}" for line in lines]
     return found
 
 
@@ -232,14 +237,14 @@ class Bench:
         known = variants.VARIANTS[self.opened.arch][variant]
         return qemu.Guest(self.opened.arch, f"mutant-{name}",
                           dataclasses.replace(known, kernel=f"{known.kernel} {arguments}"),
-                          image, self.initramfs, silence=SILENCE, total=TOTAL)
+                          image, self.initramfs, silence=SILENCE, total=TOTAL, enough=ENOUGH)
 
-    def judged(self, guest, suites):
-        """Boots a guest. Returns what complains."""
+    def judged(self, guest, suites, quick=False):
+        """Boots a guest, without slow tests if it is to be quick. Returns what complains."""
         kunit = self.tree / "tools/testing/kunit/kunit.py"
-        return killers(run.judged_boot(guest, kunit, Selection(suites))[0])
+        return killers(run.judged_boot(guest, kunit, Selection(suites, quick=quick))[0])
 
-    def boot_each(self, mutants, on_verdict):
+    def boot_each(self, mutants, quick, on_verdict):
         """Boots what `build_together` built with one fault after the other, some at a time. `mutants` are
         pairs of their numbers and them."""
         image = build.copy_image(self.opened)
@@ -248,7 +253,7 @@ class Bench:
                 jobs = {}
                 for number, mutant in mutants:
                     guest = self.guest(mutant.name, mutant.variant, image, f"{schemata.PARAMETER}={number}")
-                    jobs[pool.submit(self.judged, guest, mutant.suites)] = mutant
+                    jobs[pool.submit(self.judged, guest, mutant.suites, quick)] = mutant
                 for job in concurrent.futures.as_completed(jobs):
                     on_verdict(jobs[job], job.result())
             except BaseException:
@@ -256,11 +261,21 @@ class Bench:
                 qemu.stop_all()
                 raise
 
-    def baseline_together(self, mutants):
-        """As `baseline`, of what `build_together` built."""
+    def baseline_together(self, mutants, quick):
+        """As `baseline`, of what `build_together` built. If it is quick, returns the suites that have only
+        slow tests, or fail."""
         places = {(mutant.variant, mutant.suites): mutant for mutant in mutants}.values()
         nothing = [(0, dataclasses.replace(mutant, name=f"none-{number}")) for number, mutant in enumerate(places)]
-        self.boot_each(nothing, lambda mutant, found: healthy(mutant.variant, mutant.suites, found))
+        unfit = set()
+
+        def on_verdict(mutant, found):
+            if quick and found:
+                unfit.add(mutant.suites)
+            else:
+                healthy(mutant.variant, mutant.suites, found)
+
+        self.boot_each(nothing, quick, on_verdict)
+        return unfit
 
     def baseline(self, mutants):
         """Without a fault nothing may complain, wherever the mutants are tried."""
@@ -327,6 +342,11 @@ class Record:
         """As `add`, by what complained."""
         self.add(mutant, KILLED if found else SURVIVED, found)
 
+    def add_killed(self, mutant, found):
+        """As `add_boot`, if anything did."""
+        if found:
+            self.add_boot(mutant, found)
+
     def save(self, finished):
         """out/mutants.json: all that noticed each mutant."""
         verdicts = list(self.verdicts.values())
@@ -336,13 +356,15 @@ class Record:
 
 
 def try_together(bench, mutants, record):
-    """Tries those of some mutants that one kernel can have."""
+    """Tries those of some mutants that one kernel can have: first without slow tests."""
     fitting = [mutant for mutant in mutants if mutant.variant != misuse.VARIANT and
                not stale([mutant], bench.tree)]
     chosen = bench.build_together(fitting) if len(fitting) > 1 else {}
-    if chosen:
-        bench.baseline_together(list(chosen.values()))
-        bench.boot_each(list(chosen.items()), record.add_boot)
+    for quick in (True, False):
+        left = {number: mutant for number, mutant in chosen.items() if mutant.name not in record.verdicts}
+        unfit = bench.baseline_together(list(left.values()), quick)
+        some = [pair for pair in left.items() if pair[1].suites not in unfit]
+        bench.boot_each(some, quick, record.add_killed if quick else record.add_boot)
 
 
 def try_each(bench, mutants, record):

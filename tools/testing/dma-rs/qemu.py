@@ -45,6 +45,8 @@ class Guest:
     cpus: int = 0
     silence: int = SILENCE
     total: int = TOTAL
+    # What it is ended for, if it says so: a pattern.
+    enough: object = None
 
     @property
     def log(self):
@@ -141,7 +143,7 @@ class Guest:
                 stderr=subprocess.STDOUT) as child:
             running.add(child)
             try:
-                return record(child, log, on_line, self.silence, self.total) or (
+                return record(child, log, on_line, self.silence, self.total, self.enough) or (
                     f"QEMU ended with status {child.returncode}" if child.wait() else "")
             finally:
                 running.discard(child)
@@ -154,9 +156,9 @@ def stop_all():
         child.kill()
 
 
-def record(child, log, on_line, silence, total):
-    """Copies a child's output to the log until it ends, or takes longer than that many seconds.
-    Returns what went wrong, if anything."""
+def record(child, log, on_line, silence, total, enough=None):
+    """Copies a child's output to the log until it ends, says enough, or takes longer than that many
+    seconds. Returns why it was ended, if it was."""
     start = heard = time.monotonic()
     pending = b""
     with selectors.DefaultSelector() as selector:
@@ -173,7 +175,10 @@ def record(child, log, on_line, silence, total):
                 log.flush()
                 *lines, pending = (pending + data).split(b"\n")
                 for line in lines:
-                    on_line(line.decode(errors="replace").rstrip("\r"))
+                    text = line.decode(errors="replace").rstrip("\r")
+                    on_line(text)
+                    if enough and enough.search(text):
+                        return f"it said: {text}"
             if now - heard > silence:
                 return f"hang: no output for {silence} s"
             if now - start > total:

@@ -22,6 +22,8 @@ class Selection:
 
     glob: str = ""
     slow: bool = False
+    # Of those that are named only what isn't slow.
+    quick: bool = False
 
     @property
     def parts(self):
@@ -75,7 +77,7 @@ class Selection:
         words = [f"kunit.filter_glob={self.glob or variant.suites}"]
         if self.slow and not variant.slow:
             words.append("kunit.filter=speed<=slow")
-        elif not self.slow and not self.glob and not variant.slow:
+        elif self.quick or not self.slow and not self.glob and not variant.slow:
             words.append("kunit.filter=speed>slow")
         return " ".join(words)
 

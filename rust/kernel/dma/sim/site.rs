@@ -11,7 +11,7 @@ use crate::{
 const DEPTH: usize = 16;
 
 /// How many callers a report names.
-const SHOWN: usize = 3;
+const SHOWN: usize = 4;
 
 /// As long as any symbol (`KSYM_NAME_LEN`).
 const LINE: usize = 512;
