@@ -11,6 +11,7 @@
 //!   CPU owns.
 //! - [`Shared`] is coherent memory that the CPU and the device both use, [`SharedBox`] such memory
 //!   that only the CPU uses, and [`DeviceOnly`] such memory that only the device uses.
+//!   [`UserShared`] is such memory that user space maps, too.
 //! - [`Noncoherent`] is cached memory that the kernel allocated for the device and that the device
 //!   owns, [`NoncoherentBox`] such memory that the CPU owns. It is synced as buffers are.
 //! - [`Pool`] has small blocks of coherent memory. [`PoolBox`] is one that only the CPU uses,
@@ -85,7 +86,8 @@ pub use self::{
         Noncoherent,
         NoncoherentBox,
         Shared,
-        SharedBox, //
+        SharedBox,
+        UserShared, //
     },
     streaming::{
         Streaming,

@@ -192,6 +192,7 @@ pub struct Script {
     smallest_mask: DmaMask,
     address_space: usize,
     weak_order: bool,
+    can_mmap: bool,
 }
 
 impl Script {
@@ -206,6 +207,7 @@ impl Script {
             smallest_mask: DmaMask::new::<24>(),
             address_space: 2 << 20,
             weak_order: false,
+            can_mmap: true,
         }
     }
 
@@ -268,6 +270,12 @@ impl Script {
     /// [`mb()`]: kernel::sync::barrier::mb
     pub const fn weak_order(mut self, weak: bool) -> Self {
         self.weak_order = weak;
+        self
+    }
+
+    /// Whether user space can map the bus's coherent memory. It can if this isn't given.
+    pub const fn can_mmap(mut self, can: bool) -> Self {
+        self.can_mmap = can;
         self
     }
 
@@ -363,9 +371,15 @@ impl Sim {
     fn new(script: Script) -> Result<Arc<Self>> {
         script.check()?;
 
+        let mut ops = ops::OPS;
+
+        if !script.can_mmap {
+            ops.mmap = None;
+        }
+
         Arc::pin_init(
             pin_init!(Self {
-                ops: ops::OPS,
+                ops,
                 script,
                 dev: SetOnce::new(),
                 bus <- new_spinlock_irq!(Bus::new(script)),

@@ -9,6 +9,10 @@ mod dmaengine;
 #[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
 mod dmaengine_copy;
 mod managed;
+#[cfg(all(CONFIG_MMU, CONFIG_64BIT))]
+mod mmap;
+#[cfg(all(CONFIG_PCI, CONFIG_MMU, CONFIG_64BIT))]
+mod mmap_pci;
 mod noncoherent;
 mod pool;
 mod queue;

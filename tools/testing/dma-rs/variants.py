@@ -120,7 +120,7 @@ TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
                "dma_rs_e1000_net.tx_descriptors=64 dma_rs_e1000_net.rx_descriptors=64")
 
 # What disturbs devices at work. unplug leaves lockdep off.
-DISTURBANCES = ("reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind", "unplug",
+DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind", "unplug",
                 "nic_unplug")
 
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
@@ -128,6 +128,7 @@ COMMON_SUITES = (
     "dma_rs_e1000", "dma_rs_e1000_unit", "dma_rs_edu", "dma_rs_nvme", "rust_devres_managed",
     "rust_dma_buffer", "rust_dma_bus_master", "rust_dma_constraints", "rust_dma_constraints_sim",
     "rust_dma_fence", "rust_dma_fence_in_flight", "rust_dma_fence_sim",
+    "rust_dma_mmap", "rust_dma_mmap_pci", "rust_dma_mmap_sim",
     "rust_dma_noncoherent", "rust_dma_noncoherent_sim", "rust_dma_pool", "rust_dma_pool_sim",
     "rust_dma_queue", "rust_dma_queue_sim", "rust_dma_queue_slots", "rust_dma_queue_through",
     "rust_dma_registers", "rust_dma_ring_parallel", "rust_dma_ring_sim", "rust_dma_scatter",
@@ -185,7 +186,7 @@ VARIANTS = {
     "x86_64": {
         "kmemleak": Variant("as plain; probes fail at each allocation; the leak detector scans at the end",
                             f"kmemleak=on slab_debug=F {WIDE}", edu=WIDE_EDU,
-                            guest_tests=("sweep", "nic_sweep", "unplug", "nic_unplug"), slow=True),
+                            guest_tests=("sweep", "nic_sweep", "mmap_sweep", "unplug", "nic_unplug"), slow=True),
         "kcsan": Variant("a kernel that looks for data races (KCSAN), and two that it must find",
                          f"{KCSAN} {WIDE}", edu=WIDE_EDU, suites=DMA_SUITES, slow=True, flavour="kcsan",
                          adds=RACY_SUITES, dma_debug=False),
@@ -227,7 +228,7 @@ VARIANTS = {
                           suites="rust_dmaengine_copy", slow=True, guest_tests=("engine",)),
         "plain": Variant("dma-direct; probes fail at each allocation", WIDE, edu=WIDE_EDU,
                          lacks=("rust_doctests_kernel",),
-                         guest_tests=("sweep", "nic_sweep", "peer", "interface", "rebind")),
+                         guest_tests=("sweep", "nic_sweep", "mmap", "mmap_sweep", "peer", "interface", "rebind")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),

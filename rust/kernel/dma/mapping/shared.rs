@@ -44,6 +44,8 @@ mod device_only;
 mod later;
 mod memory;
 mod noncoherent;
+mod user;
+mod user_mappings;
 
 pub use self::{
     device_only::DeviceOnly,
@@ -51,7 +53,8 @@ pub use self::{
     noncoherent::{
         Noncoherent,
         NoncoherentBox, //
-    }, //
+    },
+    user::UserShared, //
 };
 
 pub(in crate::dma) use self::later::Later;

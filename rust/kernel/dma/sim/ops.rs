@@ -30,7 +30,7 @@ pub(super) const OPS: bindings::dma_map_ops = bindings::dma_map_ops {
     free: Some(free),
     alloc_pages_op: Some(alloc_pages),
     free_pages: Some(free_pages),
-    mmap: None,
+    mmap: Some(bindings::dma_common_mmap),
     get_sgtable: None,
     map_phys: Some(map_phys),
     unmap_phys: Some(unmap_phys),

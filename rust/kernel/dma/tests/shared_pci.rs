@@ -34,7 +34,7 @@ use crate::{
 const LONG: Constraints = Constraints::new(DmaMask::new::<64>()).max_segment_size(1 << 20);
 
 /// Runs a test on a network card, which every machine of ours has. Elsewhere it is skipped.
-fn on_nic(mut body: impl FnMut(Mapper<'_>) -> Result) -> Result {
+pub(super) fn on_nic(mut body: impl FnMut(Mapper<'_>) -> Result) -> Result {
     const INTEL: u16 = 0x8086;
     const NIC: u16 = 0x100e;
 

@@ -7,7 +7,10 @@
 //! list, and a work item frees it soon. At the latest it is freed at unbind, before the device
 //! loses its DMA.
 
-use super::super::super::DmaAddress;
+use super::{
+    super::super::DmaAddress,
+    user_mappings::UserMappings, //
+};
 use crate::{
     bindings,
     impl_has_work,
@@ -63,12 +66,14 @@ pub(super) struct Allocation {
     dev: *mut bindings::device,
     size: usize,
     kind: Kind,
+    /// Where user space has the memory, if it may.
+    mappings: Option<UserMappings>,
 }
 
 // SAFETY: Any thread may free it.
 unsafe impl Send for Allocation {}
 
-// SAFETY: A shared reference shows numbers only.
+// SAFETY: A shared reference shows numbers, and a file, which any thread may use.
 unsafe impl Sync for Allocation {}
 
 impl Allocation {
@@ -91,6 +96,7 @@ impl Allocation {
                 dev,
                 size,
                 kind,
+                mappings: None,
             },
         )
     }
@@ -103,12 +109,17 @@ impl Allocation {
         self.size
     }
 
+    /// Says where user space has the memory, so that it loses the memory before that is freed.
+    pub(super) fn set_mappings(&mut self, mappings: Option<UserMappings>) {
+        self.mappings = mappings;
+    }
+
     /// Frees the memory, or has it freed where that can be done.
     ///
     /// # Safety
     ///
     /// - `later` must be that of the device.
-    /// - Neither the CPU nor the device may access the memory any more.
+    /// - Neither the driver nor the device may access the memory any more. User space may.
     pub(super) unsafe fn free(this: KBox<Self>, later: &Arc<Later>) {
         // SAFETY: No requirements.
         if unsafe { bindings::dma_frees_later() } {
@@ -123,18 +134,23 @@ impl Allocation {
     ///
     /// # Safety
     ///
-    /// Neither the CPU nor the device may access the memory any more.
+    /// Neither the driver nor the device may access the memory any more.
     unsafe fn free_here(this: KBox<Self>) {
         let Self {
             dev,
             size,
             ref kind,
+            ref mappings,
             ..
         } = *this;
 
+        if let Some(mappings) = mappings {
+            mappings.revoke();
+        }
+
         // SAFETY: By the type invariants this is how the memory was allocated, the device is bound,
         // and the memory wasn't freed yet: `this` is gone afterwards. By the safety requirements
-        // nobody accesses it.
+        // nobody accesses it, and user space just lost it.
         unsafe {
             match *kind {
                 Kind::Coherent { cpu, addr, attrs } => {
@@ -155,7 +171,7 @@ impl Allocation {
     }
 }
 
-/// What of a bound device is to be freed where one may sleep.
+/// What of a bound device is to be freed where one may sleep, and taken away from user space.
 #[pin_data]
 pub(in crate::dma) struct Later {
     #[pin]
@@ -163,6 +179,9 @@ pub(in crate::dma) struct Later {
     /// Held while allocations are freed that were taken off the list.
     #[pin]
     freeing: Mutex<()>,
+    /// Where user space has memory of the device, also what was forgotten or leaked.
+    #[pin]
+    mappings: Mutex<KVec<UserMappings>>,
     #[pin]
     work: Work<Self>,
 }
@@ -177,6 +196,7 @@ impl Later {
             pin_init!(Self {
                 list <- new_spinlock_irq!(None),
                 freeing <- new_mutex!(()),
+                mappings <- new_mutex!(KVec::new(), "dma::Later::mappings"),
                 work <- new_work!("dma::Later"),
             }),
             GFP_KERNEL,
@@ -194,6 +214,30 @@ impl Later {
 
         // If it is queued already, it hasn't looked at the list yet.
         let _ = queue().enqueue(self.clone());
+    }
+
+    /// Notes where user space may get memory of the device. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(super) fn note(&self, mappings: &UserMappings) -> Result {
+        let mut all = self.mappings.lock();
+
+        all.retain(|other| !other.is_revoked());
+        all.push(mappings.clone(), GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Takes all memory of the device away from user space. Nothing may be noted any more.
+    ///
+    /// Context: may sleep.
+    pub(in crate::dma) fn revoke_all(&self) {
+        let all = core::mem::take(&mut *self.mappings.lock());
+
+        for mappings in &all {
+            mappings.revoke();
+        }
     }
 
     /// Frees what is on the list. When this returns, nothing is left of what was put there before.

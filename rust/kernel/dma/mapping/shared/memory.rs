@@ -14,7 +14,8 @@ use super::{
     later::{
         Allocation,
         Kind, //
-    }, //
+    },
+    user_mappings::UserMappings, //
 };
 use crate::{
     alloc::{
@@ -256,11 +257,58 @@ impl<'a> Memory<'a> {
         self.addr
     }
 
+    /// Lets user space have so many pages at `cpu`, if the device's memory can be mapped.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENXIO`] if it can't, [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// The memory must have so many pages at `cpu`. User space may see and change all of them.
+    pub(super) unsafe fn allow_mmap(
+        &mut self,
+        cpu: NonNull<u8>,
+        pages: usize,
+    ) -> Result<UserMappings> {
+        let dev = self.dma.as_raw();
+        let attrs = match *self.kind() {
+            Kind::Coherent { attrs, .. } => attrs,
+            Kind::Pages { .. } | Kind::Pieces { .. } => return Err(ENXIO),
+        };
+
+        // SAFETY: The device is bound, and the memory is there.
+        if !unsafe { bindings::dma_mmap_allowed(dev, cpu.as_ptr().cast()) } {
+            return Err(ENXIO);
+        }
+
+        // SAFETY: By the safety requirements there are so many pages, for user space, too. By the
+        // type invariants they were allocated like this. The allocation gets a copy, which it
+        // revokes before it frees the memory; the device gets another, for the case that nobody
+        // frees it.
+        let mappings = unsafe { UserMappings::new(dev, attrs, cpu, pages) }?;
+
+        self.dma.record().later().note(&mappings)?;
+        self.allocation.set_mappings(Some(mappings.clone()));
+        Ok(mappings)
+    }
+
+    /// Takes the memory away from user space, so that it is as if it had never been there.
+    ///
+    /// Context: may sleep.
+    pub(super) fn forbid_mmap(&mut self, mappings: &UserMappings) {
+        mappings.revoke();
+        self.allocation.set_mappings(None);
+    }
+
     /// Frees the memory: at once, or soon if that can't be done here. Context: any.
     ///
     /// # Safety
     ///
-    /// Neither the CPU nor the device may access the memory any more.
+    /// Neither the driver nor the device may access the memory any more. User space may: it loses
+    /// the memory before.
     pub(super) unsafe fn free(self) {
         // SAFETY: The record is that of the device. By the safety requirements nobody accesses the
         // memory.
