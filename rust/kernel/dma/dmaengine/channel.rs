@@ -154,9 +154,9 @@ pub(super) struct Inner {
     events: WaitQueue,
     /// The address of the next channel that was lost, or 0.
     next_lost: Atomic<usize>,
-    /// Held by who terminates.
+    /// Held by who terminates: whether the channel is to stay closed.
     #[pin]
-    terminating: Mutex<()>,
+    terminating: Mutex<bool>,
 }
 
 // SAFETY: A channel may be used by any thread: its provider has a lock for what needs one, since
@@ -206,7 +206,7 @@ impl Inner {
                     "dma::dmaengine::quarantine"
                 ),
                 events <- new_wait_queue!("dma::dmaengine::events"),
-                terminating <- new_mutex!((), "dma::dmaengine::terminating"),
+                terminating <- new_mutex!(false, "dma::dmaengine::terminating"),
                 dev: owned,
             }? Error),
             GFP_KERNEL,
@@ -411,8 +411,10 @@ impl Inner {
         let guard = self.terminating.lock();
         let proven = self.close()?;
 
-        // SAFETY: All transfers were just terminated, and the engine was told nothing since.
-        unsafe { self.record.open() };
+        if !*guard {
+            // SAFETY: All transfers were just terminated, and the engine was told nothing since.
+            unsafe { self.record.open() };
+        }
 
         // Freeing may sleep, and may call methods of `self`.
         drop(guard);
@@ -422,8 +424,10 @@ impl Inner {
 
     /// Terminates all transfers, and lets nothing be submitted any more.
     fn stop(&self) {
-        let guard = self.terminating.lock();
+        let mut guard = self.terminating.lock();
         let outcome = self.close();
+
+        *guard = true;
 
         drop(guard);
 
@@ -531,7 +535,7 @@ impl<'a> Channel<'a> {
     /// # Errors
     ///
     /// - [`EPROBE_DEFER`] if the provider isn't there yet: return it from `probe()`;
-    /// - [`ENODEV`] if there is no such channel;
+    /// - [`ENODEV`] if there is no such channel, or if its provider is being unbound;
     /// - [`EBUSY`] if the provider is a driver in Rust that has a session of its own;
     /// - [`ESHUTDOWN`] if `dev` is being unbound;
     /// - [`EINVAL`] if the provider depends on `dev`, for instance as a child of it, or if its
@@ -542,7 +546,8 @@ impl<'a> Channel<'a> {
         // SAFETY: The device is bound; the name is copied.
         let chan = unsafe { bindings::dma_request_chan(dev.as_raw(), name.as_char_ptr()) };
 
-        Self::new(dev, chan)
+        // SAFETY: It was just requested, for us.
+        unsafe { Self::new(dev, chan) }
     }
 
     /// Requests any channel that can do all of this (C: `dma_request_chan_by_mask()`).
@@ -556,11 +561,24 @@ impl<'a> Channel<'a> {
         // SAFETY: The mask is valid.
         let chan = unsafe { bindings::dma_request_chan_by_mask(&capabilities.to_mask()) };
 
-        Self::new(dev, chan)
+        // SAFETY: It was just requested, for us.
+        unsafe { Self::new(dev, chan) }
     }
 
-    fn new(dev: &'a Device<Bound>, chan: *mut bindings::dma_chan) -> Result<Self> {
-        // INVARIANT: It was just requested.
+    /// Takes a channel that C has returned, or an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request); the channel is released then.
+    ///
+    /// # Safety
+    ///
+    /// `chan` must be what C has returned for a request. Nobody else must release it.
+    pub(in crate::dma) unsafe fn new(
+        dev: &'a Device<Bound>,
+        chan: *mut bindings::dma_chan,
+    ) -> Result<Self> {
+        // INVARIANT: By the safety requirements it was requested.
         let guard = Guard(NonNull::new(from_err_ptr(chan)?).ok_or(ENODEV)?);
         let chan = guard.0.as_ptr();
 
@@ -607,12 +625,13 @@ impl<'a> Channel<'a> {
     /// then.
     ///
     /// So the driver can keep it, and what is mapped for it, in its private data. When the driver's
-    /// `unbind()` is done, all transfers are terminated, while the device still has its power. What
-    /// the private data has in flight is freed as usual then. Context: may sleep.
+    /// `unbind()` is done, all transfers are terminated, while the device still has its power, and
+    /// no more are submitted: that gets [`ESHUTDOWN`]. What the private data has in flight is freed
+    /// as usual then. Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; the channel is released then.
+    /// [`ENOMEM`]; the channel is released then, at once or when the device is unbound.
     ///
     /// # Examples
     ///
@@ -711,8 +730,9 @@ impl<'a> Channel<'a> {
     ///
     /// That is the proof that the engine accesses nothing of what it was told. Threads that wait
     /// are woken, and get [`ECANCELED`], as does who asks for a transfer that was done just before.
-    /// What was dropped in flight is freed. Then the channel can be used again. Context: may sleep;
-    /// not in a [`Handler`], for which this waits.
+    /// What was dropped in flight is freed. Then the channel can be used again, unless it was
+    /// [lent](Self::lend) and its device is being unbound. Context: may sleep; not in a
+    /// [`Handler`], for which this waits.
     ///
     /// # Errors
     ///
