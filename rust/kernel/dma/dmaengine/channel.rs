@@ -225,24 +225,29 @@ impl Inner {
         Ok(inner)
     }
 
+    #[inline]
     pub(super) fn chan(&self) -> NonNull<bindings::dma_chan> {
         self.chan
     }
 
+    #[inline]
     pub(super) fn record(&self) -> &Record {
         &self.record
     }
 
     /// Returns the queue that is woken when something may be over.
+    #[inline]
     pub(super) fn events(&self) -> &WaitQueue {
         &self.events
     }
 
+    #[inline]
     pub(super) fn slot(&self, at: usize) -> Option<&Slot> {
         self.slots.get(at)
     }
 
     /// Returns the permission to map for the channel.
+    #[inline]
     pub(super) fn mapper(&self) -> Mapper<'_> {
         // SAFETY: The device is the provider's, whose driver stays bound as long as the channel is
         // requested, or a child of that device which the provider has set up for DMA. The masks are
@@ -337,6 +342,7 @@ impl Inner {
         })
     }
 
+    #[inline]
     fn claim(&self, state: State) -> Option<(usize, &Slot, Word)> {
         let start = self.next.fetch_add(1, Relaxed);
 
@@ -349,6 +355,7 @@ impl Inner {
     }
 
     /// Tells the engine to begin with what was submitted, unless transfers are being terminated.
+    #[inline]
     pub(super) fn issue_pending(&self) -> Result {
         let _running = Running::enter(&self.record)?;
 
@@ -669,6 +676,7 @@ impl<'a> Channel<'a> {
     /// (C: `dmaengine_get_dma_device()`).
     ///
     /// What is mapped with it can be submitted to this channel, and to no other.
+    #[inline]
     pub fn mapper(&self) -> Mapper<'_> {
         self.inner.mapper()
     }
@@ -722,6 +730,7 @@ impl<'a> Channel<'a> {
     /// # Errors
     ///
     /// [`ESHUTDOWN`] if transfers are being terminated, or couldn't be terminated.
+    #[inline]
     pub fn issue_pending(&self) -> Result {
         self.inner.issue_pending()
     }
