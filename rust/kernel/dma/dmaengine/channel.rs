@@ -109,8 +109,8 @@ static LOST: Atomic<usize> = Atomic::new(0);
 pub trait Handler: Send + Sync + 'static {
     /// Called after each callback of the provider.
     ///
-    /// Which transfer it was about, only their [`Submitted::poll`] tells. Context: a tasklet, in an
-    /// RCU read-side section. So it must not sleep.
+    /// Which transfer it was about, only their [`Submitted::poll`] tells. Context: a tasklet, so it
+    /// must not sleep.
     fn called_back(&self);
 }
 

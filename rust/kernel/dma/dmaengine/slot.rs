@@ -7,6 +7,7 @@
 //! about, its generation says: it changes with each transfer.
 
 use super::{
+    super::mapping::running::Section,
     channel::Inner,
     status::{
         Cookie,
@@ -16,14 +17,11 @@ use super::{
 use crate::{
     bindings,
     prelude::*,
-    sync::{
-        atomic::{
-            Acquire,
-            Atomic,
-            Full,
-            Relaxed, //
-        },
-        rcu, //
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Full,
+        Relaxed, //
     }, //
 };
 use core::ptr::NonNull;
@@ -332,7 +330,7 @@ pub(super) unsafe extern "C" fn called_back(
     result: *const bindings::dmaengine_result,
 ) {
     // The channel isn't freed before this is over.
-    let _section = rcu::read_lock();
+    let _section = Section::enter();
 
     // SAFETY: By the safety requirements.
     let slot = unsafe { &*param.cast::<Slot>() };
