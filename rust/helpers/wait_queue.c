@@ -35,7 +35,19 @@ rust_helper_wait_queue_sleep_or(struct wait_queue_head *queue,
 	finish_wait(other, &other_wait);
 }
 
-/* As above, with one counter, and as precise as timers are. */
+/*
+ * Wakes all who sleep there. The counter was incremented before, with a full
+ * barrier: so who isn't in the queue yet sees that it was, and doesn't sleep.
+ */
+__rust_helper void
+rust_helper_wait_queue_wake_all(struct wait_queue_head *queue)
+{
+	/* The increment was a full barrier. */
+	if (waitqueue_active(queue))
+		wake_up_all(queue);
+}
+
+/* As the first one, with one counter, and as precise as timers are. */
 __rust_helper void
 rust_helper_wait_queue_sleep(struct wait_queue_head *queue, const u32 *wakes,
 			     u32 seen, s64 nanoseconds)

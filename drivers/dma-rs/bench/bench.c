@@ -60,6 +60,7 @@ void dma_bench_close(struct dma_bench *bench)
 {
 	dma_bench_rings_tear_down(bench);
 	dma_bench_queue_tear_down(bench);
+	dma_bench_copier_tear_down(bench);
 	dma_free_coherent(bench->dev, DMA_BENCH_COHERENT, bench->memory,
 			  bench->memory_addr);
 	dma_pool_destroy(bench->pool);
@@ -68,7 +69,8 @@ void dma_bench_close(struct dma_bench *bench)
 	kfree(bench);
 }
 
-int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring, bool queue)
+int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring, bool queue,
+		      bool copies)
 {
 	int err;
 
@@ -78,9 +80,16 @@ int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring, bool queue)
 	bench->batch = batch;
 	dma_bench_rings_tear_down(bench);
 	dma_bench_queue_tear_down(bench);
+	dma_bench_copier_tear_down(bench);
 
 	if (queue) {
 		err = dma_bench_queue_set_up(bench);
+		if (err)
+			return err;
+	}
+
+	if (copies) {
+		err = dma_bench_copier_set_up(bench);
 		if (err)
 			return err;
 	}

@@ -83,6 +83,7 @@ struct dma_bench_controller {
 struct dma_bench_tx_ring;
 struct dma_bench_rx_ring;
 struct dma_bench_queue;
+struct dma_bench_copier;
 
 /* The C half. */
 struct dma_bench {
@@ -100,6 +101,7 @@ struct dma_bench {
 	struct dma_bench_tx_ring *tx;
 	struct dma_bench_rx_ring *rx;
 	struct dma_bench_queue *queue;
+	struct dma_bench_copier *copier;
 };
 
 struct dma_bench_device *dma_bench_device_new(const char *name);
@@ -121,7 +123,8 @@ void dma_bench_controller_run(struct dma_bench_controller *device, u32 tail);
 
 struct dma_bench *dma_bench_open(const char *name);
 void dma_bench_close(struct dma_bench *bench);
-int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring, bool queue);
+int dma_bench_prepare(struct dma_bench *bench, u32 batch, u32 ring, bool queue,
+		      bool copies);
 int dma_bench_run(struct dma_bench *bench,
 		  int (*loop)(struct dma_bench *bench, u32 n),
 		  void *buf, size_t len, u32 n);
@@ -136,5 +139,7 @@ int dma_bench_rings_set_up(struct dma_bench *bench, u32 len);
 void dma_bench_rings_tear_down(struct dma_bench *bench);
 int dma_bench_queue_set_up(struct dma_bench *bench);
 void dma_bench_queue_tear_down(struct dma_bench *bench);
+int dma_bench_copier_set_up(struct dma_bench *bench);
+void dma_bench_copier_tear_down(struct dma_bench *bench);
 
 #endif

@@ -89,6 +89,7 @@ pub(crate) mod ffi {
             batch: u32,
             ring: u32,
             queue: bool,
+            copies: bool,
         ) -> c_int;
         pub(super) fn dma_bench_run(
             bench: *mut Bench,
@@ -148,16 +149,17 @@ impl<'a> CHalf<'a> {
         Ok(Self(NonNull::new(raw).ok_or(ENOMEM)?, PhantomData))
     }
 
-    /// Prepares rings, unless `ring` is zero, and queues of commands if `queue` says so.
+    /// Prepares rings, unless `ring` is zero, queues of commands if `queue` says so, and a channel
+    /// of a DMA engine if `copies` does.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; [`EINVAL`] if `batch` isn't one.
-    pub(crate) fn prepare(&mut self, batch: u32, ring: u32, queue: bool) -> Result {
+    /// [`ENOMEM`]; [`EINVAL`] if `batch` isn't one; [`ENODEV`] if no channel is left.
+    pub(crate) fn prepare(&mut self, batch: u32, ring: u32, queue: bool, copies: bool) -> Result {
         // SAFETY: It is open.
-        to_result(unsafe { ffi::dma_bench_prepare(self.0.as_ptr(), batch, ring, queue) })
+        to_result(unsafe { ffi::dma_bench_prepare(self.0.as_ptr(), batch, ring, queue, copies) })
     }
 
     /// Runs a loop on a buffer.

@@ -6,13 +6,14 @@
 //! to the file `run` in debugfs runs the operations whose names begin so, and reports each to the
 //! log. Where instructions are counted (QEMU: `-icount shift=0`) a nanosecond is one of them.
 //!
-//! To add an operation: a loop in C (`memory.c`, `ring.c`, `queue.c`), the same loop in Rust
-//! (`loops.rs`), and a row that names both (`table.rs`).
+//! To add an operation: a loop in C (`memory.c`, `ring.c`, `queue.c`, `copy.c`), the same loop in
+//! Rust (`loops.rs`), and a row that names both (`table.rs`).
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `loops.rs` | the loops in Rust |
-//! | `memory.c`, `ring.c`, `queue.c` | the loops in C |
+//! | `memory.c`, `ring.c`, `queue.c`, `copy.c` | the loops in C |
+//! | `engine.c` | the DMA engine that copies for both, a module of its own |
 //! | `table.rs` | which belong together |
 //! | `measure.rs` | runs them, and takes the time |
 //! | `device.rs`, `queue.rs`, `bench.c` | the device; the way from Rust to C: `unsafe` code |

@@ -34,6 +34,10 @@ use kernel::{
     dma::{
         dma_read,
         dma_write,
+        dmaengine::{
+            Channel,
+            Memcpy, //
+        },
         Coherent,
         Direction,
         FromDevice,
@@ -48,8 +52,12 @@ use kernel::{
         ToDevice,
         Untrusted, //
     },
-    prelude::*, //
+    prelude::*,
+    time::Delta, //
 };
+
+/// How long a copy may take.
+const PATIENCE: Delta = Delta::from_secs(1);
 
 /// Does nothing: what a loop costs.
 pub(crate) fn nothing(work: &mut Work<'_>, n: u32) -> Result {
@@ -375,4 +383,34 @@ fn complete(queues: &mut Queues<'_>, spare: &mut KVec<Frame>) {
             drop(spare.push_within_capacity(completed.payload.unmap()));
         }
     });
+}
+
+/// Has a DMA engine copy a frame, and gets both buffers back.
+pub(crate) fn engine_copy(work: &mut Work<'_>, n: u32) -> Result {
+    let Work {
+        channel,
+        frame,
+        spare,
+        ..
+    } = work;
+    let mut from = frame.take().ok_or(EINVAL)?;
+    let mut to = spare.pop().ok_or(EINVAL)?;
+
+    for _ in 0..n {
+        (from, to) = engine_copy_once(channel, from, to).ok_or(EIO)?;
+    }
+
+    *frame = Some(from);
+    drop(spare.push_within_capacity(to));
+    Ok(())
+}
+
+#[inline(never)]
+fn engine_copy_once(channel: &Channel<'_>, from: Frame, to: Frame) -> Option<(Frame, Frame)> {
+    let from = Streaming::map(channel.mapper(), from).ok()?;
+    let to = Streaming::map(channel.mapper(), to).ok()?;
+    let copy = channel.submit(Memcpy::new(from, to)).ok()?;
+    let (from, to) = copy.wait(PATIENCE).ok()?;
+
+    Some((from.unmap(), to.unmap()))
 }

@@ -41,6 +41,10 @@ use kernel::{
         DevresSrcu, //
     },
     dma::{
+        dmaengine::{
+            Capabilities,
+            Channel, //
+        },
         ring::{
             Consumer,
             Ring, //
@@ -127,6 +131,8 @@ pub(crate) struct Work<'a> {
     pub(crate) tx: TxRing<'a>,
     pub(crate) rx: RxRing<'a>,
     pub(crate) queues: Queues<'a>,
+    /// Of the DMA engine that copies.
+    pub(crate) channel: Channel<'a>,
     /// Frames that aren't in a ring.
     pub(crate) spare: KVec<Frame>,
     pub(crate) batch: u32,
@@ -183,7 +189,8 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     ///
-    /// What the allocations and mappings say. Nothing is left behind.
+    /// What the allocations and mappings say, and [`EPROBE_DEFER`] if there is no DMA engine yet.
+    /// Nothing is left behind.
     pub(crate) fn bring_up(pdev: &pci::Device<Core<'a>>) -> Result<Handle> {
         pdev.enable_device_mem()?;
 
@@ -203,6 +210,7 @@ impl<'a> Bench<'a> {
             tx: Ring::new(dma, TxQueue::new(pdev, registers)?, 64)?,
             rx: Ring::new(dma, RxQueue::new(pdev, registers)?, 64)?,
             queues: Queues::new(pdev, registers)?,
+            channel: Channel::request_by_mask(dev.bound(), Capabilities::MEMCPY)?,
             spare: KVec::new(),
             batch: 1,
             bytes: 0,
@@ -321,6 +329,7 @@ impl Work<'_> {
             ring,
             pieces,
             queue,
+            copies,
             ..
         } = *operation;
 
@@ -356,7 +365,7 @@ impl Work<'_> {
             self.rx.producer.kick()?;
         }
 
-        self.c.prepare(batch, ring, queue)
+        self.c.prepare(batch, ring, queue, copies)
     }
 
     /// Runs a loop in C, on the buffer that those in Rust work on.

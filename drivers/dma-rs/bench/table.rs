@@ -40,6 +40,8 @@ pub(crate) struct Operation {
     pub(crate) ring: u32,
     /// Whether there are queues of commands.
     pub(crate) queue: bool,
+    /// Whether a DMA engine copies.
+    pub(crate) copies: bool,
     /// The way in which C drivers do it.
     pub(crate) c: CLoop,
     /// The least that C can do: it calls the function of the DMA API that all others end in.
@@ -66,6 +68,7 @@ const USUAL: Operation = Operation {
     batch: 1,
     ring: 0,
     queue: false,
+    copies: false,
     c: c_loop!(dma_bench_nothing),
     lowest: None,
     rust: loops::nothing,
@@ -177,6 +180,9 @@ pub(crate) static OPERATIONS: &[Operation] = table! {
         dma_bench_submit_complete, loops::submit_complete, queue = true, batch = 8;
     "submit_complete/batch-32":
         dma_bench_submit_complete, loops::submit_complete, queue = true, batch = 32;
+    "engine_copy":
+        dma_bench_engine_copy(dma_bench_engine_copy_lowest),
+        loops::engine_copy, copies = true;
 };
 
 /// What the device of a ring costs, which isn't to be counted.

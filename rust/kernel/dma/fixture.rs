@@ -58,6 +58,10 @@ pub use self::pci::{
 #[cfg(CONFIG_DMA_ENGINE)]
 pub mod engine;
 
+// The mask that it writes is read all the time, without any lock.
+#[cfg(all(CONFIG_FAILSLAB, not(CONFIG_KCSAN)))]
+pub mod faults;
+
 mod threads;
 pub use self::threads::at_once;
 

@@ -38,7 +38,7 @@ mod pages;
 mod pool;
 pub(super) mod record;
 mod registers;
-mod running;
+pub(super) mod running;
 pub(super) mod scatter;
 mod shared;
 pub(super) mod streaming;

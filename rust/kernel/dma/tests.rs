@@ -8,6 +8,9 @@ mod constraints;
 mod dmaengine;
 #[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
 mod dmaengine_copy;
+#[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
+#[cfg(all(CONFIG_FAILSLAB, not(CONFIG_KCSAN)))]
+mod dmaengine_faults;
 mod managed;
 #[cfg(all(CONFIG_MMU, CONFIG_64BIT))]
 mod mmap;

@@ -103,22 +103,16 @@ impl WaitQueue {
 
     /// Wakes all threads that wait.
     ///
-    /// They see what the caller did before. C: `wake_up_all()`. Context: any.
+    /// They see what the caller did before. If there are none, no lock is taken. C:
+    /// `wq_has_sleeper()`, `wake_up_all()`. Context: any.
     #[inline]
     pub fn wake_all(&self) {
-        // Full: whoever sees the new number sees what the caller did before.
+        // Full: whoever sees the new number sees what the caller did before, and whoever doesn't see
+        // it is in the queue already.
         self.wakes.fetch_add(1, Full);
 
-        // SAFETY: `new()` has initialised the queue.
-        unsafe {
-            bindings::__wake_up(
-                self.queue.get(),
-                // CAST: Two small bits.
-                bindings::TASK_NORMAL,
-                0,
-                core::ptr::null_mut(),
-            )
-        };
+        // SAFETY: `new()` has initialised the queue. The number was incremented.
+        unsafe { bindings::wait_queue_wake_all(self.queue.get()) };
     }
 
     /// Waits until `look` finds something, for `timeout` at most. With a `timeout` of zero or less

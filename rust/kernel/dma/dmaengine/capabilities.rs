@@ -36,7 +36,7 @@ impl Capabilities {
     pub const CYCLIC: Self = Self(1 << bindings::dma_transaction_type_DMA_CYCLIC);
 
     /// Returns them as C takes them.
-    pub(super) fn to_mask(self) -> bindings::dma_cap_mask_t {
+    pub(in crate::dma) fn to_mask(self) -> bindings::dma_cap_mask_t {
         let mut mask: bindings::dma_cap_mask_t = pin_init::zeroed();
 
         // C has fewer types than a word has bits. CAST: Widening.

@@ -109,8 +109,8 @@ static LOST: Atomic<usize> = Atomic::new(0);
 pub trait Handler: Send + Sync + 'static {
     /// Called after each callback of the provider.
     ///
-    /// Which transfer it was about, only their [`Submitted::poll`] tells. Context: a tasklet, in an
-    /// RCU read-side section. So it must not sleep.
+    /// Which transfer it was about, only their [`Submitted::poll`] tells. Context: a tasklet, so it
+    /// must not sleep.
     fn called_back(&self);
 }
 
@@ -154,9 +154,9 @@ pub(super) struct Inner {
     events: WaitQueue,
     /// The address of the next channel that was lost, or 0.
     next_lost: Atomic<usize>,
-    /// Held by who terminates.
+    /// Held by who terminates: whether the channel is to stay closed.
     #[pin]
-    terminating: Mutex<()>,
+    terminating: Mutex<bool>,
 }
 
 // SAFETY: A channel may be used by any thread: its provider has a lock for what needs one, since
@@ -206,7 +206,7 @@ impl Inner {
                     "dma::dmaengine::quarantine"
                 ),
                 events <- new_wait_queue!("dma::dmaengine::events"),
-                terminating <- new_mutex!((), "dma::dmaengine::terminating"),
+                terminating <- new_mutex!(false, "dma::dmaengine::terminating"),
                 dev: owned,
             }? Error),
             GFP_KERNEL,
@@ -225,24 +225,29 @@ impl Inner {
         Ok(inner)
     }
 
+    #[inline]
     pub(super) fn chan(&self) -> NonNull<bindings::dma_chan> {
         self.chan
     }
 
+    #[inline]
     pub(super) fn record(&self) -> &Record {
         &self.record
     }
 
     /// Returns the queue that is woken when something may be over.
+    #[inline]
     pub(super) fn events(&self) -> &WaitQueue {
         &self.events
     }
 
+    #[inline]
     pub(super) fn slot(&self, at: usize) -> Option<&Slot> {
         self.slots.get(at)
     }
 
     /// Returns the permission to map for the channel.
+    #[inline]
     pub(super) fn mapper(&self) -> Mapper<'_> {
         // SAFETY: The device is the provider's, whose driver stays bound as long as the channel is
         // requested, or a child of that device which the provider has set up for DMA. The masks are
@@ -337,6 +342,7 @@ impl Inner {
         })
     }
 
+    #[inline]
     fn claim(&self, state: State) -> Option<(usize, &Slot, Word)> {
         let start = self.next.fetch_add(1, Relaxed);
 
@@ -349,6 +355,7 @@ impl Inner {
     }
 
     /// Tells the engine to begin with what was submitted, unless transfers are being terminated.
+    #[inline]
     pub(super) fn issue_pending(&self) -> Result {
         let _running = Running::enter(&self.record)?;
 
@@ -411,8 +418,10 @@ impl Inner {
         let guard = self.terminating.lock();
         let proven = self.close()?;
 
-        // SAFETY: All transfers were just terminated, and the engine was told nothing since.
-        unsafe { self.record.open() };
+        if !*guard {
+            // SAFETY: All transfers were just terminated, and the engine was told nothing since.
+            unsafe { self.record.open() };
+        }
 
         // Freeing may sleep, and may call methods of `self`.
         drop(guard);
@@ -422,8 +431,10 @@ impl Inner {
 
     /// Terminates all transfers, and lets nothing be submitted any more.
     fn stop(&self) {
-        let guard = self.terminating.lock();
+        let mut guard = self.terminating.lock();
         let outcome = self.close();
+
+        *guard = true;
 
         drop(guard);
 
@@ -531,7 +542,7 @@ impl<'a> Channel<'a> {
     /// # Errors
     ///
     /// - [`EPROBE_DEFER`] if the provider isn't there yet: return it from `probe()`;
-    /// - [`ENODEV`] if there is no such channel;
+    /// - [`ENODEV`] if there is no such channel, or if its provider is being unbound;
     /// - [`EBUSY`] if the provider is a driver in Rust that has a session of its own;
     /// - [`ESHUTDOWN`] if `dev` is being unbound;
     /// - [`EINVAL`] if the provider depends on `dev`, for instance as a child of it, or if its
@@ -542,7 +553,8 @@ impl<'a> Channel<'a> {
         // SAFETY: The device is bound; the name is copied.
         let chan = unsafe { bindings::dma_request_chan(dev.as_raw(), name.as_char_ptr()) };
 
-        Self::new(dev, chan)
+        // SAFETY: It was just requested, for us.
+        unsafe { Self::new(dev, chan) }
     }
 
     /// Requests any channel that can do all of this (C: `dma_request_chan_by_mask()`).
@@ -556,11 +568,24 @@ impl<'a> Channel<'a> {
         // SAFETY: The mask is valid.
         let chan = unsafe { bindings::dma_request_chan_by_mask(&capabilities.to_mask()) };
 
-        Self::new(dev, chan)
+        // SAFETY: It was just requested, for us.
+        unsafe { Self::new(dev, chan) }
     }
 
-    fn new(dev: &'a Device<Bound>, chan: *mut bindings::dma_chan) -> Result<Self> {
-        // INVARIANT: It was just requested.
+    /// Takes a channel that C has returned, or an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request); the channel is released then.
+    ///
+    /// # Safety
+    ///
+    /// `chan` must be what C has returned for a request. Nobody else must release it.
+    pub(in crate::dma) unsafe fn new(
+        dev: &'a Device<Bound>,
+        chan: *mut bindings::dma_chan,
+    ) -> Result<Self> {
+        // INVARIANT: By the safety requirements it was requested.
         let guard = Guard(NonNull::new(from_err_ptr(chan)?).ok_or(ENODEV)?);
         let chan = guard.0.as_ptr();
 
@@ -607,12 +632,13 @@ impl<'a> Channel<'a> {
     /// then.
     ///
     /// So the driver can keep it, and what is mapped for it, in its private data. When the driver's
-    /// `unbind()` is done, all transfers are terminated, while the device still has its power. What
-    /// the private data has in flight is freed as usual then. Context: may sleep.
+    /// `unbind()` is done, all transfers are terminated, while the device still has its power, and
+    /// no more are submitted: that gets [`ESHUTDOWN`]. What the private data has in flight is freed
+    /// as usual then. Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; the channel is released then.
+    /// [`ENOMEM`]; the channel is released then, at once or when the device is unbound.
     ///
     /// # Examples
     ///
@@ -650,6 +676,7 @@ impl<'a> Channel<'a> {
     /// (C: `dmaengine_get_dma_device()`).
     ///
     /// What is mapped with it can be submitted to this channel, and to no other.
+    #[inline]
     pub fn mapper(&self) -> Mapper<'_> {
         self.inner.mapper()
     }
@@ -703,6 +730,7 @@ impl<'a> Channel<'a> {
     /// # Errors
     ///
     /// [`ESHUTDOWN`] if transfers are being terminated, or couldn't be terminated.
+    #[inline]
     pub fn issue_pending(&self) -> Result {
         self.inner.issue_pending()
     }
@@ -711,8 +739,9 @@ impl<'a> Channel<'a> {
     ///
     /// That is the proof that the engine accesses nothing of what it was told. Threads that wait
     /// are woken, and get [`ECANCELED`], as does who asks for a transfer that was done just before.
-    /// What was dropped in flight is freed. Then the channel can be used again. Context: may sleep;
-    /// not in a [`Handler`], for which this waits.
+    /// What was dropped in flight is freed. Then the channel can be used again, unless it was
+    /// [lent](Self::lend) and its device is being unbound. Context: may sleep; not in a
+    /// [`Handler`], for which this waits.
     ///
     /// # Errors
     ///

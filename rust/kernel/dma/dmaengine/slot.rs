@@ -7,6 +7,7 @@
 //! about, its generation says: it changes with each transfer.
 
 use super::{
+    super::mapping::running::Section,
     channel::Inner,
     status::{
         Cookie,
@@ -16,14 +17,11 @@ use super::{
 use crate::{
     bindings,
     prelude::*,
-    sync::{
-        atomic::{
-            Acquire,
-            Atomic,
-            Full,
-            Relaxed, //
-        },
-        rcu, //
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Full,
+        Relaxed, //
     }, //
 };
 use core::ptr::NonNull;
@@ -84,24 +82,29 @@ impl Word {
     /// The bits that the state takes.
     const BITS: u32 = 3;
 
+    #[inline]
     fn new(generation: u64, state: State) -> Self {
         // CAST: The discriminant.
         Self(generation << Self::BITS | state as u64)
     }
 
+    #[inline]
     fn generation(self) -> u64 {
         self.0 >> Self::BITS
     }
 
+    #[inline]
     fn state(self) -> State {
         // CAST: Cut on purpose. The index is in range: there are as many as three bits can tell.
         State::ALL[self.0 as usize & ((1 << Self::BITS) - 1)]
     }
 
+    #[inline]
     pub(super) fn is(self, state: State) -> bool {
         self.state() == state
     }
 
+    #[inline]
     fn with(self, state: State) -> Self {
         Self::new(self.generation(), state)
     }
@@ -117,6 +120,7 @@ pub(super) struct Report {
 
 impl Report {
     /// Returns how many bytes weren't moved, unless the transfer failed.
+    #[inline]
     pub(super) fn residue(self) -> Result<u32> {
         match self.result {
             bindings::dmaengine_tx_result_DMA_TRANS_NOERROR => Ok(self.residue),
@@ -172,15 +176,18 @@ impl Slot {
         Ok(slots)
     }
 
+    #[inline]
     pub(super) fn word(&self) -> Word {
         Word(self.word.load(Acquire))
     }
 
+    #[inline]
     fn exchange(&self, old: Word, new: Word) -> bool {
         self.word.cmpxchg(old.0, new.0, Full).is_ok()
     }
 
     /// Takes the slot for a transfer, if it is free. Returns what it is in then.
+    #[inline]
     pub(super) fn claim(&self, state: State) -> Option<Word> {
         let old = self.word();
         let new = Word::new(old.generation().wrapping_add(1), state);
@@ -194,6 +201,7 @@ impl Slot {
     }
 
     /// Gives the slot of a transfer back that is over, unless that was done.
+    #[inline]
     pub(super) fn free(&self, taken: Word) {
         loop {
             let old = self.word();
@@ -235,6 +243,7 @@ impl Slot {
         }
     }
 
+    #[inline]
     pub(super) fn set_cookie(&self, cookie: Cookie) {
         self.cookie.store(cookie.0, Relaxed);
     }
@@ -255,6 +264,7 @@ impl Slot {
     }
 
     /// Returns what the provider said when it called back for this transfer, if it did.
+    #[inline]
     pub(super) fn report(&self, taken: Word) -> Option<Report> {
         if self.word() != taken.with(State::Done) {
             return None;
@@ -271,6 +281,7 @@ impl Slot {
     }
 
     /// Returns what the provider is to be given: the argument of [`called_back`].
+    #[inline]
     pub(super) fn as_param(&self) -> *mut c_void {
         core::ptr::from_ref(self).cast_mut().cast()
     }
@@ -319,7 +330,7 @@ pub(super) unsafe extern "C" fn called_back(
     result: *const bindings::dmaengine_result,
 ) {
     // The channel isn't freed before this is over.
-    let _section = rcu::read_lock();
+    let _section = Section::enter();
 
     // SAFETY: By the safety requirements.
     let slot = unsafe { &*param.cast::<Slot>() };

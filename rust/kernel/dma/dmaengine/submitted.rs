@@ -230,11 +230,14 @@ impl<'c, T: Transfer<'c>> Submitted<'c, T> {
             Look::Over(outcome) => Some(outcome),
         };
 
-        let outcome = if self.place.word.is(State::Polled) {
-            events.poll_until(POLL_INTERVAL, timeout, look)
-        } else {
-            events.wait_until(timeout, look)
-        };
+        // What is over already needs no clock.
+        let outcome = look().or_else(|| {
+            if self.place.word.is(State::Polled) {
+                events.poll_until(POLL_INTERVAL, timeout, look)
+            } else {
+                events.wait_until(timeout, look)
+            }
+        });
 
         self.conclude(outcome.unwrap_or(Err(ETIMEDOUT)))
     }

@@ -127,11 +127,11 @@ impl Drop for Running<'_> {
 /// # Invariants
 ///
 /// The section was entered, and not left.
-struct Section(NotThreadSafe);
+pub(in crate::dma) struct Section(NotThreadSafe);
 
 impl Section {
     #[inline]
-    fn enter() -> Self {
+    pub(in crate::dma) fn enter() -> Self {
         // SAFETY: No requirements.
         unsafe { bindings::dma_running_enter() };
 

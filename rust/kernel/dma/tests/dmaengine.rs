@@ -43,7 +43,9 @@ use super::{
     }, //
 };
 use crate::{
+    bindings,
     device::{
+        Bound,
         Core,
         Device, //
     },
@@ -71,7 +73,7 @@ const SOON: Delta = Delta::from_millis(5);
 /// Something happens before.
 pub(super) const LONG: Delta = Delta::from_secs(10);
 
-const TX: usize = 0;
+pub(super) const TX: usize = 0;
 
 pub(super) type Copy<'c> = Memcpy<'c, KVec<u8>, KVec<u8>>;
 
@@ -118,7 +120,7 @@ fn with_device(
     Ok(())
 }
 
-fn with_channel(body: impl Fn(&Engine, &Channel<'_>) -> Result) -> Result {
+pub(super) fn with_channel(body: impl Fn(&Engine, &Channel<'_>) -> Result) -> Result {
     with_device(Features::ALL, |engine, pdev| {
         let channel = Channel::request(pdev.as_ref(), c"tx")?;
 
@@ -165,6 +167,26 @@ mod channels {
             let none = Channel::request_by_mask(pdev.as_ref(), Capabilities::CYCLIC);
 
             ensure!(none.is_err_and(|e| e == ENODEV));
+            Ok(())
+        })
+    }
+
+    /// A provider with a record of its own: what its session proves isn't what a channel's
+    /// termination does, so both can't have the device.
+    #[test]
+    fn provider_with_a_session() -> Result {
+        let recorded = Features {
+            record: true,
+            ..Features::ALL
+        };
+
+        with_device(recorded, |engine, pdev| {
+            let dev = pdev.as_ref();
+
+            ensure!(Channel::request(dev, c"tx").is_err_and(|e| e == EBUSY));
+            ensure!(engine.released().0 == 1);
+            ensure!(Channel::request_by_mask(dev, Capabilities::MEMCPY).is_err_and(|e| e == EBUSY));
+            ensure!(engine.released().0 == 2);
             Ok(())
         })
     }
@@ -1008,37 +1030,9 @@ mod channels {
             Ok(())
         })
     }
-
-    /// Two channels at the same time, by two threads.
-    #[test]
-    fn two_channels() -> Result {
-        with_device(Features::ALL, |engine, pdev| {
-            let dev = pdev.as_ref();
-            let tx = Channel::request(dev, c"tx")?;
-            let rx = Channel::request(dev, c"rx")?;
-
-            engine.script(Script {
-                is_automatic: true,
-                ..Script::GOOD
-            });
-
-            let work = |channel: &Channel<'_>, seed: usize| -> Result {
-                for n in 0..50 {
-                    let one = channel.submit(copy(channel.mapper(), seed + n)?)?;
-                    let two = channel.submit(copy(channel.mapper(), seed + n + 1)?)?;
-
-                    ensure!(two.wait(LONG)?.1.unmap() == pattern(seed + n + 1, LEN)?);
-                    ensure!(one.wait(LONG)?.1.unmap() == pattern(seed + n, LEN)?);
-                }
-                Ok(())
-            };
-
-            at_once(|| work(&tx, 0), || work(&rx, 100))
-        })
-    }
 }
 
-fn pages(count: usize) -> Result<KVec<Pages>> {
+pub(super) fn pages(count: usize) -> Result<KVec<Pages>> {
     let mut pages = KVec::new();
 
     for n in 0..count {
@@ -1440,6 +1434,250 @@ mod unbinding {
 
         going.ok_or(EINVAL)?.join(|()| ())?;
         ensure!(obituary.is_gone() && obituary.clients() == 0);
+        Ok(())
+    }
+
+    /// A driver that goes on using its channel while it is unbound, and requests another one.
+    struct LateDriver;
+
+    struct LateData<'bound> {
+        dev: &'bound Device<Bound>,
+        channel: &'bound Channel<'bound>,
+    }
+
+    impl platform::DmaDriver for LateDriver {
+        type IdInfo = ();
+        type Data<'bound> = LateData<'bound>;
+
+        fn dma_constraints(_dev: &platform::Device, _info: Option<&()>) -> Result<Constraints> {
+            Ok(Constraints::new(DmaMask::new::<64>()))
+        }
+
+        fn probe<'bound>(
+            pdev: &platform::Device<Core<'bound>>,
+            _info: Option<&'bound ()>,
+        ) -> impl PinInit<LateData<'bound>, Error> {
+            LateData::new(pdev.as_ref())
+        }
+    }
+
+    impl<'bound> LateData<'bound> {
+        fn new(dev: &Device<Core<'bound>>) -> Result<Self> {
+            Ok(Self {
+                dev: dev.bound(),
+                channel: Channel::request(dev.bound(), c"tx")?.lend(dev)?,
+            })
+        }
+
+        fn is_refused(&self) -> Result {
+            let Err(refused) = self.channel.submit(copy(self.channel.mapper(), 1)?) else {
+                return Err(EINVAL);
+            };
+
+            ensure!(refused.error == ESHUTDOWN);
+
+            let (from, to) = take_back(refused.value)?;
+
+            ensure!(from == pattern(1, LEN)? && to.iter().all(|byte| *byte == 0xee));
+            ensure!(self.channel.issue_pending() == Err(ESHUTDOWN));
+            Ok(())
+        }
+
+        fn go_on(&self) -> Result {
+            self.is_refused()?;
+
+            // Nothing is in flight, and nothing more is submitted afterwards either.
+            self.channel.terminate_sync()?;
+            self.is_refused()?;
+
+            let other = Channel::request(self.dev, c"rx");
+
+            ensure!(other.is_err_and(|e| e == ESHUTDOWN));
+
+            let other = Channel::request_by_mask(self.dev, Capabilities::MEMCPY);
+
+            ensure!(other.is_err_and(|e| e == ESHUTDOWN));
+            Ok(())
+        }
+    }
+
+    impl Drop for LateData<'_> {
+        fn drop(&mut self) {
+            if self.go_on().is_ok() {
+                REFUSED.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    static REFUSED: Atomic<usize> = Atomic::new(0);
+
+    /// A driver that is being unbound gets no channel any more, and can't use the one that it has.
+    #[test]
+    fn client_goes() -> Result {
+        let engine = Engine::new(Features::ALL)?;
+        let refused = REFUSED.load(Relaxed);
+
+        fixture::with_platform_driver::<LateDriver>()?;
+        ensure!(REFUSED.load(Relaxed) == refused + 1);
+        ensure!(engine.pending(TX)? == (0, 0));
+
+        // Its own, and the two that it didn't get.
+        ensure!(engine.released() == (3, 0));
+        Ok(())
+    }
+
+    /// The engine's driver is being unbound when a channel is requested.
+    #[test]
+    fn provider_is_going() -> Result {
+        let engine = Engine::new(Features::ALL)?;
+        let obituary = engine.obituary();
+
+        engine.hold();
+
+        let going = fixture::spawn(move || drop(engine))?;
+
+        while !obituary.is_leaving() {
+            fsleep(Delta::from_millis(1));
+        }
+
+        // A probe that fails: C warns if a client is bound then.
+        let outcome = fixture::failing(|| {
+            fixture::with_platform_device(|pdev| {
+                let late = Channel::request(pdev.as_ref(), c"tx");
+
+                // C had one, which was released.
+                ensure!(late.is_err_and(|e| e == EPROBE_DEFER));
+                ensure!(obituary.released() == 1);
+                Err(ENXIO)
+            })
+        });
+
+        obituary.let_go();
+        going.join(|()| ())?;
+        ensure!(outcome == Err(ENXIO) && obituary.clients() == 0);
+        Ok(())
+    }
+
+    /// The engine goes at the moment in which a channel of it is requested.
+    #[test]
+    fn provider_went() -> Result {
+        let engine = Engine::new(Features::ALL)?;
+
+        fixture::with_platform_device(|pdev| {
+            let dev = pdev.as_ref();
+
+            let mask = Capabilities::MEMCPY.to_mask();
+            // SAFETY: The mask is valid.
+            let chan = unsafe { bindings::dma_request_chan_by_mask(&mask) };
+
+            engine.take_away();
+
+            // SAFETY: It was just requested, and is released by nobody else.
+            let gone = unsafe { Channel::new(dev, chan) };
+
+            ensure!(gone.is_err_and(|e| e == ENODEV));
+            ensure!(engine.released() == (1, 0));
+            ensure!(Channel::request(dev, c"tx").is_err_and(|e| e == EPROBE_DEFER));
+
+            // C says the latter where there is another engine.
+            let none = Channel::request_by_mask(dev, Capabilities::MEMCPY);
+
+            ensure!(none.is_err_and(|e| [EPROBE_DEFER, ENODEV].contains(&e)));
+            Ok(())
+        })
+    }
+
+    /// A forgotten channel stays requested, with all that the engine may access for it, though its
+    /// client is gone.
+    #[test]
+    fn forgotten() -> Result {
+        let engine = Engine::new(Features::ALL)?;
+        let before = quarantined();
+        let mut forgotten = None;
+
+        fixture::with_platform_device(|pdev| {
+            let channel = Channel::request_by_mask(pdev.as_ref(), Capabilities::MEMCPY)?;
+            let (from, to) = (pattern(1, LEN)?, pattern(2, LEN)?);
+            let pointers = (from.as_ptr(), to.as_ptr());
+            let copy: Copy<'_> = Memcpy::new(
+                Streaming::map(channel.mapper(), from)?,
+                Streaming::map(channel.mapper(), to)?,
+            );
+
+            drop(channel.submit(copy)?);
+            channel.issue_pending()?;
+            ensure!(engine.advance(TX, LEN / 2)? == LEN / 2);
+
+            // As `mem::forget()`, but for the address.
+            let channel = KBox::into_raw(KBox::new(channel, GFP_KERNEL)?);
+
+            forgotten = Some((channel.cast::<Channel<'static>>(), pointers));
+            Ok(())
+        })?;
+
+        let (channel, (from, to)) = forgotten.ok_or(EINVAL)?;
+
+        // The client was unbound meanwhile.
+        ensure!(engine.released() == (0, 0) && engine.pending(TX)? == (1, 1));
+
+        fixture::with_platform_device(|pdev| {
+            let other = Channel::request(pdev.as_ref(), c"tx");
+
+            ensure!(other.is_err_and(|e| e == EPROBE_DEFER));
+            Ok(())
+        })?;
+
+        // The engine goes on, and calls back.
+        engine.run(TX)?;
+        ensure!(engine.pending(TX)? == (0, 0));
+
+        // SAFETY: It was forgotten with the channel, so it is still there. Nobody writes to it.
+        let from = unsafe { core::slice::from_raw_parts(from, LEN) };
+        // SAFETY: As above, since the engine has written all of it.
+        let to = unsafe { core::slice::from_raw_parts(to, LEN) };
+
+        ensure!(from == &*pattern(1, LEN)?);
+        // What bounces isn't in there.
+        ensure!(to == from || to == &*pattern(2, LEN)?);
+        ensure!(quarantined() == before + 2);
+
+        // SAFETY: It was made above, and nobody else frees it. Its engine is there, which is all
+        // that a channel uses that was requested by its capabilities.
+        drop(unsafe { KBox::from_raw(channel) });
+        ensure!(engine.released() == (1, 0));
+        Ok(())
+    }
+
+    /// A channel whose engine is gone, and which was forgotten before: for kmemleak.
+    static FORGOTTEN: Atomic<usize> = Atomic::new(0);
+
+    /// The engine goes after its client, also if that has forgotten its channel.
+    #[test]
+    fn provider_of_the_forgotten() -> Result {
+        let engine = Engine::new(Features::ALL)?;
+        let obituary = engine.obituary();
+        let mut left = Some(engine);
+        let mut going = None;
+
+        fixture::with_platform_device(|pdev| {
+            let channel = Channel::request_by_mask(pdev.as_ref(), Capabilities::MEMCPY)?;
+            let channel = KBox::into_raw(KBox::new(channel, GFP_KERNEL)?);
+            let engine = left.take().ok_or(EINVAL)?;
+
+            FORGOTTEN.store(channel.expose_provenance(), Relaxed);
+            engine.release_leaked();
+            going = Some(fixture::spawn(move || drop(engine))?);
+
+            // Not while we are here.
+            for _ in 0..50 {
+                fsleep(Delta::from_millis(2));
+                ensure!(!obituary.is_gone());
+            }
+            Ok(())
+        })?;
+
+        going.ok_or(EINVAL)?.join(|()| ())?;
+        ensure!(obituary.is_gone() && obituary.clients() == 1);
         Ok(())
     }
 }
