@@ -107,8 +107,8 @@ impl WaitQueue {
     /// `wq_has_sleeper()`, `wake_up_all()`. Context: any.
     #[inline]
     pub fn wake_all(&self) {
-        // Full: whoever sees the new number sees what the caller did before, and whoever doesn't see
-        // it is in the queue already.
+        // Full: whoever sees the new number sees what the caller did before, and whoever doesn't
+        // see it is in the queue already.
         self.wakes.fetch_add(1, Full);
 
         // SAFETY: `new()` has initialised the queue. The number was incremented.
