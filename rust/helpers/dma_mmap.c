@@ -22,43 +22,45 @@ rust_helper_dma_mmap_file(const struct file_operations *fops, void *private,
 }
 
 /*
- * Which page frame is at an address of coherent memory, as dma_common_mmap()
- * finds it: in the linear map or in a vmalloc area. Returns false for memory
- * that is elsewhere.
- */
-__rust_helper bool rust_helper_dma_mmap_pfn(const void *address,
-					    unsigned long *pfn)
-{
-	struct page *page;
-
-	if (is_vmalloc_addr(address))
-		page = vmalloc_to_page(address);
-	else if (virt_addr_valid(address))
-		page = virt_to_page(address);
-	else
-		page = NULL;
-
-	if (!page)
-		return false;
-
-	*pfn = page_to_pfn(page);
-	return true;
-}
-
-/*
- * Whether user space may have coherent memory of the device that is here.
+ * Whether user space may have coherent memory of the device that is here. It
+ * may if the memory is in the linear map, or if the DMA API has mapped pages of
+ * RAM for it. Memory that a device has of its own is neither: it may have no
+ * struct page, and not all who look up its page frames let go of them later.
  */
 __rust_helper bool rust_helper_dma_mmap_allowed(struct device *dev,
 						const void *address)
 {
-	unsigned long pfn;
+	struct vm_struct *area;
 
-	return IS_ENABLED(CONFIG_MMU) && dma_can_mmap(dev) &&
-	       rust_helper_dma_mmap_pfn(address, &pfn);
+	if (!IS_ENABLED(CONFIG_MMU) || !dma_can_mmap(dev))
+		return false;
+
+	/* The address is an alias there, which virt_to_page() doesn't know. */
+	if (IS_ENABLED(CONFIG_ARCH_HAS_DMA_SET_UNCACHED) &&
+	    !dev_is_dma_coherent(dev))
+		return false;
+
+	if (!is_vmalloc_addr(address))
+		return virt_addr_valid(address);
+
+	area = find_vm_area(address);
+	return area && area->flags & VM_DMA_COHERENT;
 }
 
 /*
- * How user space maps coherent memory: as dma_direct_mmap() and the others do.
+ * Which page frame is at an address of such memory.
+ */
+__rust_helper unsigned long rust_helper_dma_mmap_pfn(const void *address)
+{
+	if (is_vmalloc_addr(address))
+		return vmalloc_to_pfn(address);
+
+	return page_to_pfn(virt_to_page(address));
+}
+
+/*
+ * How user space maps coherent memory: as dma_mmap_attrs() has it, by direct
+ * mapping or by an IOMMU.
  */
 __rust_helper pgprot_t rust_helper_dma_mmap_pgprot(struct device *dev,
 						   pgprot_t prot,
@@ -98,6 +100,19 @@ __rust_helper void *rust_helper_dma_mmap_private(struct vm_fault *vmf)
 }
 
 /*
+ * Has a page table for the address that a fault is about: so the fault needs no
+ * memory later. Returns 0, or why it fails.
+ */
+__rust_helper vm_fault_t rust_helper_dma_mmap_make_room(struct vm_fault *vmf)
+{
+#ifdef CONFIG_MMU
+	if (pte_alloc(vmf->vma->vm_mm, vmf->pmd))
+		return VM_FAULT_OOM;
+#endif
+	return 0;
+}
+
+/*
  * Lets user space have the page that a fault is about, if it is one of the
  * memory's. vmf_insert_pfn() can't have an area of both kinds; a driver makes
  * one of it by VmaNew::set_mixedmap(). The kernel sets vm_page_prot anew after
@@ -111,11 +126,11 @@ __rust_helper vm_fault_t rust_helper_dma_mmap_fault(struct vm_fault *vmf,
 {
 #ifdef CONFIG_MMU
 	struct vm_area_struct *vma = vmf->vma;
-	unsigned long pfn;
+	const void *page = memory + (vmf->pgoff << PAGE_SHIFT);
 
-	if (vmf->pgoff < pages && !(vma->vm_flags & VM_MIXEDMAP) &&
-	    rust_helper_dma_mmap_pfn(memory + (vmf->pgoff << PAGE_SHIFT), &pfn))
-		return vmf_insert_pfn_prot(vma, vmf->address, pfn,
+	if (vmf->pgoff < pages && !(vma->vm_flags & VM_MIXEDMAP))
+		return vmf_insert_pfn_prot(vma, vmf->address,
+					   rust_helper_dma_mmap_pfn(page),
 					   rust_helper_dma_mmap_pgprot(dev, vma->vm_page_prot,
 								       attrs));
 #endif

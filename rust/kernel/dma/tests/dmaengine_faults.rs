@@ -188,6 +188,10 @@ mod cases {
 
     /// A transfer that can't be submitted comes back as it was, and the engine knows nothing of it.
     #[test]
+    #[allow(
+        clippy::result_large_err,
+        reason = "what is refused comes back in the error"
+    )]
     fn submitting() -> Result {
         with_channel(|engine, channel| {
             let before = (quarantined(), leaked());

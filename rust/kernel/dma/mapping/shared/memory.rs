@@ -263,7 +263,7 @@ impl<'a> Memory<'a> {
     ///
     /// # Errors
     ///
-    /// [`ENXIO`] if it can't, [`ENOMEM`].
+    /// [`ENXIO`] if it can't, [`ENOMEM`], and what else [`UserMappings::new`] says.
     ///
     /// # Safety
     ///

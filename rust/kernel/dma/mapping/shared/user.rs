@@ -36,19 +36,21 @@ impl<'a, T: ?Sized + KnownSize> Shared<'a, T> {
     ///
     /// The memory comes back with
     ///
-    /// - [`ENXIO`] if memory of this device can't be mapped (C: `dma_can_mmap()`);
-    /// - [`ENOMEM`].
+    /// - [`ENXIO`] if memory of this device can't be mapped (C: `dma_can_mmap()`), or comes from a
+    ///   pool of its own;
+    /// - [`ENOMEM`], or [`ENFILE`] if the system has too many files.
     ///
     /// # Safety
     ///
     /// From here on until the memory was [taken back](UserShared::into_shared), user space may
-    /// write any bytes to it, at any time, and read all of it. So
+    /// write any bytes to it, at any time, and read all of it. So, whatever else is done with the
+    /// memory in that time,
     ///
-    /// 1. the device must take no address from the memory, and nothing else that decides which
+    /// 1. no device must take an address from the memory, nor anything else that decides which
     ///    other memory it accesses: no descriptors, commands, lists or programs;
-    /// 2. nothing in the memory may be taken for a proof that the device is done with other memory:
+    /// 2. nothing in the memory may be taken for a proof that a device is done with other memory:
     ///    no completions, counters or bits that say who owns something;
-    /// 3. the device must write nothing there that user space must not know.
+    /// 3. nothing must be there, or be written there, that user space must not know.
     pub unsafe fn allow_mmap(self) -> Result<UserShared<'a, T>, ErrorWith<Self>> {
         let mut this = self;
         let (cpu, size) = (this.ptr.cast::<u8>(), this.size());
@@ -92,12 +94,14 @@ impl<'a, T: ?Sized + KnownSize> Shared<'a, T> {
 /// device's stops, suspends and resets don't change what user space sees.
 ///
 /// The pages are mapped when they are accessed, with the caching that the DMA API asks for (C:
-/// `dma_mmap_attrs()`, `dma_pgprot()`). They have no owners but this: `get_user_pages()` refuses
-/// them, so no system call does direct I/O to them.
+/// `dma_mmap_attrs()`, `dma_pgprot()`), one at a time; `MAP_POPULATE` and `mlock()` don't help.
+/// They have no owners but this: `get_user_pages()` refuses them, so no system call does direct I/O
+/// to them.
 ///
 /// Dropping it takes the memory away from user space, and drops the [`Shared`] inside. Where nobody
-/// may sleep, user space loses the memory when that is freed, at the latest when the device is
-/// unbound. Forgetting it leaks the memory, and user space has it until unbind.
+/// may sleep, and everywhere in a kernel that doesn't know where that is (without
+/// `CONFIG_PREEMPT_COUNT`), user space loses the memory when that is freed, at the latest when the
+/// device is unbound. Forgetting it leaks the memory, and user space has it until unbind.
 ///
 /// Context of dropping it: any.
 ///
@@ -139,12 +143,16 @@ impl<'a, T: ?Sized + KnownSize> UserShared<'a, T> {
     /// doesn't want it written or executed, it says so by [`VmaNew::try_clear_maywrite`] and
     /// [`VmaNew::try_clear_mayexec`]. Context: may sleep.
     ///
+    /// The area doesn't keep that file: when the file's `release()` is called, processes may still
+    /// have the memory. Before somebody else gets it who must not share it with them, call
+    /// [`into_shared`](Self::into_shared) and [`allow_mmap`](Shared::allow_mmap).
+    ///
     /// # Errors
     ///
     /// - [`ENODEV`] if the memory was [revoked](Self::revoke);
     /// - [`ENXIO`] if the area goes beyond the last page of the memory;
-    /// - [`EINVAL`] if it is private (`MAP_PRIVATE`), or for pages of another kind
-    ///   ([`VmaNew::set_mixedmap`]).
+    /// - [`EINVAL`] if it is private and can become writable (`MAP_PRIVATE`), or is for pages of
+    ///   another kind ([`VmaNew::set_mixedmap`]).
     pub fn mmap(&self, vma: &VmaNew) -> Result {
         self.mappings.map(vma)
     }

@@ -81,7 +81,7 @@ impl UserMappings {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`], and what making a file says.
+    /// [`ENOMEM`], and what else making a file says: [`ENFILE`] for too many.
     ///
     /// # Safety
     ///
@@ -213,6 +213,15 @@ impl UserMappings {
 ///
 /// The kernel must call it, for an area that [`UserMappings::map`] has prepared.
 unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+    // Not under the lock: to find memory may take long, and who revokes waits for the lock.
+    //
+    // SAFETY: By the safety requirements it is about a fault.
+    let error = unsafe { bindings::dma_mmap_make_room(vmf) };
+
+    if error != 0 {
+        return error;
+    }
+
     // SAFETY: By the safety requirements the area's file is one of a `UserMappings`, and is there
     // as long as the area is.
     let state = unsafe { Owned::borrow(bindings::dma_mmap_private(vmf)) };
