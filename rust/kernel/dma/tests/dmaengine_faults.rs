@@ -181,7 +181,7 @@ mod cases {
 
             // The channel's box, its entry in the device's list, the guard that stops it; and the
             // handler's.
-            ensure!(failures >= 3 + usize::from(has_handler));
+            ensure!(failures >= 2 + usize::from(has_handler));
         }
         Ok(())
     }
