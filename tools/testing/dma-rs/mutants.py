@@ -159,7 +159,8 @@ def short(text):
 def killers(cases):
     """What failed: tests by name; if none did, our own checks by what they say. A guest in which a test
     has failed was ended, so these may have missed something."""
-    failed = [case for case in cases if case.status == results.FAILED]
+    # A test that was cut off in the middle may have no name.
+    failed = [case for case in cases if case.status == results.FAILED and case.name]
     found = [f"{case.suite}.{case.name}" for case in failed if case.suite != "runner"]
     for case in failed if not found else ():
         check = case.name.split(":")[0]
