@@ -12,11 +12,11 @@ use kernel::dma::{
 };
 
 pub fn share(samples: Shared<'_, [u16]>) -> Option<UserShared<'_, [u16]>> {
+    #[cfg(ok)]
     // SAFETY:
     // 1. The device writes samples, and reads nothing.
     // 2. A register says how many there are.
     // 3. Who may open the file may have them.
-    #[cfg(ok)]
     let shared = unsafe { samples.allow_mmap() };
     #[cfg(bad)]
     let shared = samples.allow_mmap(); //~[bad] E0133
