@@ -13,9 +13,10 @@ use super::{
     },
     completion::{
         Port,
-        Seen, //
+        Seen,
+        Started,
+        NEVER, //
     },
-    memory::UNTOLD,
     payload::Held,
     Entry,
     Payload,
@@ -27,7 +28,6 @@ use crate::{
     sync::{
         atomic::{
             Acquire,
-            Atomic,
             Relaxed, //
         },
         Arc, //
@@ -70,7 +70,7 @@ pub enum Stray<'c, E> {
 ///
 /// - Slots of commands in flight belong to this half, and so do the places in the list of free
 ///   slots from `freed` on.
-/// - `epoch` is that in which the device was told of the queue, or `UNTOLD`.
+/// - `start` is that of the completion queue when the device was told of this one, or `NEVER`.
 ///
 /// # Examples
 ///
@@ -78,13 +78,11 @@ pub enum Stray<'c, E> {
 #[repr(align(64))]
 pub struct Completer<'a, Q: Submission, P: Payload<'a>> {
     layout: Layout<'a, P, Q::Scratch>,
-    /// The completion queue in which its commands complete.
-    id: u64,
-    epoch: u64,
+    start: u64,
     /// What the entries call this queue.
     queue: u16,
-    /// The epoch in which the device was told of the completion queue.
-    completions: Arc<Atomic<u64>>,
+    /// When the completion queue was started in which its commands complete.
+    completions: Arc<Started>,
     /// The first place in the list of free slots that isn't filled.
     freed: u32,
     strays: u64,
@@ -100,8 +98,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         // INVARIANT: No command is in flight; the device wasn't told.
         Self {
             layout: memory.layout(),
-            id: port.id,
-            epoch: UNTOLD,
+            start: NEVER,
             queue: port.queue,
             completions: port.started,
             freed: memory.freed(),
@@ -115,22 +112,24 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         Arc::ptr_eq(&self.memory, memory)
     }
 
-    /// Returns whether the device was told in this epoch of the completion queue, which is there.
-    pub(super) fn can_complete(&self, epoch: u64) -> bool {
-        self.completions.load(Relaxed) == epoch
+    /// Returns the start of the completion queue in this epoch, if it was started and is there.
+    ///
+    /// The device must not be stopped meanwhile.
+    pub(super) fn completions_in(&self, epoch: u64) -> Option<u64> {
+        self.completions.in_epoch(epoch)
     }
 
     /// Resets the counters, when all slots are free, and the device wasn't told of the queue.
     pub(super) fn reset(&mut self) {
         // INVARIANT: All slots are the submitter's.
         self.freed = self.memory.freed();
-        self.epoch = UNTOLD;
+        self.start = NEVER;
     }
 
-    /// Notes the epoch in which the device was told of the queue.
-    pub(super) fn set_epoch(&mut self, epoch: u64) {
+    /// Notes with which start of the completion queue the device was told of this one.
+    pub(super) fn set_start(&mut self, start: u64) {
         // INVARIANT: It was just told.
-        self.epoch = epoch;
+        self.start = start;
     }
 
     /// Returns what the entries call this queue: the number of its port.
@@ -327,7 +326,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         let entry = seen.entry;
 
         // One that was seen before a stop completes nothing that was submitted afterwards.
-        if seen.id != self.id || seen.epoch != self.epoch || entry.queue() != self.queue {
+        if seen.start != self.start || entry.queue() != self.queue {
             return Err(Stray::Other(seen));
         }
 

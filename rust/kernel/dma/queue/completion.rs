@@ -33,8 +33,10 @@ use crate::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         barrier::{
             dma_mb,
@@ -48,8 +50,46 @@ use core::{
     mem::ManuallyDrop, //
 };
 
-/// Tells one completion queue from all others that there ever were.
-static IDS: Atomic<u64> = Atomic::new(0);
+/// No start of a completion queue.
+pub(super) const NEVER: u64 = 0;
+
+/// Tells one start of a completion queue from all others that there ever were.
+static STARTS: Atomic<u64> = Atomic::new(NEVER + 1);
+
+/// When a completion queue was started last, for the submission queues that complete there.
+pub(super) struct Started {
+    /// The epoch in which the device was told, or `UNTOLD`.
+    epoch: Atomic<u64>,
+    /// Which start it was, of all queues.
+    start: Atomic<u64>,
+}
+
+impl Started {
+    fn new() -> Self {
+        Self {
+            epoch: Atomic::new(UNTOLD),
+            start: Atomic::new(NEVER),
+        }
+    }
+
+    fn set(&self, epoch: u64, start: u64) {
+        self.start.store(start, Relaxed);
+        // Release: who sees the epoch sees that start.
+        self.epoch.store(epoch, Release);
+    }
+
+    /// Says that no submission queue is to be started any more that would complete here.
+    fn end(&self) {
+        self.epoch.store(UNTOLD, Relaxed);
+    }
+
+    /// Returns which start it was, if the queue was started in that epoch and is there.
+    ///
+    /// The device must not be stopped meanwhile.
+    pub(super) fn in_epoch(&self, epoch: u64) -> Option<u64> {
+        (self.epoch.load(Acquire) == epoch).then(|| self.start.load(Relaxed))
+    }
+}
 
 /// A completion queue, in which the commands of one or more submission queues complete.
 ///
@@ -67,8 +107,8 @@ static IDS: Atomic<u64> = Atomic::new(0);
 ///
 /// # Invariants
 ///
-/// - `head` is the first entry that wasn't reaped, and `consumed` the first one that the device
-///   wasn't told to be free again. They are at most `slack()` apart.
+/// - `head` is the first entry that wasn't reaped. The device was told that those before it are
+///   free, unless it is stopped.
 /// - No two ports have the same number. The ports together reserve `reserved` entries.
 ///
 /// # Examples
@@ -77,13 +117,12 @@ static IDS: Atomic<u64> = Atomic::new(0);
 pub struct Completions<'a, C: CompletionQueue> {
     table: Table<C::Entry>,
     head: u32,
-    consumed: u32,
     reserved: u32,
-    id: u64,
+    /// The last start, or `NEVER`.
+    start: u64,
     queue: C,
     told: Told<'a>,
-    /// The epoch in which the device was told, for the submission queues that complete here.
-    started: Arc<Atomic<u64>>,
+    started: Arc<Started>,
     ports: KVec<u16>,
     doorbells: u64,
     owned: ManuallyDrop<Entries<'a, C::Entry>>,
@@ -133,13 +172,12 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
         // INVARIANT: There are no ports, and no entries.
         Ok(Self {
             head: table.first(),
-            consumed: table.first(),
             table,
             reserved: 0,
-            id: IDS.fetch_add(1, Relaxed),
+            start: NEVER,
             queue,
             told: Told::new(dma.record()),
-            started: Arc::new(Atomic::new(UNTOLD), GFP_KERNEL)?,
+            started: Arc::new(Started::new(), GFP_KERNEL)?,
             ports: KVec::new(),
             doorbells: 0,
             owned: ManuallyDrop::new(owned),
@@ -200,7 +238,6 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
         self.reserved = reserved;
         Ok(Port {
             dma: self.owned.dma(),
-            id: self.id,
             completions: self.queue.number(),
             started: self.started.clone(),
             queue,
@@ -229,14 +266,14 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
 
         // INVARIANT: There are no entries.
         self.head = self.table.first();
-        self.consumed = self.head;
 
         let Self {
             told, owned, queue, ..
         } = self;
 
         told.tell(|running| queue.start(owned.memory(running)))?;
-        self.started.store(self.told.epoch(), Relaxed);
+        self.start = STARTS.fetch_add(1, Relaxed);
+        self.started.set(self.told.epoch(), self.start);
         Ok(())
     }
 
@@ -279,8 +316,9 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
         // Copies, so that the compiler knows that these don't change while the device accesses
         // memory, and while `give` runs: `&mut self` keeps it from the queue.
         let table = self.table;
-        let (id, epoch, slack) = (self.id, self.told.epoch(), self.slack());
-        let (mut head, mut consumed) = (self.head, self.consumed);
+        let (start, slack) = (self.start, self.slack());
+        // The first entry that wasn't reaped, and the first one that the device wasn't told of.
+        let (mut head, mut consumed) = (self.head, self.head);
         let mut count = 0;
 
         while count < budget {
@@ -305,23 +343,24 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
 
             head = head.wrapping_add(1);
             count += 1;
-            self.head = head;
 
             give(Seen {
                 entry,
-                id,
-                epoch,
+                start,
                 _reap: PhantomData,
             });
 
             if head.wrapping_sub(consumed) >= slack {
-                self.consume();
+                self.consume(head);
                 consumed = head;
             }
         }
 
-        if self.head != self.consumed {
-            self.consume();
+        // INVARIANT: The device is told now, if it wasn't before.
+        self.head = head;
+
+        if head != consumed {
+            self.consume(head);
         }
 
         count
@@ -329,17 +368,15 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
 
     /// Tells the device that all entries before `head` are free again.
     #[inline]
-    fn consume(&mut self) {
+    fn consume(&mut self, head: u32) {
         // Ordering 6: the entries were read before the device may write them again.
         loads_before_stores();
 
         // A device that was stopped writes no entries.
         if let Ok(_running) = self.told.enter() {
-            self.queue.consumed(Head(self.table.index(self.head)));
+            self.queue.consumed(Head(self.table.index(head)));
             self.doorbells += 1;
         }
-
-        self.consumed = self.head;
     }
 
     /// Returns where the entries are, for tests that play the device.
@@ -351,8 +388,7 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
 
 impl<C: CompletionQueue> Drop for Completions<'_, C> {
     fn drop(&mut self) {
-        // No submission queue is started any more that would complete here.
-        self.started.store(UNTOLD, Relaxed);
+        self.started.end();
 
         // SAFETY: `self` is not used afterwards.
         let owned = unsafe { ManuallyDrop::take(&mut self.owned) };
@@ -393,10 +429,9 @@ unsafe impl<T: FromBytes + IntoBytes + Copy> Orphan for Dropped<'_, T> {
 /// [`Completions::port`] makes one, and [`Commands::new`](super::Commands::new) takes it.
 pub struct Port<'a, E> {
     pub(super) dma: Mapper<'a>,
-    pub(super) id: u64,
-    /// The number of the completion queue, and the epoch in which the device was told of it.
+    /// The number of the completion queue.
     pub(super) completions: u16,
-    pub(super) started: Arc<Atomic<u64>>,
+    pub(super) started: Arc<Started>,
     pub(super) queue: u16,
     pub(super) in_flight: u16,
     _entry: PhantomData<fn() -> E>,
@@ -410,9 +445,8 @@ pub struct Port<'a, E> {
 #[must_use = "its command stays in flight"]
 pub struct Seen<'c, E> {
     pub(super) entry: E,
-    /// Of the completion queue, and the epoch in which that was told.
-    pub(super) id: u64,
-    pub(super) epoch: u64,
+    /// Of the completion queue.
+    pub(super) start: u64,
     _reap: PhantomData<fn(&'c ()) -> &'c ()>,
 }
 

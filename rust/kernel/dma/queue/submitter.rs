@@ -316,14 +316,14 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
 
         memory.told.tell(|running| {
             // Or the device would write completions to wherever it was told before.
-            if !completer.can_complete(memory.told.epoch()) {
-                return Err(EINVAL);
-            }
+            let start = completer
+                .completions_in(memory.told.epoch())
+                .ok_or(EINVAL)?;
 
-            queue.start(memory.entries().memory(running))
-        })?;
-        completer.set_epoch(memory.told.epoch());
-        Ok(())
+            queue.start(memory.entries().memory(running))?;
+            completer.set_start(start);
+            Ok(())
+        })
     }
 
     /// Takes what is in flight out of a queue that the device doesn't access, and gives it to
