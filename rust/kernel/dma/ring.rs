@@ -189,6 +189,7 @@
 mod consumer;
 mod list;
 mod memory;
+mod parts;
 mod producer;
 mod segment;
 
@@ -202,15 +203,18 @@ pub use self::{
         Gathered,
         ListPart, //
     },
+    parts::{
+        Part,
+        Readable, //
+    },
     producer::{
         Chain,
-        Producer, //
+        Producer,
+        Spare, //
     },
     segment::{
         Fragment,
-        Readable,
-        Segment,
-        ToRead, //
+        Segment, //
     },
 };
 
@@ -225,6 +229,7 @@ use super::{
 };
 use crate::{
     device::Device,
+    error::ErrorWith,
     prelude::*, //
 };
 
@@ -603,5 +608,16 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Ring<'a, Q, P> {
     #[inline]
     pub fn resize(&mut self, len: u32, cancelled: impl FnMut(P)) -> Result {
         self.producer.resize(&mut self.consumer, len, cancelled)
+    }
+
+    /// As [`Producer::resize_to`].
+    #[inline]
+    pub fn resize_to(
+        &mut self,
+        spare: Spare<'a, Q, P>,
+        cancelled: impl FnMut(P),
+    ) -> Result<(), ErrorWith<Spare<'a, Q, P>>> {
+        self.producer
+            .resize_to(&mut self.consumer, spare, cancelled)
     }
 }

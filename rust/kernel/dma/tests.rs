@@ -17,6 +17,8 @@ mod mmap;
 #[cfg(all(CONFIG_PCI, CONFIG_MMU, CONFIG_64BIT))]
 mod mmap_pci;
 mod noncoherent;
+#[cfg(CONFIG_RUST_DMA_SIM)]
+mod parts;
 mod pool;
 mod queue;
 #[cfg(CONFIG_RUST_DMA_SIM)]

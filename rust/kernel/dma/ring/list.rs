@@ -223,7 +223,7 @@ where
 
         let mark = self.mark();
 
-        if let Err(error) = self.push_parts(&list, options) {
+        if let Err(error) = self.push_segments(&list, options) {
             self.shorten(mark);
             return Err(ErrorWith { error, value: list });
         }
@@ -244,7 +244,7 @@ where
 
     /// Adds the parts of a list. The caller must give the list to the last of them, or remove them.
     #[inline]
-    fn push_parts(
+    fn push_segments(
         &mut self,
         list: &ScatterMap<'a, S, ToDevice>,
         options: <Q::Descriptor as Descriptor>::Options,

@@ -226,9 +226,43 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
         len: u32,
         cancelled: impl FnMut(P),
     ) -> Result {
-        let memory = Memory::new(self.dma, len)?;
+        let spare = Spare::new(self.dma, len)?;
 
-        self.reset(consumer, cancelled, true)?;
+        self.resize_to(consumer, spare, cancelled)
+            .map_err(|refused| refused.error)
+    }
+
+    /// As [`resize`](Self::resize), with memory that was allocated before.
+    ///
+    /// Use it where the device is stopped for that: if there is no memory, it needn't be. Context:
+    /// any in which segments may be unmapped and dropped.
+    ///
+    /// # Errors
+    ///
+    /// The ring is as before, and the memory comes back, with
+    ///
+    /// - [`EINVAL`] if `consumer` is not the other half, or if the memory is for another device;
+    /// - [`EBUSY`] if the device may still access the ring.
+    pub fn resize_to(
+        &mut self,
+        consumer: &mut Consumer<'a, Q, P>,
+        spare: Spare<'a, Q, P>,
+        cancelled: impl FnMut(P),
+    ) -> Result<(), ErrorWith<Spare<'a, Q, P>>> {
+        let is_ours = core::ptr::eq(spare.0.dma().record(), self.dma.record());
+        let reset = match is_ours {
+            true => self.reset(consumer, cancelled, true),
+            false => Err(EINVAL),
+        };
+
+        if let Err(error) = reset {
+            return Err(ErrorWith {
+                error,
+                value: spare,
+            });
+        }
+
+        let memory = spare.0;
 
         // INVARIANT: A new ring is empty, and the producer's.
         self.layout = memory.layout();
@@ -679,6 +713,22 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
         }
 
         Err(error)
+    }
+}
+
+/// Memory of a ring that isn't used yet, for [`Producer::resize_to`].
+pub struct Spare<'a, Q: Queue, P: Segment<'a, Q::Direction>>(Arc<Memory<'a, Q, P>>);
+
+impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Spare<'a, Q, P> {
+    /// Allocates memory for a ring of `len` descriptors.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::new`](super::Ring::new).
+    pub fn new(dma: Mapper<'a>, len: u32) -> Result<Self> {
+        Ok(Self(Memory::new(dma, len)?))
     }
 }
 

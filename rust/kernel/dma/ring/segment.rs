@@ -13,8 +13,7 @@ use super::super::{
     DmaAddress,
     MapAttrs,
     Mapper,
-    PoolBox,
-    ToDevice, //
+    PoolBox, //
 };
 use crate::prelude::*;
 
@@ -76,8 +75,9 @@ pub(super) use private::Held;
 
 /// A segment of a frame: what can be posted to a ring.
 ///
-/// It is a [`Buffer`], which the ring maps when it is posted and unmaps when it comes back, a
-/// [`Fragment`], or in a ring that sends lists [`Gathered`](super::Gathered).
+/// It is a [`Buffer`], which the ring maps when it is posted and unmaps when it comes back, or a
+/// [`Fragment`]; in a ring that sends lists it is [`Gathered`](super::Gathered), and in one that
+/// sends what others have, too, a [`Part`](super::Part).
 pub trait Segment<'a, D: Direction>: private::Held<'a, D> {}
 
 impl<'a, D: Direction, T: private::Held<'a, D>> Segment<'a, D> for T {}
@@ -252,109 +252,5 @@ where
             Self::Buffer(buf) => Held::<D>::as_ptr(buf),
             Self::Block(block) => block.as_ptr().cast(),
         }
-    }
-}
-
-/// Memory that a device may read, and that others may read, too.
-///
-/// A [`Buffer`] belongs to its owner alone, so that a device may write to it. What is only sent
-/// needn't: a socket buffer, for instance, shares its bytes with its clones. Implement this for
-/// such memory, and post it as [`ToRead`]. A driver hardly ever implements this trait.
-///
-/// # Safety
-///
-/// As long as the value isn't dropped, even if it is moved:
-///
-/// 1. [`as_ptr`](Self::as_ptr) and [`len`](Self::len) return the same each time, and neither reads
-///    nor writes the contents.
-/// 2. `len` bytes from that address on stay allocated. They are initialised, physically contiguous,
-///    and in the kernel's linear map (not in its image).
-///
-/// # Examples
-///
-/// ```
-/// # use kernel::{dma::{ring::{Descriptor, Producer, Queue}, ToDevice}, prelude::*, sync::Arc};
-/// use kernel::dma::ring::{Readable, ToRead};
-///
-/// /// A message that several devices send at the same time.
-/// struct Message(Arc<[u8; 512]>);
-///
-/// // SAFETY: The contents of an `Arc` don't move, and stay as long as there is one. They are one
-/// // kmalloc() allocation, which is in the linear map, and initialised.
-/// unsafe impl Readable for Message {
-///     fn as_ptr(&self) -> *const u8 {
-///         (&raw const *self.0).cast()
-///     }
-///
-///     fn len(&self) -> usize {
-///         512
-///     }
-/// }
-///
-/// fn send<'a, Q>(tx: &mut Producer<'a, Q, ToRead<Message>>, message: Arc<[u8; 512]>) -> Result
-/// where
-///     Q: Queue<Direction = ToDevice>,
-///     Q::Descriptor: Descriptor<Options = ()>,
-/// {
-///     tx.post(ToRead(Message(message)), ())?;
-///     tx.kick()
-/// }
-/// ```
-#[expect(clippy::len_without_is_empty, reason = "mapping refuses what is empty")]
-pub unsafe trait Readable: Send {
-    /// Returns the address of the first byte.
-    fn as_ptr(&self) -> *const u8;
-
-    /// Returns the number of bytes.
-    fn len(&self) -> usize;
-}
-
-/// A segment of [`Readable`] memory, for rings that send.
-#[repr(transparent)]
-pub struct ToRead<P>(pub P);
-
-// SAFETY:
-// 1. `map()` maps `len` bytes of memory that doesn't move, and stays as long as the value.
-// 2. By the contract of `Readable`.
-unsafe impl<'a, P: Readable> Held<'a, ToDevice> for ToRead<P> {
-    #[inline]
-    unsafe fn map(&mut self, dma: Mapper<'a>) -> Result<DmaAddress> {
-        streaming::hand_over(self.0.as_ptr().cast_mut());
-        // SAFETY: By the contract of `Readable`.
-        unsafe { streaming::map_to_read(dma, self.0.as_ptr(), self.0.len()) }
-    }
-
-    #[inline]
-    unsafe fn unmap(&mut self, dma: Mapper<'a>, addr: DmaAddress, _synced: usize) {
-        // SAFETY: By the safety requirements that many bytes are mapped at `addr`, by `map()` in
-        // this direction, and the device is done with them.
-        unsafe { streaming::unmap::<ToDevice>(dma, addr, self.0.len(), MapAttrs::NONE) };
-        streaming::hand_over(self.0.as_ptr().cast_mut());
-    }
-
-    #[inline]
-    unsafe fn sync_for_cpu(
-        &mut self,
-        _dma: Mapper<'a>,
-        _addr: DmaAddress,
-        _len: usize,
-    ) -> *const u8 {
-        // The device has written nothing.
-        self.0.as_ptr()
-    }
-
-    #[inline]
-    fn hand_over(&mut self) {
-        streaming::hand_over(self.0.as_ptr().cast_mut());
-    }
-
-    #[inline]
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    #[inline]
-    fn as_ptr(&self) -> *const u8 {
-        self.0.as_ptr()
     }
 }
