@@ -12,6 +12,9 @@
 //! | [`Xmit`], [`Sender`] | sending a frame: the lock of the transmit queue is held |
 //! | [`Poll`], [`Cleaner`] | polling: nobody else does |
 //! | [`SkBuff`] | a frame that is ours, and can't be forgotten |
+//! | [`Features`] | what the device does itself: checksums, segmentation, VLAN tags |
+//! | [`RxMode`] | which frames it is to receive |
+//! | [`Link`], [`RingLengths`] | what administrators ask, and set |
 //! | [`Napi`] | what an interrupt handler has of it all: it can have the device polled |
 //! | [`Device`] | what the rest of the driver has of it: it can schedule work |
 //!
@@ -22,7 +25,7 @@
 //!
 //! | callback | context | serialised by | what it lends |
 //! |---|---|---|---|
-//! | `open`, `stop`, `work` | may sleep | the instance lock | [`Control`] |
+//! | `open`, `stop`, `work`, `set_...` | may sleep | the instance lock | [`Control`] |
 //! | `start_xmit`, `kick` | softirqs are off | the queue's lock | [`Driver::Tx`] |
 //! | `poll` | softirqs are off | `NAPI_STATE_SCHED` | [`Driver::Poll`] |
 //! | `rearm` | softirqs are off | nothing | |
@@ -48,13 +51,15 @@
 //!
 //! # What it can't do yet
 //!
-//! One transmit queue, one poll function. Frames are sent from one piece of memory each: the stack
-//! puts them together. Received frames are copied. No offloads, no address filters, no changes of
-//! the MAC address, no ethtool. An MTU that is changed needs no new buffers.
+//! One transmit queue, one poll function. Received frames are copied. An MTU that is changed needs
+//! no new buffers.
 //!
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
 mod device;
+mod ethtool;
+mod features;
+mod filter;
 mod napi;
 mod skbuff;
 #[cfg(CONFIG_RUST_NETDEV_KUNIT_TEST)]
@@ -69,19 +74,32 @@ pub use self::{
         Events,
         Unregistered, //
     },
+    ethtool::{
+        Link,
+        RingLengths, //
+    },
+    features::Features,
+    filter::{
+        Addresses,
+        RxMode, //
+    },
     napi::{
         Napi,
         Poll,
-        Progress, //
+        Progress,
+        Reported, //
     },
     skbuff::{
+        Checksum,
         DropReason,
         Handled,
+        Segmentation,
         SkBuff, //
     },
     transmit::{
         Cleaner,
         Sender,
+        SpareTx,
         Verdict,
         Xmit, //
     },

@@ -5,6 +5,12 @@
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
 use super::{
+    ethtool::{
+        Link,
+        RingLengths, //
+    },
+    features::Features,
+    filter::RxMode,
     napi::{
         Napi,
         Poll,
@@ -38,7 +44,11 @@ use crate::{
         Mapper,
         ToDevice, //
     },
-    error::to_result,
+    error::{
+        from_result,
+        to_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -93,6 +103,7 @@ use core::{
 ///     fn unmask_interrupts(&self) {}
 /// }
 ///
+/// #[vtable]
 /// impl<'a, Q> Driver for Nic<'a, Q>
 /// where
 ///     Q: Queue<Direction = ToDevice> + Sync + Unpin,
@@ -126,7 +137,7 @@ use core::{
 ///     }
 ///
 ///     fn start_xmit(&self, tx: &mut Self::Tx, skb: SkBuff, cx: &mut Xmit<'_>) -> Verdict {
-///         tx.xmit(cx, skb, ())
+///         tx.xmit(cx, skb, None, ())
 ///     }
 ///
 ///     fn kick(&self, tx: &mut Self::Tx) {
@@ -152,6 +163,7 @@ use core::{
 ///     }
 /// }
 /// ```
+#[vtable]
 pub trait Driver: Send + Sync + Sized {
     /// The state of the transmit queue: a [`Sender`], and what else is needed to send.
     type Tx: Send;
@@ -203,6 +215,94 @@ pub trait Driver: Send + Sync + Sized {
     ///
     /// Context: may sleep.
     fn work(&self, device: &mut Control<'_, Self>, events: Events);
+
+    /// Says which frames the device is to receive (C: `ndo_set_rx_mode_async`). Called when it was
+    /// opened, and at each change. A driver that lacks this has its device receive all frames to
+    /// groups.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// Any: the stack tries again later.
+    fn set_rx_mode(&self, device: &mut Control<'_, Self>, mode: &RxMode<'_>) -> Result {
+        let _ = (device, mode);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Changes the device's own address, whether it is open or not (C: `ndo_set_mac_address`).
+    /// Without it, the address stays.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// Any, by which the address stays.
+    fn set_mac_address(&self, device: &mut Control<'_, Self>, address: [u8; 6]) -> Result {
+        let _ = (device, address);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns how the link is, if there is one (C: `ethtool_ops::get_link_ksettings`).
+    ///
+    /// Context: may sleep.
+    fn link(&self) -> Option<Link> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns how long the rings are, and how long they can be (C: `ethtool_ops::get_ringparam`).
+    ///
+    /// Context: may sleep.
+    fn rings(&self) -> (RingLengths, RingLengths) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Changes the lengths of the rings, which are not greater than what [`rings`](Self::rings) has
+    /// said (C: `ethtool_ops::set_ringparam`).
+    ///
+    /// A driver allocates what it needs before it [restarts](Control::restart) the device, so that
+    /// no frame is lost if there is no memory. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// Any, by which they stay as they are.
+    fn set_rings(&self, device: &mut Control<'_, Self>, lengths: RingLengths) -> Result {
+        let _ = (device, lengths);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns how long the device waits for more frames, in microseconds, before it interrupts (C:
+    /// `ethtool_ops::get_coalesce`).
+    ///
+    /// Context: may sleep.
+    fn coalescing(&self) -> u32 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Says how long the device is to wait for more frames, in microseconds (C:
+    /// `ethtool_ops::set_coalesce`).
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// Any, by which it stays as it is.
+    fn set_coalescing(&self, device: &mut Control<'_, Self>, microseconds: u32) -> Result {
+        let _ = (device, microseconds);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// What the device counts itself, by name: up to 31 characters.
+    const STATISTICS: &'static [&'static CStr] = &[];
+
+    /// Writes what the device has counted, in the order of [`STATISTICS`](Self::STATISTICS) (C:
+    /// `ethtool_ops::get_ethtool_stats`).
+    ///
+    /// Context: may sleep.
+    fn statistics(&self, values: &mut [u64]) {
+        let _ = values;
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// What [`Driver::work`] is to look after. Several of them may have been scheduled at once.
@@ -339,6 +439,7 @@ impl Drop for Memory {
 /// ```
 pub struct Unregistered<'a, T: Driver> {
     device: &'a Device,
+    features: Features,
     has_ring: bool,
     _driver: PhantomData<T>,
 }
@@ -373,7 +474,7 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
         // SAFETY: The device was just allocated, and nobody else knows it. Its operations are
         // static. Its private part is zeroed, where a NAPI may be added, which stays there.
         unsafe {
-            bindings::netdev_prepare(raw, dev.as_raw(), Core::<T>::OPS);
+            bindings::netdev_prepare(raw, dev.as_raw(), Core::<T>::OPS, Core::<T>::ETHTOOL);
             bindings::netif_napi_add(
                 raw,
                 (*device.private()).napi.as_raw(),
@@ -381,8 +482,14 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
             );
         }
 
+        // SAFETY: As above.
+        unsafe {
+            bindings::netdev_set_addressing(raw, T::HAS_SET_MAC_ADDRESS, T::HAS_SET_RX_MODE);
+        }
+
         Ok(Self {
             device,
+            features: Features::NONE,
             has_ring: false,
             _driver: PhantomData,
         })
@@ -394,13 +501,34 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
         unsafe { &(*self.device.private()).napi }
     }
 
+    /// Says what the device does itself, of which the user may switch off what is `changeable`
+    /// (C: `hw_features`, `features`). Nothing is left to it otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if there is a [ring](Self::transmit_ring): it is made for what is said before.
+    pub fn set_features(&mut self, changeable: Features, fixed: Features) -> Result {
+        if self.has_ring {
+            return Err(EBUSY);
+        }
+
+        self.features = self.features.with(changeable).with(fixed);
+        // SAFETY: The device isn't registered, so nobody else has it.
+        unsafe {
+            bindings::netdev_set_features(self.device.as_raw(), changeable.0, fixed.0);
+        }
+        Ok(())
+    }
+
     /// Makes the ring of the transmit queue, of `len` descriptors.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if there is one already; as [`Ring::new`](crate::dma::ring::Ring::new) otherwise.
+    /// [`EBUSY`] if there is one already, [`EINVAL`] if it is too short for two frames of as many
+    /// pieces as the [features](Self::set_features) allow; as
+    /// [`Ring::new`](crate::dma::ring::Ring::new) otherwise.
     pub fn transmit_ring<Q: Queue<Direction = ToDevice>>(
         &mut self,
         dma: Mapper<'a>,
@@ -417,7 +545,7 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
         // transparent wrapper.
         let queue: &'a TxQueue = unsafe { &*bindings::netdev_get_tx_queue(raw, 0).cast() };
 
-        let halves = transmit::transmit_ring(dma, queue, hardware, len)?;
+        let halves = transmit::transmit_ring(dma, queue, hardware, len, self.features)?;
 
         self.has_ring = true;
         Ok(halves)
@@ -529,7 +657,7 @@ enum State<Tx, Poll> {
 /// - `control` is accessed with the instance lock only. NAPI is enabled if, and only if, it is
 ///   `Running`.
 #[pin_data]
-struct Core<T: Driver> {
+pub(super) struct Core<T: Driver> {
     #[pin]
     driver: T,
     tx: UnsafeCell<Option<T::Tx>>,
@@ -554,6 +682,16 @@ impl<T: Driver> Core<T> {
         ndo_get_stats64: Some(Self::get_stats64),
         ndo_work: Some(Self::work),
         ndo_validate_addr: Some(bindings::eth_validate_addr),
+        ndo_set_rx_mode_async: if T::HAS_SET_RX_MODE {
+            Some(Self::set_rx_mode)
+        } else {
+            None
+        },
+        ndo_set_mac_address: if T::HAS_SET_MAC_ADDRESS {
+            Some(Self::set_mac_address)
+        } else {
+            None
+        },
         // SAFETY: All of them may be null.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
@@ -562,7 +700,7 @@ impl<T: Driver> Core<T> {
     ///
     /// `dev` must be registered by [`Unregistered::register`] for this `T`, for `'c`.
     #[inline(always)]
-    unsafe fn of<'c>(dev: *mut bindings::net_device) -> &'c Self {
+    pub(super) unsafe fn of<'c>(dev: *mut bindings::net_device) -> &'c Self {
         // SAFETY: By the safety requirements the device is one of ours, and its private part leads
         // to a `Core<T>`, which is there while the device is registered.
         unsafe {
@@ -570,6 +708,10 @@ impl<T: Driver> Core<T> {
 
             &*(*private).core.cast()
         }
+    }
+
+    pub(super) fn driver(&self) -> &T {
+        &self.driver
     }
 
     #[inline(always)]
@@ -633,6 +775,57 @@ impl<T: Driver> Core<T> {
         let mut control = unsafe { Control::<T>::new(dev) };
 
         control.core.driver.work(&mut control, Events(events));
+    }
+
+    /// # Safety
+    ///
+    /// As [`open`](Self::open), with both lists for as long as the call.
+    unsafe extern "C" fn set_rx_mode(
+        dev: *mut bindings::net_device,
+        unicast: *mut bindings::netdev_hw_addr_list,
+        multicast: *mut bindings::netdev_hw_addr_list,
+    ) -> c_int {
+        // SAFETY: The stack calls us for a registered device, and holds the instance lock until we
+        // return. Callbacks with that lock don't nest, so there is no other `Control`.
+        let mut control = unsafe { Control::<T>::new(dev) };
+
+        // SAFETY: The stack gives us copies of its lists. The flags are a number, which who changes
+        // them changes with the instance lock.
+        let mode = unsafe { RxMode::new((*dev).flags, unicast, multicast) };
+
+        from_result(|| {
+            control.core.driver.set_rx_mode(&mut control, &mode)?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As [`open`](Self::open), with a `struct sockaddr` of that type of device.
+    unsafe extern "C" fn set_mac_address(
+        dev: *mut bindings::net_device,
+        address: *mut c_void,
+    ) -> c_int {
+        // SAFETY: The stack calls us for a registered device, and holds the instance lock until we
+        // return. Callbacks with that lock don't nest, so there is no other `Control`.
+        let mut control = unsafe { Control::<T>::new(dev) };
+
+        from_result(|| {
+            // SAFETY: The device is valid, and the address is one of Ethernet.
+            to_result(unsafe { bindings::eth_prepare_mac_addr_change(dev, address) })?;
+
+            // SAFETY: As above: it has six bytes.
+            let bytes = unsafe {
+                (&raw const (*address.cast::<bindings::sockaddr>()).sa_data)
+                    .cast::<[u8; 6]>()
+                    .read()
+            };
+
+            control.core.driver.set_mac_address(&mut control, bytes)?;
+            // SAFETY: As above.
+            unsafe { bindings::eth_commit_mac_addr_change(dev, address) };
+            Ok(0)
+        })
     }
 
     /// # Safety
@@ -771,12 +964,16 @@ impl<'n, T: Driver> Control<'n, T> {
     ///
     /// The device must be registered for `T`, and the caller must hold the instance lock, for `'n`.
     /// There must be no other value for this device.
-    unsafe fn new(dev: *mut bindings::net_device) -> Self {
+    pub(super) unsafe fn new(dev: *mut bindings::net_device) -> Self {
         Self {
             // SAFETY: The caller's device is registered for `T`, for `'n`.
             core: unsafe { Core::of(dev) },
             _context: PhantomData,
         }
+    }
+
+    pub(super) fn driver(&self) -> &'n T {
+        &self.core.driver
     }
 
     /// Says whether there is a link (C: `netif_carrier_on()`, `netif_carrier_off()`).

@@ -92,6 +92,19 @@ pub struct Poll<'c> {
     _context: PhantomData<*mut ()>,
 }
 
+/// What a device says of a frame that it has received, besides its length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// Whether it has found the checksum of the outermost protocol with one, and of the one around
+    /// that, to be right ([`Features::RX_CHECKSUM`](super::Features::RX_CHECKSUM)). The stack
+    /// doesn't look again then.
+    pub is_checked: bool,
+
+    /// The VLAN tag that it has taken out
+    /// ([`Features::VLAN_STRIP`](super::Features::VLAN_STRIP)).
+    pub vlan_tag: Option<u16>,
+}
+
 /// What [`poll`](super::Driver::poll) has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -156,12 +169,18 @@ impl<'c> Poll<'c> {
     }
 
     /// Gives a copy of a received frame of `len` bytes to the stack (C: `napi_gro_receive()`). The
-    /// segments are its bytes, one after the other, from the Ethernet header on.
+    /// segments are its bytes, one after the other, from the Ethernet header on; `reported` is what
+    /// the device says of it.
     ///
     /// The frame counts for the budget. If there is no memory for the copy, or if the frame is
     /// shorter than an Ethernet header, it is dropped and counted as such.
     #[inline]
-    pub fn receive<'s>(&mut self, len: usize, segments: impl IntoIterator<Item = &'s [u8]>) {
+    pub fn receive<'s>(
+        &mut self,
+        len: usize,
+        segments: impl IntoIterator<Item = &'s [u8]>,
+        reported: Reported,
+    ) {
         let counters = self.counters;
 
         self.received += 1;
@@ -217,6 +236,14 @@ impl<'c> Poll<'c> {
 
         // SAFETY: The skb is ours, is given up, and has an Ethernet header. We are the poll
         // function of this NAPI.
-        unsafe { bindings::napi_gro_receive_eth(self.napi.as_raw(), skb) };
+        unsafe {
+            bindings::napi_gro_receive_eth(
+                self.napi.as_raw(),
+                skb,
+                reported.is_checked,
+                reported.vlan_tag.is_some(),
+                reported.vlan_tag.unwrap_or(0),
+            )
+        };
     }
 }

@@ -7,6 +7,7 @@
 use crate::{
     bindings,
     dma::ring::Readable,
+    error::to_result,
     prelude::*, //
 };
 use core::{
@@ -38,6 +39,32 @@ impl DropReason {
 /// [`SkBuff`] makes one. So a frame can't be forgotten there.
 #[must_use = "`start_xmit` returns it"]
 pub struct Handled(pub(super) ());
+
+/// A checksum that the device is to insert: over all bytes from `start` on.
+///
+/// Where it goes, there is what it begins with: the checksum of a pseudo header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checksum {
+    /// From where on, counted from the start of the frame.
+    pub start: u16,
+    /// Where it goes, counted from the start of the frame.
+    pub offset: u16,
+}
+
+/// How the device is to divide a frame of TCP: into frames with the same headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segmentation {
+    /// How much payload goes into each, in bytes; the last one has the rest.
+    pub size: u16,
+    /// How long all headers are together, in bytes.
+    pub headers: u16,
+    /// Where the header of IP begins, counted from the start of the frame.
+    pub network: u16,
+    /// Where the header of TCP begins, counted from the start of the frame.
+    pub transport: u16,
+    /// Whether it is IPv6. Otherwise it is IPv4, whose header has a checksum of its own.
+    pub is_ipv6: bool,
+}
 
 /// A socket buffer that is ours (C: `struct sk_buff`): a frame to be sent.
 ///
@@ -178,6 +205,91 @@ impl SkBuff {
         }
     }
 
+    /// Returns whether the frame is in more than `most` pieces, or in some that a device can't
+    /// find.
+    #[inline]
+    pub(super) fn is_scattered(&self, most: u32) -> bool {
+        if self.is_linear() {
+            return false;
+        }
+
+        // SAFETY: By the type invariants it is valid.
+        unsafe {
+            bindings::skb_pieces(self.as_ptr()) > most || bindings::skb_has_frag_list(self.as_ptr())
+        }
+    }
+
+    /// Returns the checksum that the device is to insert, if it is
+    /// ([`Features::CHECKSUM`](super::Features::CHECKSUM)). Context: any.
+    #[inline]
+    pub fn checksum(&self) -> Option<Checksum> {
+        let mut checksum = Checksum {
+            start: 0,
+            offset: 0,
+        };
+
+        // SAFETY: By the type invariants it is valid; both are valid for writing.
+        unsafe {
+            bindings::skb_wants_csum(self.as_ptr(), &mut checksum.start, &mut checksum.offset)
+        }
+        .then_some(checksum)
+    }
+
+    /// Returns the VLAN tag that the device is to insert, if it is
+    /// ([`Features::VLAN_INSERT`](super::Features::VLAN_INSERT)). Context: any.
+    #[inline]
+    pub fn vlan_tag(&self) -> Option<u16> {
+        let mut tag = 0;
+
+        // SAFETY: By the type invariants it is valid; the tag is valid for writing.
+        unsafe { bindings::skb_wants_vlan(self.as_ptr(), &mut tag) }.then_some(tag)
+    }
+
+    /// Returns whether the device is to divide the frame ([`Features::TSO`](super::Features::TSO)).
+    /// Then [`prepare_segmentation`](Self::prepare_segmentation) says how. Context: any.
+    #[inline]
+    pub fn is_segmented(&self) -> bool {
+        // SAFETY: By the type invariants it is valid.
+        unsafe { bindings::skb_is_gso(self.as_ptr()) }
+    }
+
+    /// Prepares the headers of a frame that the device is to divide: they get no lengths, and the
+    /// checksum of TCP's pseudo header without one. Returns how it is to be divided. Context: any.
+    ///
+    /// # Errors
+    ///
+    /// The frame comes back if there is no memory for headers that clones of it have, too.
+    pub fn prepare_segmentation(self) -> Result<(Self, Segmentation), Self> {
+        let mut how = Segmentation {
+            size: 0,
+            headers: 0,
+            network: 0,
+            transport: 0,
+            is_ipv6: false,
+        };
+
+        if !self.is_segmented() {
+            return Err(self);
+        }
+
+        // SAFETY: By the type invariants it is valid, and ours; what follows is valid for writing.
+        let prepared = to_result(unsafe {
+            bindings::skb_prepare_tso(
+                self.as_ptr(),
+                &mut how.size,
+                &mut how.headers,
+                &mut how.network,
+                &mut how.transport,
+                &mut how.is_ipv6,
+            )
+        });
+
+        match prepared {
+            Ok(()) => Ok((self, how)),
+            Err(_) => Err(self),
+        }
+    }
+
     /// Frees the frame (C: `dev_kfree_skb_any_reason()`). Context: any.
     #[inline]
     pub fn free(self, reason: DropReason) -> Handled {
@@ -202,7 +314,8 @@ impl SkBuff {
 ///
 /// # Invariants
 ///
-/// As those of an [`SkBuff`], and all bytes are in one piece.
+/// As those of an [`SkBuff`]. All pieces are in the linear part, and in fragments; no other skb
+/// hangs on it.
 #[repr(transparent)]
 pub(super) struct TxFrame(NonNull<bindings::sk_buff>);
 
@@ -210,17 +323,22 @@ pub(super) struct TxFrame(NonNull<bindings::sk_buff>);
 unsafe impl Send for TxFrame {}
 
 impl TxFrame {
+    /// Makes a frame of at most so many pieces.
+    ///
     /// # Errors
     ///
     /// The frame comes back if there is no memory to put its pieces together.
     #[inline]
-    pub(super) fn new(skb: SkBuff) -> Result<Self, SkBuff> {
-        let skb = skb.linearize()?;
+    pub(super) fn new(mut skb: SkBuff, most: u32) -> Result<Self, SkBuff> {
+        if skb.is_scattered(most) {
+            skb = skb.linearize()?;
+        }
+
         let skb = ManuallyDrop::new(skb).0;
 
         // SAFETY: By the type invariants of `SkBuff` it is valid, and nobody else has it.
         unsafe { bindings::skb_shed(skb.as_ptr()) };
-        // INVARIANT: It was that of an `SkBuff`, whose bytes are in one piece.
+        // INVARIANT: It was that of an `SkBuff`. If others hung on it, it was put together.
         Ok(Self(skb))
     }
 
@@ -235,6 +353,17 @@ impl TxFrame {
     pub(super) fn bytes(&self) -> u32 {
         // SAFETY: By the type invariants it is valid, and nobody else writes to it.
         unsafe { (*self.0.as_ptr()).len }
+    }
+
+    /// Returns how many frames it was on the wire, and how many bytes these had.
+    #[inline]
+    pub(super) fn on_wire(&self) -> (u32, u32) {
+        let mut frames = 0;
+
+        // SAFETY: By the type invariants it is valid; the number is valid for writing.
+        let bytes = unsafe { bindings::skb_wire_bytes(self.0.as_ptr(), &mut frames) };
+
+        (frames, bytes)
     }
 
     /// Frees a frame that was sent (C: `napi_consume_skb()`), in a poll function.
@@ -263,21 +392,36 @@ impl Drop for TxFrame {
 }
 
 // SAFETY:
-// 1. Both are fields of the `struct sk_buff`, not of the bytes. By the type invariants nobody
-//    changes them.
-// 2. The bytes are those of the linear part, which the reference keeps: see `TxFrame`. They are
-//    allocated by `kmalloc()`, or in a page fragment, so in the linear map and contiguous. Whoever
-//    made the frame wrote them.
+// 1. They are in the `struct sk_buff` and in its `skb_shared_info`, not in the bytes. By the type
+//    invariants nobody changes them: of a frame that is shared, nobody may.
+// 2. The bytes are those of the linear part, and of the pages of the fragments, which the reference
+//    keeps: see `TxFrame`. The former are allocated by `kmalloc()`, or in a page fragment, so in
+//    the linear map and contiguous. So are the latter: a device without `NETIF_F_HIGHDMA` gets no
+//    others (C: `illegal_highdma()`), nor such that the CPU can't read. Whoever made the frame
+//    wrote them.
 unsafe impl Readable for TxFrame {
     #[inline]
-    fn as_ptr(&self) -> *const u8 {
+    fn count(&self) -> usize {
+        // CAST: Widening.
+        //
         // SAFETY: By the type invariants it is valid.
-        unsafe { (*self.0.as_ptr()).data }
+        unsafe { bindings::skb_pieces(self.0.as_ptr()) as usize }
     }
 
     #[inline]
-    fn len(&self) -> usize {
-        // CAST: Widening.
-        self.bytes() as usize
+    fn part(&self, at: usize) -> (*const u8, usize) {
+        let mut len = 0;
+
+        if at != 0 && at >= self.count() {
+            return (core::ptr::null(), 0);
+        }
+
+        // CAST: Less than the number of pieces.
+        //
+        // SAFETY: By the type invariants it is valid; the length is valid for writing. There is
+        // such a piece.
+        let start = unsafe { bindings::skb_piece(self.0.as_ptr(), at as c_uint, &mut len) };
+
+        (start.cast(), len)
     }
 }

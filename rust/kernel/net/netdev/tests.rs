@@ -6,16 +6,20 @@
 //! real, and so are the stack, its queues and NAPI.
 
 use super::{
+    Checksum,
     Cleaner,
     Control,
     Device,
     Driver,
     DropReason,
     Events,
+    Features,
     Handled,
     Napi,
     Poll,
     Progress,
+    Reported,
+    RxMode,
     Sender,
     SkBuff,
     Unregistered,
@@ -60,6 +64,10 @@ use crate::{
     error::to_result,
     new_mutex,
     new_spinlock,
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -102,6 +110,7 @@ const ADDRESS: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 #[derive(Clone, Copy, FromBytes, IntoBytes)]
 #[repr(C)]
 struct Command {
+    /// An address; or where the frame that follows is to have a checksum.
     address: u64,
     len: u32,
     status: u32,
@@ -109,19 +118,34 @@ struct Command {
 
 const DONE: u32 = 1;
 
+/// In the length: the frame goes on in the next descriptor.
+const MORE: u32 = 1 << 31;
+/// In the length: this is about a checksum.
+const CONTEXT: u32 = 1 << 30;
+
 // SAFETY: The device (the test) accesses up to `len` bytes at `address`, in the direction of its
-// port, and then sets `DONE`.
+// port, and then sets `DONE`; those of a frame in order. It works off nothing of a frame before the
+// tail is behind all of it. Of a `CONTEXT` it accesses nothing.
 unsafe impl Descriptor for Command {
-    type Options = ();
+    type Options = Option<Checksum>;
     const STATUS: usize = 12;
     const MAX_LEN: usize = BUF;
 
-    fn new(info: DescriptorInfo<'_, ()>) -> Result<Self> {
-        Ok(Self {
-            address: info.address().unwrap_or(0),
-            // CAST: At most `MAX_LEN`.
-            len: info.len() as u32,
-            status: 0,
+    fn new(info: DescriptorInfo<'_, Self::Options>) -> Result<Self> {
+        let more = if info.last { 0 } else { MORE };
+
+        Ok(match info.options {
+            Some(checksum) => Self {
+                address: u64::from(checksum.start) | u64::from(checksum.offset) << 16,
+                len: CONTEXT | more,
+                status: 0,
+            },
+            None => Self {
+                address: info.address().unwrap_or(0),
+                // CAST: At most `MAX_LEN`.
+                len: info.len() as u32 | more,
+                status: 0,
+            },
         })
     }
 
@@ -205,6 +229,19 @@ struct Hardware {
     hangs: Atomic<u32>,
     /// The length that the device says each frame has; 0 for the truth.
     says: Atomic<u32>,
+    /// How many descriptors it has worked off, and how many of them were about checksums, of which
+    /// the last said this.
+    commands: Atomic<u32>,
+    contexts: Atomic<u32>,
+    checksum: Atomic<u64>,
+    /// What the driver was told that is to be received: how many addresses, how many groups, and
+    /// the last of these.
+    addresses: Atomic<u32>,
+    groups: Atomic<u32>,
+    group: Atomic<u64>,
+    mac: Atomic<u64>,
+    /// Whether the driver refuses what it is told.
+    refuses_settings: Atomic<u32>,
     polls: Atomic<u32>,
     /// The most frames that were received in one poll.
     most: Atomic<u32>,
@@ -229,6 +266,14 @@ impl Hardware {
                 confuses: zero(),
                 hangs: zero(),
                 says: zero(),
+                commands: zero(),
+                contexts: zero(),
+                checksum: Atomic::new(0),
+                addresses: zero(),
+                groups: zero(),
+                group: Atomic::new(0),
+                mac: Atomic::new(0),
+                refuses_settings: zero(),
                 polls: zero(),
                 most: zero(),
                 rearms: zero(),
@@ -244,33 +289,69 @@ impl Hardware {
     /// it is lost.
     fn turn(&self, most: u32) -> u32 {
         for sent in 0..most {
-            let Some(command) = self.tx.look() else {
+            if !self.turn_once() {
                 return sent;
-            };
-
-            if let Some(buffer) = self.rx.look() {
-                // SAFETY: Both are the device's, and nobody else accesses them or their memory. A
-                // frame is no longer than a buffer.
-                unsafe {
-                    let len = (*command).len;
-
-                    // CAST: Widening.
-                    core::ptr::copy_nonoverlapping(
-                        at::<u8>((*command).address),
-                        at::<u8>((*buffer).address),
-                        len as usize,
-                    );
-                    (*buffer).len = match self.says.load(Relaxed) {
-                        0 => len,
-                        said => said,
-                    };
-                }
-                self.rx.done(buffer);
             }
-            self.tx.done(command);
         }
 
         most
+    }
+
+    /// The device sends a frame to itself, if there is one.
+    fn turn_once(&self) -> bool {
+        let buffer = self.rx.look();
+        let mut total = 0;
+
+        loop {
+            let Some(command) = self.tx.look() else {
+                return false;
+            };
+
+            Self::count(&self.commands);
+
+            // SAFETY: Both are the device's, and nobody else accesses them or their memory. A frame
+            // is no longer than a buffer.
+            let is_last = unsafe {
+                let Command { address, len, .. } = *command;
+
+                if len & CONTEXT != 0 {
+                    Self::count(&self.contexts);
+                    self.checksum.store(address, Relaxed);
+                } else if let Some(buffer) = buffer {
+                    // CAST: Widening.
+                    let len = (len & !MORE) as usize;
+
+                    core::ptr::copy_nonoverlapping(
+                        at::<u8>(address),
+                        at::<u8>((*buffer).address).add(total),
+                        len,
+                    );
+                    total += len;
+                }
+                len & MORE == 0
+            };
+
+            self.tx.done(command);
+
+            if is_last {
+                break;
+            }
+        }
+
+        if let Some(buffer) = buffer {
+            // CAST: A frame of the tests.
+            //
+            // SAFETY: As above.
+            unsafe {
+                (*buffer).len = match self.says.load(Relaxed) {
+                    0 => total as u32,
+                    said => said,
+                };
+            }
+            self.rx.done(buffer);
+        }
+
+        true
     }
 
     fn count(counter: &Atomic<u32>) {
@@ -396,7 +477,7 @@ impl<'a> Fake<'a> {
         self.hardware.step(3)?;
         work.rx
             .producer
-            .refill((), || KBox::init(pin_init::init_zeroed(), GFP_KERNEL))?;
+            .refill(None, || KBox::init(pin_init::init_zeroed(), GFP_KERNEL))?;
         self.hardware.step(4)?;
         work.rx.producer.kick()?;
         self.hardware.step(5)
@@ -409,6 +490,12 @@ impl<'a> Fake<'a> {
     }
 }
 
+/// An address as a number.
+fn number_of([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+}
+
+#[vtable]
 impl<'a> Driver for Fake<'a> {
     type Tx = Tx<'a>;
     type Poll = Work<'a>;
@@ -453,7 +540,11 @@ impl<'a> Driver for Fake<'a> {
 
         // CAST: Small.
         match skb.pad_to(SHORTEST as u32) {
-            Ok(skb) => tx.xmit(cx, skb, ()),
+            Ok(skb) => {
+                let context = skb.checksum().map(Some);
+
+                tx.xmit(cx, skb, context, None)
+            }
             Err(handled) => Verdict::Handled(handled),
         }
     }
@@ -470,7 +561,7 @@ impl<'a> Driver for Fake<'a> {
         Hardware::count(&self.hardware.polls);
         cleaner.clean(cx);
         rx.consumer.receive_each(before, |frame| {
-            cx.receive(frame.len(), frame.segments());
+            cx.receive(frame.len(), frame.segments(), Reported::default());
         });
 
         let received = before - cx.budget();
@@ -478,7 +569,7 @@ impl<'a> Driver for Fake<'a> {
 
         most.store(most.load(Relaxed).max(received), Relaxed);
 
-        let _ = rx.producer.refill((), || Err(ENOMEM));
+        let _ = rx.producer.refill(None, || Err(ENOMEM));
         let _ = rx.producer.kick();
         Progress::Done
     }
@@ -505,6 +596,35 @@ impl<'a> Driver for Fake<'a> {
             .restarts
             .store(self.hardware.restarts.load(Relaxed) + 1, Release);
     }
+
+    fn set_rx_mode(&self, _device: &mut Control<'_, Self>, mode: &RxMode<'_>) -> Result {
+        let Hardware {
+            addresses,
+            groups,
+            group,
+            refuses_settings,
+            ..
+        } = &*self.hardware;
+
+        if refuses_settings.load(Relaxed) != 0 || mode.is_promiscuous() {
+            return Err(EIO);
+        }
+
+        // CAST: Not so many.
+        addresses.store(mode.unicast().count() as u32, Relaxed);
+        group.store(mode.multicast().last().map_or(0, number_of), Relaxed);
+        groups.store(mode.multicast().count() as u32, Release);
+        Ok(())
+    }
+
+    fn set_mac_address(&self, _device: &mut Control<'_, Self>, address: [u8; 6]) -> Result {
+        if self.hardware.refuses_settings.load(Relaxed) != 0 {
+            return Err(EIO);
+        }
+
+        self.hardware.mac.store(number_of(address), Relaxed);
+        Ok(())
+    }
 }
 
 /// A registered device, as the rest of the world sees it.
@@ -522,8 +642,17 @@ impl<'a> Nic<'a> {
 
         netdev.set_mac_address(ADDRESS);
         netdev.set_mtu_range(68..=1500);
+        netdev.set_features(Features::SG.with(Features::CHECKSUM), Features::NONE)?;
+
+        // Too short for a frame of many pieces.
+        ensure!(netdev
+            .transmit_ring(dma, Port::<ToDevice>(hardware.clone(), PhantomData), 32)
+            .is_err_and(|e| e == EINVAL));
 
         let (tx, cleaner) = netdev.transmit_ring(dma, Port(hardware.clone(), PhantomData), LEN)?;
+
+        // It is made for what was said before.
+        ensure!(netdev.set_features(Features::NONE, Features::NONE) == Err(EBUSY));
 
         // A queue has one ring, or its byte counts wouldn't agree.
         ensure!(netdev
@@ -818,6 +947,84 @@ unsafe fn skb(
     }
 }
 
+/// As [`send`], for a frame in many pieces. The device is to insert a checksum, if that is so: over
+/// what comes after so many bytes, and so far from there on.
+///
+/// # Safety
+///
+/// As [`send`].
+unsafe fn send_scattered(
+    dev: *mut bindings::net_device,
+    number: u32,
+    len: usize,
+    pieces: usize,
+    checksum: Option<(u16, u16)>,
+) -> Result<c_int> {
+    // SAFETY: By the safety requirements.
+    let skb = unsafe { scattered(dev, number, len, pieces) }?;
+
+    if let Some((start, offset)) = checksum {
+        // SAFETY: It was just made, and its first piece has so many bytes.
+        unsafe { bindings::skb_partial_csum_set(skb, start, offset) };
+    }
+
+    // SAFETY: It was just made, and is given up.
+    Ok(unsafe { bindings::__dev_queue_xmit(skb, core::ptr::null_mut()) })
+}
+
+/// Makes a frame in many pieces: the first bytes, and then pages with a few bytes each.
+///
+/// # Safety
+///
+/// As [`send`].
+unsafe fn scattered(
+    dev: *mut bindings::net_device,
+    number: u32,
+    len: usize,
+    pieces: usize,
+) -> Result<*mut bindings::sk_buff> {
+    // SAFETY: As the caller promises; it is only looked at, and freed below.
+    let whole = unsafe { skb(dev, number, len) }?;
+    let head = len / pieces;
+
+    // SAFETY: `whole` was just made, and is freed once. `scattered` has room for its head, and for
+    // `pieces - 1` fragments, which take over the pages.
+    unsafe {
+        let bytes = core::slice::from_raw_parts((*whole).data.cast_const(), len);
+        // CAST: A frame of the tests.
+        let scattered = bindings::__netdev_alloc_skb(dev, head as c_uint, bindings::GFP_KERNEL);
+        let made = (|| {
+            if scattered.is_null() {
+                return Err(ENOMEM);
+            }
+
+            let (first, rest) = bytes.split_at(head);
+            let chunk = rest.len().div_ceil(pieces - 1);
+
+            bindings::skb_put_data(scattered, first.as_ptr().cast(), head as c_uint);
+
+            for (at, part) in rest.chunks(chunk).enumerate() {
+                let page = ManuallyDrop::new(Page::alloc_page(GFP_KERNEL)?);
+
+                page.write_raw(part.as_ptr(), at, part.len())?;
+                bindings::skb_add_rx_frag(
+                    scattered,
+                    at as c_int,
+                    page.as_ptr(),
+                    at as c_int,
+                    part.len() as c_int,
+                    PAGE_SIZE as c_uint,
+                );
+            }
+
+            Ok(scattered)
+        })();
+
+        bindings::consume_skb(whole);
+        made
+    }
+}
+
 /// Runs `body` on a device that is registered for it.
 fn with_nic(mut body: impl FnMut(&Nic<'_>) -> Result) -> Result {
     fixture::with_platform_device(|pdev| body(&Nic::bring_up(pdev.as_ref())?))
@@ -878,6 +1085,174 @@ mod cases {
             ensure!(tap.next() == FRAMES && tap.wrong() == 0);
             ensure!(nic.hardware.most.load(Relaxed) == 64);
             ensure!(nic.hardware.polls.load(Relaxed) == polls + FRAMES.div_ceil(64));
+            Ok(())
+        })
+    }
+
+    /// Frames in as many pieces as there can be go out as they are, a descriptor for each, and
+    /// come back whole. Before one whose checksum the device is to insert comes a descriptor that
+    /// says where.
+    #[test]
+    fn pieces() -> Result {
+        // Its linear part, and all fragments.
+        const MOST: usize = 1 + bindings::CONFIG_MAX_SKB_FRAGS as usize;
+
+        with_nic(|nic| {
+            nic.open()?;
+
+            let tap = Tap::new(nic)?;
+            let mut number = 0;
+
+            for pieces in [2, 3, MOST - 1, MOST].into_iter().cycle().take(200) {
+                // The first piece has the Ethernet header, and no two have the same bytes.
+                let len = length(number).max(20 * pieces);
+                let wants = number % 3 == 0;
+
+                if len != length(number) {
+                    // It would have to be longer.
+                    number += 1;
+                    ensure!(nic.send(number - 1, length(number - 1))? == 0);
+                    ensure!(nic.turn(1) == 1 && within(|| tap.next() == number));
+                    continue;
+                }
+
+                let (commands, contexts) = (
+                    nic.hardware.commands.load(Relaxed),
+                    nic.hardware.contexts.load(Relaxed),
+                );
+
+                let checksum = wants.then_some((14, 2));
+
+                // SAFETY: The device is registered.
+                ensure!(unsafe { send_scattered(nic.raw(), number, len, pieces, checksum) }? == 0);
+
+                ensure!(nic.turn(LEN) == 1);
+                ensure!(within(|| tap.next() == number + 1));
+
+                let rest = len - len / pieces;
+                let parts = 1 + rest.div_ceil(rest.div_ceil(pieces - 1));
+
+                // CAST: A few.
+                ensure!(
+                    nic.hardware.commands.load(Relaxed)
+                        == commands + parts as u32 + u32::from(wants)
+                );
+                ensure!(nic.hardware.contexts.load(Relaxed) == contexts + u32::from(wants));
+                ensure!(!wants || nic.hardware.checksum.load(Relaxed) == 14 | 16 << 16);
+                number += 1;
+            }
+
+            ensure!(tap.wrong() == 0 && nic.hardware.contexts.load(Relaxed) > 10);
+            // CAST: Widening.
+            ensure!(nic.statistics().tx_packets == u64::from(number));
+            Ok(())
+        })
+    }
+
+    /// Frames in pieces fill the ring sooner: the queue is stopped when the next one might not fit,
+    /// and those that are in the ring when the device is closed are dropped.
+    #[test]
+    fn pieces_stop_and_wake() -> Result {
+        const MOST: usize = 1 + bindings::CONFIG_MAX_SKB_FRAGS as usize;
+
+        with_nic(|nic| {
+            nic.open()?;
+            nic.lift_limit();
+
+            let tap = Tap::new(nic)?;
+            let mut sent = 0;
+            let len = |number| length(number).max(20 * MOST);
+
+            while !nic.is_stopped() {
+                // SAFETY: The device is registered.
+                ensure!(unsafe { send_scattered(nic.raw(), sent, len(sent), MOST, None) }? == 0);
+                sent += 1;
+                ensure!(sent < LEN);
+            }
+
+            // CAST: A few.
+            ensure!(sent * MOST as u32 > LEN - 3 * MOST as u32);
+            ensure!(nic.turn(LEN) == sent);
+            ensure!(within(|| tap.next() == sent && !nic.is_stopped()));
+
+            // SAFETY: As above.
+            ensure!(unsafe { send_scattered(nic.raw(), 0, len(0), MOST, None) }? == 0);
+            nic.close();
+            ensure!(nic.statistics().tx_packets == u64::from(sent));
+            nic.open()
+        })
+    }
+
+    /// What the driver is told to receive, and which address to have.
+    #[test]
+    fn settings() -> Result {
+        const GROUP: [u8; 6] = [0x01, 0x00, 0x5e, 1, 2, 3];
+        const OTHER: [u8; 6] = [0x02, 0x54, 0, 9, 8, 7];
+
+        with_nic(|nic| {
+            let Hardware {
+                addresses,
+                groups,
+                group,
+                mac,
+                refuses_settings,
+                ..
+            } = &*nic.hardware;
+
+            nic.open()?;
+
+            // The stack may have groups of its own.
+            ensure!(within(|| addresses.load(Relaxed) == 0));
+
+            // SAFETY: The device is registered. Both addresses have six bytes.
+            unsafe {
+                to_result(bindings::dev_mc_add(nic.raw(), GROUP.as_ptr()))?;
+                to_result(bindings::dev_uc_add(nic.raw(), OTHER.as_ptr()))?;
+            }
+            ensure!(within(
+                || addresses.load(Relaxed) == 1 && groups.load(Acquire) >= 1
+            ));
+            ensure!(group.load(Relaxed) == number_of(GROUP));
+
+            // SAFETY: As above.
+            unsafe {
+                to_result(bindings::dev_uc_del(nic.raw(), OTHER.as_ptr()))?;
+                to_result(bindings::dev_mc_del(nic.raw(), GROUP.as_ptr()))?;
+            }
+            ensure!(within(|| addresses.load(Relaxed) == 0));
+
+            for (refuses, outcome) in [(1, Err(EIO)), (0, Ok(()))] {
+                let mut address: bindings::__kernel_sockaddr_storage = pin_init::zeroed();
+
+                refuses_settings.store(refuses, Relaxed);
+
+                // SAFETY: The device is registered. The address is one of Ethernet. With RTNL, as
+                // needed.
+                let set = to_result(unsafe {
+                    let bytes: *mut bindings::sockaddr = (&raw mut address).cast();
+
+                    (*bytes).sa_family = (*nic.raw()).type_;
+                    (&raw mut (*bytes).sa_data).cast::<[u8; 6]>().write(OTHER);
+
+                    bindings::rtnl_lock();
+                    let err = bindings::dev_set_mac_address(
+                        nic.raw(),
+                        &mut address,
+                        core::ptr::null_mut(),
+                    );
+                    bindings::rtnl_unlock();
+                    err
+                });
+
+                ensure!(set == outcome);
+
+                let expected = if refuses != 0 { ADDRESS } else { OTHER };
+
+                // SAFETY: The device is registered, and its address has six bytes.
+                ensure!(unsafe { (*nic.raw()).dev_addr.cast::<[u8; 6]>().read() } == expected);
+            }
+
+            ensure!(mac.load(Relaxed) == number_of(OTHER));
             Ok(())
         })
     }

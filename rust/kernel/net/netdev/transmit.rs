@@ -10,6 +10,7 @@ use super::{
         add,
         Counters, //
     },
+    features::Features,
     napi::Poll,
     skbuff::{
         DropReason,
@@ -24,11 +25,13 @@ use crate::{
         ring::{
             Consumer,
             Descriptor,
+            Part,
             Producer,
             Publish,
             Queue,
+            Readable,
             Ring,
-            ToRead, //
+            Spare, //
         },
         Mapper,
         ToDevice, //
@@ -39,8 +42,11 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// The most descriptors that a frame takes.
-const MOST: u32 = 1;
+/// How many pieces a frame has at most: its linear part, and fragments.
+const MOST_PIECES: u32 = 1 + bindings::CONFIG_MAX_SKB_FRAGS;
+
+/// The options of a ring's descriptors.
+type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 
 /// A transmit queue (C: `struct netdev_queue`). Whoever stops it must know when to wake it, so only
 /// this module does.
@@ -129,24 +135,58 @@ pub enum Verdict {
 /// ([`Unregistered::transmit_ring`](super::Unregistered::transmit_ring)), whose halves are used by
 /// one at a time each, and the cleaner learns of a frame only when the device is told.
 pub struct Sender<'a, Q: Queue<Direction = ToDevice>> {
-    ring: Producer<'a, Q, ToRead<TxFrame>>,
+    ring: Producer<'a, Q, Part<TxFrame>>,
     queue: &'a TxQueue,
+    most: Most,
+}
+
+/// Memory of a transmit ring that isn't used yet, for [`Sender::resize_to`].
+pub struct SpareTx<'a, Q: Queue<Direction = ToDevice>> {
+    memory: Spare<'a, Q, Part<TxFrame>>,
+    len: u32,
+}
+
+impl<'a, Q: Queue<Direction = ToDevice>> SpareTx<'a, Q> {
+    /// Allocates memory for a ring of `len` descriptors.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spare::new`].
+    pub fn new(dma: Mapper<'a>, len: u32) -> Result<Self> {
+        Ok(Self {
+            memory: Spare::new(dma, len)?,
+            len,
+        })
+    }
+}
+
+/// How many pieces a frame may have, and how many descriptors it takes at most: those, and one
+/// before them.
+#[derive(Clone, Copy)]
+struct Most {
+    pieces: u32,
+    descriptors: u32,
 }
 
 /// Gets sent frames back: the half of a ring that belongs into
 /// [`Driver::Poll`](super::Driver::Poll).
 pub struct Cleaner<'a, Q: Queue<Direction = ToDevice>> {
-    ring: Consumer<'a, Q, ToRead<TxFrame>>,
+    ring: Consumer<'a, Q, Part<TxFrame>>,
     queue: &'a TxQueue,
     len: u32,
+    most: Most,
 }
 
-/// Makes both halves. There must be no other ring for this queue.
+/// Makes both halves. There must be no other ring for this queue. `features` are those of the
+/// device.
 pub(super) fn transmit_ring<'a, Q: Queue<Direction = ToDevice>>(
     dma: Mapper<'a>,
     queue: &'a TxQueue,
     hardware: Q,
     len: u32,
+    features: Features,
 ) -> Result<(Sender<'a, Q>, Cleaner<'a, Q>)> {
     const {
         assert!(
@@ -155,24 +195,42 @@ pub(super) fn transmit_ring<'a, Q: Queue<Direction = ToDevice>>(
         )
     };
 
+    let pieces = match features.contains(Features::SG) {
+        true => MOST_PIECES,
+        false => 1,
+    };
+    let most = Most {
+        pieces,
+        // What the stack leaves to a device that divides frames are checksums, too.
+        descriptors: pieces + u32::from(features.contains(Features::CHECKSUM)),
+    };
+
+    // A queue that is never woken would be of no use. One descriptor is never used.
+    if len <= 2 * most.descriptors {
+        return Err(EINVAL);
+    }
+
     let Ring { producer, consumer } = Ring::new(dma, hardware, len)?;
 
     Ok((
         Sender {
             ring: producer,
             queue,
+            most,
         },
         Cleaner {
             ring: consumer,
             queue,
             len,
+            most,
         },
     ))
 }
 
 impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
-    /// Posts a frame. The device is told by [`kick`](Self::kick), which the driver's
-    /// [`kick`](super::Driver::kick) calls.
+    /// Posts a frame: a descriptor for each piece of memory that it is in, with `options`. If there
+    /// is a `context`, a descriptor with that comes before, without memory. The device is told by
+    /// [`kick`](Self::kick), which the driver's [`kick`](super::Driver::kick) calls.
     ///
     /// A frame that the device or the mapping refuses is dropped, and counted.
     #[inline]
@@ -180,20 +238,27 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
         &mut self,
         cx: &mut Xmit<'_>,
         skb: SkBuff,
-        options: <Q::Descriptor as Descriptor>::Options,
+        context: Option<Options<Q>>,
+        options: Options<Q>,
     ) -> Verdict {
         // Nobody sends to a stopped queue, but for some who don't ask.
         if !self.has_room() && !self.stop() {
             return Verdict::Busy(skb);
         }
 
-        let frame = match TxFrame::new(skb) {
+        let frame = match TxFrame::new(skb, self.most.pieces) {
             Ok(frame) => frame,
             Err(skb) => return cx.drop_frame(skb, DropReason::NOMEM),
         };
         let bytes = frame.bytes();
 
-        if let Err(refused) = self.ring.post(ToRead(frame), options) {
+        let posted = if context.is_none() && frame.count() == 1 {
+            self.ring.post(Part::whole(frame), options).map_err(whole)
+        } else {
+            self.post_pieces(frame, context, options)
+        };
+
+        if let Err(refused) = posted {
             return refuse(cx, refused);
         }
 
@@ -208,10 +273,48 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
         Verdict::Handled(Handled(()))
     }
 
+    /// Posts a frame of several descriptors.
+    fn post_pieces(
+        &mut self,
+        frame: TxFrame,
+        context: Option<Options<Q>>,
+        options: Options<Q>,
+    ) -> Result<(), ErrorWith<Option<TxFrame>>> {
+        let mut chain = self.ring.new_chain();
+
+        if let Some(context) = context {
+            if let Err(error) = chain.push_context(context) {
+                return Err(ErrorWith {
+                    error,
+                    value: Some(frame),
+                });
+            }
+        }
+
+        if let Err(ErrorWith { error, value }) = chain.push_parts(frame, options) {
+            return Err(ErrorWith {
+                error,
+                value: Some(value),
+            });
+        }
+
+        chain.commit().map_err(|ErrorWith { error, value }| {
+            let mut frame = None;
+
+            value.rollback(|part| frame = part.into_owner());
+            ErrorWith {
+                error,
+                value: frame,
+            }
+        })
+    }
+
     /// Returns whether there is room for a frame.
     #[inline]
     fn has_room(&mut self) -> bool {
-        self.ring.free() >= MOST || self.ring.refresh() >= MOST
+        let most = self.most.descriptors;
+
+        self.ring.free() >= most || self.ring.refresh() >= most
     }
 
     /// Stops the queue, unless there is room after all; returns whether there is.
@@ -220,7 +323,7 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
         // SAFETY: The queue is valid.
         unsafe { bindings::netif_tx_stop_queue_mb(self.queue.as_raw()) };
 
-        if self.ring.refresh() < MOST {
+        if self.ring.refresh() < self.most.descriptors {
             return false;
         }
 
@@ -250,6 +353,37 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
         })
     }
 
+    /// Changes the length of the ring of a device that was stopped, with memory that was allocated
+    /// before. Frames that are still in it are dropped. [`start`](Self::start) must follow.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// The ring is as before, and the memory is freed, with [`EINVAL`] if it is too short for two
+    /// frames of as many pieces as the [features](super::Unregistered::set_features) allow; as
+    /// [`Producer::resize_to`] otherwise.
+    pub fn resize_to(&mut self, cleaner: &mut Cleaner<'a, Q>, spare: SpareTx<'a, Q>) -> Result {
+        let len = spare.len;
+
+        if len <= 2 * self.most.descriptors {
+            return Err(EINVAL);
+        }
+
+        self.cancel(cleaner, |producer, consumer, give| {
+            producer
+                .resize_to(consumer, spare.memory, give)
+                .map_err(|refused| refused.error)
+        })?;
+        cleaner.len = len;
+        Ok(())
+    }
+
+    /// Returns the number of descriptors.
+    pub fn ring_len(&self) -> u32 {
+        self.ring.len()
+    }
+
     /// Drops all frames of a ring whose device was stopped.
     ///
     /// Context: may sleep.
@@ -267,16 +401,18 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
         &mut self,
         cleaner: &mut Cleaner<'a, Q>,
         take: impl FnOnce(
-            &mut Producer<'a, Q, ToRead<TxFrame>>,
-            &mut Consumer<'a, Q, ToRead<TxFrame>>,
-            &mut dyn FnMut(ToRead<TxFrame>),
+            &mut Producer<'a, Q, Part<TxFrame>>,
+            &mut Consumer<'a, Q, Part<TxFrame>>,
+            &mut dyn FnMut(Part<TxFrame>),
         ) -> Result,
     ) -> Result {
         let (mut frames, mut bytes) = (0, 0);
-        let taken = take(&mut self.ring, &mut cleaner.ring, &mut |ToRead(frame)| {
-            frames += 1;
-            bytes += frame.bytes();
-            drop(frame);
+        let taken = take(&mut self.ring, &mut cleaner.ring, &mut |part| {
+            if let Some(frame) = part.into_owner() {
+                frames += 1;
+                bytes += frame.bytes();
+                drop(frame);
+            }
         });
 
         // SAFETY: The queue is valid, and nobody else completes frames, since the cleaner is ours.
@@ -286,21 +422,29 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
     }
 }
 
+/// Returns the frame that the ring hasn't taken.
+#[cold]
+fn whole(refused: ErrorWith<Part<TxFrame>>) -> ErrorWith<Option<TxFrame>> {
+    ErrorWith {
+        error: refused.error,
+        value: refused.value.into_owner(),
+    }
+}
+
 /// Drops a frame that wasn't posted.
 #[cold]
-fn refuse(cx: &mut Xmit<'_>, refused: ErrorWith<ToRead<TxFrame>>) -> Verdict {
-    let ErrorWith {
-        error,
-        value: ToRead(frame),
-    } = refused;
-
-    let reason = if error == EOVERFLOW {
+fn refuse(cx: &mut Xmit<'_>, refused: ErrorWith<Option<TxFrame>>) -> Verdict {
+    let reason = if refused.error == EOVERFLOW {
         DropReason::PKT_TOO_BIG
     } else {
         DropReason::NOMEM
     };
 
-    cx.drop_frame(frame.into_skb(), reason)
+    match refused.value {
+        Some(frame) => cx.drop_frame(frame.into_skb(), reason),
+        // A frame comes back with its last piece, so this doesn't happen.
+        None => Verdict::Handled(Handled(())),
+    }
 }
 
 impl<'a, Q: Queue<Direction = ToDevice>> Cleaner<'a, Q> {
@@ -308,12 +452,19 @@ impl<'a, Q: Queue<Direction = ToDevice>> Cleaner<'a, Q> {
     #[inline]
     pub fn clean(&mut self, cx: &mut Poll<'_>) -> u32 {
         let mut bytes = 0;
+        let (mut wire_frames, mut wire_bytes) = (0, 0);
         let budget = cx.whole_budget();
 
-        let frames = self.ring.reap_each(|ToRead(frame)| {
-            bytes += frame.bytes();
-            // SAFETY: By `Poll` we are called by a poll function with that budget.
-            unsafe { frame.consume(budget) };
+        let frames = self.ring.reap_each(|part| {
+            if let Some(frame) = part.into_owner() {
+                let (frames, on_wire) = frame.on_wire();
+
+                bytes += frame.bytes();
+                wire_frames += u64::from(frames);
+                wire_bytes += u64::from(on_wire);
+                // SAFETY: By `Poll` we are called by a poll function with that budget.
+                unsafe { frame.consume(budget) };
+            }
         });
 
         if frames == 0 {
@@ -336,14 +487,17 @@ impl<'a, Q: Queue<Direction = ToDevice>> Cleaner<'a, Q> {
 
         let counters = cx.counters();
 
-        add(&counters.tx_packets, u64::from(frames));
-        add(&counters.tx_bytes, u64::from(bytes));
+        add(&counters.tx_packets, wire_frames);
+        add(&counters.tx_bytes, wire_bytes);
         frames
     }
 
     /// Returns whether there is room enough to wake the queue, rather than for the next frame only.
     #[cold]
     fn has_room(&mut self) -> bool {
-        self.len.saturating_sub(self.ring.posted()) >= (self.len / 4).max(MOST)
+        // One descriptor is never used.
+        let free = self.len.saturating_sub(1 + self.ring.posted());
+
+        free >= (self.len / 4).max(self.most.descriptors)
     }
 }

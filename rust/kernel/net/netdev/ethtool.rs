@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What administrators ask a device, and tell it, by ethtool.
+//!
+//! C header: [`include/linux/ethtool.h`](srctree/include/linux/ethtool.h)
+
+use super::device::{
+    Control,
+    Core,
+    Driver, //
+};
+use crate::{
+    bindings,
+    error::from_result,
+    prelude::*, //
+};
+use core::mem::MaybeUninit;
+
+/// How a link is (C: `struct ethtool_link_ksettings`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// In Mbit/s.
+    pub speed: u32,
+    /// Whether both ends may send at the same time.
+    pub is_full_duplex: bool,
+    /// Whether the two ends have agreed on it, and nobody has set it.
+    pub is_negotiated: bool,
+}
+
+/// How many descriptors each ring has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingLengths {
+    /// The one that sends.
+    pub tx: u32,
+    /// The one that receives.
+    pub rx: u32,
+}
+
+/// `ETHTOOL_COALESCE_RX_USECS`, `ETHTOOL_OP_NEEDS_RTNL_GLINK`
+const RX_USECS: u32 = 1 << 0;
+const LINK_NEEDS_RTNL: u32 = 1 << 8;
+
+impl<T: Driver> Core<T> {
+    /// What the driver of a device has of it.
+    pub(super) const ETHTOOL: &'static bindings::ethtool_ops = &bindings::ethtool_ops {
+        supported_coalesce_params: if T::HAS_SET_COALESCING { RX_USECS } else { 0 },
+        op_needs_rtnl: LINK_NEEDS_RTNL,
+        get_link: Some(bindings::ethtool_op_get_link),
+        get_link_ksettings: if T::HAS_LINK {
+            Some(Self::get_link_ksettings)
+        } else {
+            None
+        },
+        get_ringparam: if T::HAS_RINGS {
+            Some(Self::get_ringparam)
+        } else {
+            None
+        },
+        set_ringparam: if T::HAS_SET_RINGS {
+            Some(Self::set_ringparam)
+        } else {
+            None
+        },
+        get_coalesce: if T::HAS_COALESCING {
+            Some(Self::get_coalesce)
+        } else {
+            None
+        },
+        set_coalesce: if T::HAS_SET_COALESCING {
+            Some(Self::set_coalesce)
+        } else {
+            None
+        },
+        get_sset_count: if T::HAS_STATISTICS {
+            Some(Self::get_sset_count)
+        } else {
+            None
+        },
+        get_strings: if T::HAS_STATISTICS {
+            Some(Self::get_strings)
+        } else {
+            None
+        },
+        get_ethtool_stats: if T::HAS_STATISTICS {
+            Some(Self::get_ethtool_stats)
+        } else {
+            None
+        },
+        // SAFETY: All of them may be null, or zero.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+
+    /// # Safety
+    ///
+    /// Called by ethtool for a device that is registered for this `T`, with the instance lock, and
+    /// settings that are valid for writing.
+    unsafe extern "C" fn get_link_ksettings(
+        dev: *mut bindings::net_device,
+        settings: *mut bindings::ethtool_link_ksettings,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let (this, base) = unsafe { (Self::of(dev), &mut (*settings).base) };
+
+        // CAST: Small numbers.
+        base.port = bindings::PORT_TP as u8;
+        base.speed = bindings::SPEED_UNKNOWN as u32;
+        base.duplex = bindings::DUPLEX_UNKNOWN as u8;
+        base.autoneg = bindings::AUTONEG_ENABLE as u8;
+
+        if let Some(link) = this.driver().link() {
+            base.speed = link.speed;
+            base.duplex = match link.is_full_duplex {
+                true => bindings::DUPLEX_FULL as u8,
+                false => bindings::DUPLEX_HALF as u8,
+            };
+            base.autoneg = u8::from(link.is_negotiated);
+        }
+
+        0
+    }
+
+    /// # Safety
+    ///
+    /// As [`get_link_ksettings`](Self::get_link_ksettings).
+    unsafe extern "C" fn get_ringparam(
+        dev: *mut bindings::net_device,
+        param: *mut bindings::ethtool_ringparam,
+        _kernel: *mut bindings::kernel_ethtool_ringparam,
+        _extack: *mut bindings::netlink_ext_ack,
+    ) {
+        // SAFETY: By the safety requirements.
+        let (this, param) = unsafe { (Self::of(dev), &mut *param) };
+        let (now, most) = this.driver().rings();
+
+        param.tx_pending = now.tx;
+        param.rx_pending = now.rx;
+        param.tx_max_pending = most.tx;
+        param.rx_max_pending = most.rx;
+    }
+
+    /// # Safety
+    ///
+    /// As [`get_link_ksettings`](Self::get_link_ksettings), by one at a time.
+    unsafe extern "C" fn set_ringparam(
+        dev: *mut bindings::net_device,
+        param: *mut bindings::ethtool_ringparam,
+        _kernel: *mut bindings::kernel_ethtool_ringparam,
+        _extack: *mut bindings::netlink_ext_ack,
+    ) -> c_int {
+        // SAFETY: ethtool calls us for a registered device, and holds the instance lock until we
+        // return. Callbacks with that lock don't nest, so there is no other `Control`.
+        let mut control = unsafe { Control::<T>::new(dev) };
+
+        // SAFETY: By the safety requirements.
+        let param = unsafe { &*param };
+        let lengths = RingLengths {
+            tx: param.tx_pending,
+            rx: param.rx_pending,
+        };
+
+        from_result(|| {
+            control.driver().set_rings(&mut control, lengths)?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As [`get_link_ksettings`](Self::get_link_ksettings).
+    unsafe extern "C" fn get_coalesce(
+        dev: *mut bindings::net_device,
+        coalesce: *mut bindings::ethtool_coalesce,
+        _kernel: *mut bindings::kernel_ethtool_coalesce,
+        _extack: *mut bindings::netlink_ext_ack,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { (*coalesce).rx_coalesce_usecs = Self::of(dev).driver().coalescing() };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// As [`set_ringparam`](Self::set_ringparam).
+    unsafe extern "C" fn set_coalesce(
+        dev: *mut bindings::net_device,
+        coalesce: *mut bindings::ethtool_coalesce,
+        _kernel: *mut bindings::kernel_ethtool_coalesce,
+        _extack: *mut bindings::netlink_ext_ack,
+    ) -> c_int {
+        // SAFETY: As in `set_ringparam()`.
+        let mut control = unsafe { Control::<T>::new(dev) };
+
+        // SAFETY: By the safety requirements.
+        let microseconds = unsafe { (*coalesce).rx_coalesce_usecs };
+
+        from_result(|| {
+            control
+                .driver()
+                .set_coalescing(&mut control, microseconds)?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As [`get_link_ksettings`](Self::get_link_ksettings).
+    unsafe extern "C" fn get_sset_count(_dev: *mut bindings::net_device, set: c_int) -> c_int {
+        // CAST: A small number; a few.
+        match set == bindings::ethtool_stringset_ETH_SS_STATS as c_int {
+            true => T::STATISTICS.len() as c_int,
+            false => EOPNOTSUPP.to_errno(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`get_link_ksettings`](Self::get_link_ksettings), with room for as many strings of
+    /// `ETH_GSTRING_LEN` bytes as [`get_sset_count`](Self::get_sset_count) has said.
+    unsafe extern "C" fn get_strings(_dev: *mut bindings::net_device, _set: u32, strings: *mut u8) {
+        const LEN: usize = bindings::ETH_GSTRING_LEN as usize;
+
+        for (at, name) in T::STATISTICS.iter().enumerate() {
+            let name = name.to_bytes_with_nul();
+            let len = name.len().min(LEN);
+
+            // SAFETY: By the safety requirements there is room for that many strings.
+            unsafe {
+                core::ptr::copy_nonoverlapping(name.as_ptr(), strings.add(at * LEN), len);
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`get_link_ksettings`](Self::get_link_ksettings), with room for as many numbers as
+    /// [`get_sset_count`](Self::get_sset_count) has said.
+    unsafe extern "C" fn get_ethtool_stats(
+        dev: *mut bindings::net_device,
+        _stats: *mut bindings::ethtool_stats,
+        values: *mut u64,
+    ) {
+        // SAFETY: By the safety requirements. The numbers were zeroed.
+        let (this, values) = unsafe {
+            (
+                Self::of(dev),
+                core::slice::from_raw_parts_mut(values, T::STATISTICS.len()),
+            )
+        };
+
+        this.driver().statistics(values);
+    }
+}
