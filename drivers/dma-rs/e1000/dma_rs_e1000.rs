@@ -40,6 +40,8 @@ use kernel::{
 
 mod eeprom;
 mod files;
+#[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
+mod filters;
 mod hardware;
 mod nic;
 mod phy;

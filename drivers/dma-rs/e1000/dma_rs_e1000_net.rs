@@ -12,6 +12,8 @@
 //! | `hardware.rs` | how the hardware works off and forgets its rings; the only `unsafe` code |
 //! | `eeprom.rs` | the MAC address |
 //! | `phy.rs` | the link |
+//! | `filters.rs` | which frames are received |
+//! | `statistics.rs` | what the device counts |
 //! | `interface.rs` | the network interface |
 
 #![deny(unsafe_code)]
@@ -31,10 +33,12 @@ use kernel::{
 };
 
 mod eeprom;
+mod filters;
 mod hardware;
 mod interface;
 mod phy;
 mod regs;
+mod statistics;
 
 /// 82540EM, 82545EM, 82544GC: the members that QEMU has.
 const DEVICES: [u16; 3] = [0x100e, 0x100f, 0x100c];

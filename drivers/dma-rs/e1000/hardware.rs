@@ -37,6 +37,7 @@ use kernel::{
         DmaMask,
         DmaRegisters,
         FromDevice,
+        Mapper,
         PlainRegisters,
         Quiesce,
         RegisterRanges,
@@ -65,6 +66,9 @@ use kernel::{
 
 /// The size in bytes of a receive buffer, as [`regs::RCTL`] says it.
 pub(crate) const BUFFER_SIZE: usize = 2048;
+
+/// How many addresses the device compares with those of frames.
+pub(crate) const ADDRESSES: usize = 16;
 
 /// How many descriptors a ring may have: the members of the family have this maximum in common.
 const RING_LENGTHS: core::ops::RangeInclusive<u32> = RING_UNIT..=4096;
@@ -100,6 +104,7 @@ unsafe impl RegisterRanges for Aiming {
 #[derive(Clone, Copy)]
 struct Hardware<'a> {
     dev: &'a Device<Bound>,
+    dma: Mapper<'a>,
     registers: Mmio<'a, Region<SIZE>>,
 }
 
@@ -119,7 +124,8 @@ pub(crate) struct Parts<'a> {
 ///
 /// # Errors
 ///
-/// [`EBUSY`] if it is claimed, [`ENODEV`] if it isn't there; [`ENOMEM`].
+/// [`EBUSY`] if it is claimed, [`ENODEV`] if it isn't there, [`EINVAL`] if its driver has no
+/// constraints; [`ENOMEM`].
 pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
     let dev: &Device<Core<'a>> = pdev.as_ref();
     // The PCI core gives them to one only, until unbind.
@@ -130,6 +136,7 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>) -> Result<Parts<'a>> {
 
     let hardware = Hardware {
         dev: dev.bound(),
+        dma: Mapper::get(dev.bound())?,
         // SAFETY: It stays in this file, whose other safety comments say what is written.
         registers: unsafe { aiming.io() },
     };
@@ -238,19 +245,13 @@ impl Control<'_> {
     /// Writes the registers that have nothing to do with memory. `mac` is the address by which
     /// frames are filtered, `itr` the least time between interrupts, in units of 256 ns.
     pub(crate) fn configure(&self, mac: [u8; 6], vlan: bool, itr: u16) {
-        let [a, b, c, d, e, f] = mac;
-
         self.set_vlan(vlan);
-        self.write_reg(regs::RAL0::from(u32::from_le_bytes([a, b, c, d])));
-        self.write_reg(
-            regs::RAH0::zeroed()
-                .with_address(u16::from_le_bytes([e, f]))
-                .with_av(true),
-        );
+        self.set_address(0, Some(mac));
+        (1..ADDRESSES).for_each(|number| self.set_address(number, None));
         self.clear_multicast();
         self.write_reg(regs::RXCSUM::zeroed());
         self.write_reg(regs::RDTR::zeroed());
-        self.write_reg(regs::ITR::zeroed().with_interval(itr));
+        self.set_interval(itr);
         // As section 13.4.34 of the manual proposes.
         self.write_reg(
             regs::TIPG::zeroed()
@@ -260,12 +261,60 @@ impl Control<'_> {
         );
     }
 
+    /// Sets the least time between interrupts, in units of 256 ns.
+    pub(crate) fn set_interval(&self, itr: u16) {
+        self.write_reg(regs::ITR::zeroed().with_interval(itr));
+    }
+
     /// Lets the device insert and strip VLAN tags, or leave frames as they are. It is told to look
     /// for a link, too.
     pub(crate) fn set_vlan(&self, on: bool) {
         let control = self.read(regs::CTRL);
 
         self.write_reg(control.with_slu(true).with_asde(true).with_vme(on));
+    }
+
+    /// Sets one of the [addresses](ADDRESSES) of which the device receives frames. Number 0 is its
+    /// own.
+    pub(crate) fn set_address(&self, number: usize, address: Option<[u8; 6]>) {
+        let (low, high) = match address {
+            Some([a, b, c, d, e, f]) => (
+                u32::from_le_bytes([a, b, c, d]),
+                u32::from_le_bytes([e, f, 0, 0]),
+            ),
+            None => (0, 0),
+        };
+
+        let (at, after) = (2 * number, 2 * number + 1);
+
+        // In between it is none.
+        for (at, bits) in [
+            (after, regs::RA::zeroed()),
+            (at, regs::RA::from(low)),
+            (after, regs::RA::from(high).with_av(address.is_some())),
+        ] {
+            if let Some(location) = regs::RA::try_at(at) {
+                self.write(location, bits);
+            }
+        }
+    }
+
+    /// Has the receiver take all frames, or all to groups, if it is on. Context: any.
+    pub(crate) fn receive_all(&self, all: bool, groups: bool) {
+        let registers = self.hardware.registers;
+
+        // Nobody stops the device meanwhile: a receiver that was switched off stays so.
+        let Ok(_running) = self.hardware.dma.running() else {
+            return;
+        };
+
+        let old = registers.read(regs::RCTL);
+        let new = old.with_upe(all).with_mpe(all || groups);
+
+        // For a second after each write, QEMU receives nothing.
+        if old.en() && new.into_raw() != old.into_raw() {
+            registers.write_reg(new);
+        }
     }
 
     /// Clears the filter for multicast addresses.
@@ -345,7 +394,8 @@ pub(crate) struct Stopper<'a>(Hardware<'a>);
 // SAFETY: By the numbers of the contract; sections are those of the manual.
 // 1. The registers are those of `dev`: `claim()` has mapped its first BAR.
 // 2. The receiver works only while `RCTL.EN` is set, the transmitter only while `TCTL.EN` is
-//    (13.4.22, 13.4.33). Only this file writes these registers. `disable()` clears both, gives the
+//    (13.4.22, 13.4.33). Only this file writes these registers, and sets neither bit but in
+//    `Queue::start()`: `receive_all()` leaves it as it is. `disable()` clears both, gives the
 //    frame that is on its way time to end, and then reads that they are clear. `disarm` also
 //    empties both rings (head and tail are equal) and clears where they are, so that not even
 //    enabling them would make the device access memory. That a reset (`CTRL.RST`) would do, QEMU
@@ -557,6 +607,11 @@ pub(crate) struct TxDescriptor {
 const DTYP_DATA: u32 = 1 << 20;
 const EOP: u32 = 1 << 24;
 const IFCS: u32 = 1 << 25;
+/// In data: the frame is divided as the last context says. In a context: it says so.
+const TSE: u32 = 1 << 26;
+/// In a context: the frames are of TCP, and of IPv4.
+const TCP: u32 = 1 << 24;
+const IP: u32 = 1 << 25;
 const RS: u32 = 1 << 27;
 const DEXT: u32 = 1 << 29;
 const VLE: u32 = 1 << 30;
@@ -578,6 +633,8 @@ pub(crate) struct Data {
     /// Whether it inserts the checksums that the last context names.
     pub(crate) ip_checksum: bool,
     pub(crate) transport_checksum: bool,
+    /// Whether it divides the frame as the last context says.
+    pub(crate) segmented: bool,
     /// A VLAN tag, if [`regs::CTRL`] allows.
     pub(crate) vlan: Option<u16>,
 }
@@ -587,6 +644,31 @@ pub(crate) struct Data {
 pub(crate) struct Context {
     pub(crate) ip: Checksum,
     pub(crate) transport: Checksum,
+    /// How frames are to be divided, if they are.
+    pub(crate) segments: Option<Segments>,
+}
+
+/// How a frame of TCP is divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segments {
+    /// How long all headers are together.
+    pub(crate) headers: u8,
+    /// How much payload there is, in bytes, and how much goes into each frame.
+    pub(crate) payload: u32,
+    pub(crate) size: u16,
+    pub(crate) is_ipv6: bool,
+}
+
+impl Segments {
+    /// Returns what of it is in the command, and in the status.
+    fn bits(self) -> (u32, u32) {
+        let version = if self.is_ipv6 { 0 } else { IP };
+
+        (
+            TSE | TCP | version | self.payload & 0xf_ffff,
+            u32::from(self.headers) << 8 | u32::from(self.size) << 16,
+        )
+    }
 }
 
 /// A checksum over a part of a frame. Offsets in bytes, from the start of the frame.
@@ -617,8 +699,10 @@ impl TxDescriptor {
             TxOptions::Context(context) => {
                 let bits = context.ip.bits() | context.transport.bits() << 32;
 
+                let (command, status) = context.segments.map_or((0, 0), Segments::bits);
+
                 // There is no `EOP` in it: the frame is the next one.
-                (bits, DEXT | (last & RS), 0)
+                (bits, DEXT | (last & RS) | command, status)
             }
             TxOptions::Data(data) => {
                 let (address, len) = memory.unwrap_or((0, 0));
@@ -633,6 +717,9 @@ impl TxDescriptor {
                 }
                 if data.transport_checksum {
                     status |= TXSM;
+                }
+                if data.segmented {
+                    command |= TSE;
                 }
                 if let Some(tag) = data.vlan {
                     command |= VLE;
@@ -654,7 +741,8 @@ impl TxDescriptor {
 // SAFETY: By the numbers of the contract; sections are those of the manual.
 // 1. A data descriptor names the buffer and its length, which is not over `MAX_LEN` and so fits
 //    into its 20 bits, and the device reads it. Without a buffer its length is zero, and there is
-//    nothing to read. A context descriptor names no memory.
+//    nothing to read. A context descriptor names no memory. A frame that is divided is read once,
+//    into the device, whatever the context says of its lengths.
 // 2. `RS` is set in the last descriptor of a frame: when the device has fetched the frame, it
 //    writes `DD` to the last word of that descriptor (3.3.3), where it is clear as made here. It
 //    processes descriptors in order.

@@ -4,18 +4,25 @@
 
 use super::{
     eeprom,
+    filters::Filters,
     hardware::{
         self,
+        Checksum,
+        Context,
         Control,
         Data,
         Interrupts,
         Parts,
+        RxDescriptor,
         RxQueue,
+        Segments,
         TxOptions,
         TxQueue,
         BUFFER_SIZE, //
     },
-    phy::Phy, //
+    phy::Phy,
+    regs,
+    statistics::Statistics, //
 };
 use kernel::{
     device::{
@@ -24,7 +31,10 @@ use kernel::{
         Device, //
     },
     dma::{
-        ring::Ring,
+        ring::{
+            Ring,
+            Spare, //
+        },
         Mapper,
         Session, //
     },
@@ -35,11 +45,18 @@ use kernel::{
         Driver,
         DropReason,
         Events,
+        Features,
+        Link,
         Napi,
         Poll,
         Progress,
+        Reported,
+        RingLengths,
+        RxMode,
+        Segmentation,
         Sender,
         SkBuff,
+        SpareTx,
         Unregistered,
         Verdict,
         Xmit, //
@@ -57,6 +74,9 @@ use kernel::{
     }, //
 };
 
+/// A unit of the time between interrupts, in nanoseconds.
+const INTERVAL: u32 = 256;
+
 /// How many descriptors a ring may have.
 const RING_LENGTHS: core::ops::RangeInclusive<u32> = 64..=4096;
 
@@ -70,6 +90,18 @@ const MAX_FRAME: u32 = 14 + 4 + *MTU.end();
 
 /// As the kernel's own driver has it.
 const MTU: core::ops::RangeInclusive<u32> = 46..=16110;
+
+/// What the device does, and what of it can be switched off. VLAN tags are inserted and taken out
+/// by one switch, which stays on.
+const CHANGEABLE: Features = Features::SG
+    .with(Features::CHECKSUM)
+    .with(Features::TSO)
+    .with(Features::RX_CHECKSUM);
+const FIXED: Features = Features::VLAN_INSERT.with(Features::VLAN_STRIP);
+
+/// Where the headers of IPv4 and TCP have their checksums.
+const IP_CHECKSUM: u8 = 10;
+const TCP_CHECKSUM: u8 = 16;
 
 /// What is received into. Mapped once, used again and again.
 type RxBuffer = KBox<[u8; BUFFER_SIZE]>;
@@ -87,8 +119,20 @@ pub(crate) struct Work<'a> {
 #[pin_data]
 struct Interface<'a> {
     dev: &'a pci::Device<Bound>,
+    dma: Mapper<'a>,
     control: Control<'a>,
-    mac: eeprom::MacAddress,
+    /// How long the rings are.
+    #[pin]
+    lengths: Mutex<RingLengths>,
+    /// The least time between interrupts, in microseconds.
+    coalescing: Atomic<u32>,
+    #[pin]
+    statistics: Mutex<Statistics>,
+    #[pin]
+    mac: Mutex<eeprom::MacAddress>,
+    /// What is received, by what the stack has said last.
+    #[pin]
+    filters: Mutex<Filters>,
     /// Whether the interrupt handler has seen that the link may have changed.
     link_changed: Arc<Atomic<bool>>,
     #[pin]
@@ -138,13 +182,13 @@ pub(crate) fn bring_up<'a>(
     tx_len: u32,
     rx_len: u32,
 ) -> Result<&'a netdev::Device> {
-    if ![tx_len, rx_len]
-        .iter()
-        .all(|len| len.is_power_of_two() && RING_LENGTHS.contains(len))
-    {
-        dev_err!(pdev, "no rings of {tx_len} and {rx_len} descriptors\n");
-        return Err(EINVAL);
-    }
+    let lengths = RingLengths {
+        tx: tx_len,
+        rx: rx_len,
+    };
+
+    check(lengths)
+        .inspect_err(|_| dev_err!(pdev, "no rings of {tx_len} and {rx_len} descriptors\n"))?;
 
     let device: &Device<Core<'a>> = pdev.as_ref();
 
@@ -153,14 +197,11 @@ pub(crate) fn bring_up<'a>(
     let dma = Mapper::get(device.bound())?;
     let Parts {
         transmitter,
-        mut receiver,
+        receiver,
         stopper,
         interrupts,
         control,
     } = hardware::claim(pdev).inspect_err(|e| dev_err!(pdev, "no 8254x device ({e:?})\n"))?;
-
-    // There are no filters yet: the stack sees what isn't for it.
-    receiver.promiscuous = true;
 
     let mac = eeprom::mac_address(&control)
         .inspect_err(|e| dev_err!(pdev, "the EEPROM can't be read ({e:?})\n"))?;
@@ -169,6 +210,7 @@ pub(crate) fn bring_up<'a>(
 
     netdev.set_mac_address(mac);
     netdev.set_mtu_range(MTU);
+    netdev.set_features(CHANGEABLE, FIXED)?;
 
     let (tx, cleaner) = netdev.transmit_ring(dma, transmitter, tx_len)?;
     let rx = Ring::new(dma, receiver, rx_len)?;
@@ -194,8 +236,13 @@ pub(crate) fn bring_up<'a>(
         device,
         try_pin_init!(Interface {
             dev: pdev.bound(),
+            dma,
             control,
-            mac,
+            lengths <- new_mutex!(lengths),
+            coalescing: Atomic::new(0),
+            statistics <- new_mutex!(Statistics::new()),
+            mac <- new_mutex!(mac),
+            filters <- new_mutex!(Filters::NONE),
             link_changed,
             phy <- new_mutex!(Phy::new(*control)),
             session,
@@ -204,13 +251,38 @@ pub(crate) fn bring_up<'a>(
     )
 }
 
+/// Checks that the device can have rings of these lengths.
+///
+/// # Errors
+///
+/// [`EINVAL`].
+fn check(RingLengths { tx, rx }: RingLengths) -> Result {
+    let suits = |len: u32| len.is_power_of_two() && RING_LENGTHS.contains(&len);
+
+    if !suits(tx) || !suits(rx) {
+        return Err(EINVAL);
+    }
+
+    Ok(())
+}
+
+/// Returns a time in microseconds in units of the device, as far as that goes.
+fn interval(microseconds: u32) -> u16 {
+    u16::try_from(microseconds.saturating_mul(1000) / INTERVAL).unwrap_or(u16::MAX)
+}
+
 impl<'a> Interface<'a> {
     /// Tells the device, whose session was started, of everything.
     fn begin(&self, tx: &mut Tx<'a>, work: &mut Work<'a>) -> Result {
-        self.control.configure(self.mac, false, 0);
+        let itr = interval(self.coalescing.load(Relaxed));
+
+        self.control.configure(*self.mac.lock(), true, itr);
+        self.control
+            .write_reg(regs::RXCSUM::zeroed().with_ipofl(true).with_tuofl(true));
         self.phy.lock().restore()?;
         tx.start(&mut work.cleaner)?;
         work.rx.start(drop)?;
+        self.filters.lock().apply(&self.control);
         work.rx
             .producer
             .refill((), || KBox::init(pin_init::init_zeroed(), GFP_KERNEL))?;
@@ -232,6 +304,115 @@ impl<'a> Interface<'a> {
     }
 }
 
+/// What the device is told of a frame: before it, and with it.
+///
+/// # Errors
+///
+/// The frame comes back, and why it can't be sent.
+#[inline]
+fn offload(skb: SkBuff) -> Result<(SkBuff, Option<TxOptions>, Data), (SkBuff, DropReason)> {
+    let data = Data {
+        vlan: skb.vlan_tag(),
+        ..Data::default()
+    };
+
+    if skb.is_segmented() {
+        return divide(skb, data);
+    }
+
+    let Some(checksum) = skb.checksum() else {
+        return Ok((skb, None, data));
+    };
+
+    // The device has eight bits for each.
+    let (Ok(start), Ok(offset)) = (checksum.start.try_into(), checksum.offset.try_into()) else {
+        return Err((skb, DropReason::DEV_HDR));
+    };
+    let context = Context {
+        transport: Checksum {
+            start,
+            offset,
+            end: 0,
+        },
+        ..Context::default()
+    };
+    let data = Data {
+        transport_checksum: true,
+        ..data
+    };
+
+    Ok((skb, Some(TxOptions::Context(context)), data))
+}
+
+/// As [`offload`], for a frame that the device divides.
+#[inline(never)]
+fn divide(
+    skb: SkBuff,
+    data: Data,
+) -> Result<(SkBuff, Option<TxOptions>, Data), (SkBuff, DropReason)> {
+    let (skb, how) = skb
+        .prepare_segmentation()
+        .map_err(|skb| (skb, DropReason::NOMEM))?;
+    let Some(context) = segments(skb.len(), how) else {
+        return Err((skb, DropReason::DEV_HDR));
+    };
+    let data = Data {
+        ip_checksum: !how.is_ipv6,
+        transport_checksum: true,
+        segmented: true,
+        ..data
+    };
+
+    Ok((skb, Some(TxOptions::Context(context)), data))
+}
+
+/// Returns what the device is told of a frame of `len` bytes that it divides; none if it hasn't the
+/// bits for that.
+fn segments(len: u32, how: Segmentation) -> Option<Context> {
+    let network = u8::try_from(how.network).ok()?;
+    let transport = u8::try_from(how.transport).ok()?;
+    let ip = match how.is_ipv6 {
+        false => Checksum {
+            start: network,
+            offset: network.checked_add(IP_CHECKSUM)?,
+            end: how.transport.checked_sub(1)?,
+        },
+        true => Checksum::default(),
+    };
+
+    Some(Context {
+        ip,
+        transport: Checksum {
+            start: transport,
+            offset: transport.checked_add(TCP_CHECKSUM)?,
+            end: 0,
+        },
+        segments: Some(Segments {
+            headers: how.headers.try_into().ok()?,
+            payload: len.checked_sub(how.headers.into())?,
+            size: how.size,
+            is_ipv6: how.is_ipv6,
+        }),
+    })
+}
+
+/// Returns what the device says of a frame.
+#[inline]
+fn reported(last: RxDescriptor) -> Reported {
+    use hardware::Verdict::{
+        Bad,
+        Good, //
+    };
+
+    let (ip, transport) = last.checksums();
+
+    Reported {
+        is_checked: transport == Good && ip != Bad,
+        vlan_tag: last.vlan(),
+    }
+}
+
+#[vtable]
 impl<'a> Driver for Interface<'a> {
     type Tx = Tx<'a>;
     type Poll = Work<'a>;
@@ -260,13 +441,18 @@ impl<'a> Driver for Interface<'a> {
 
     #[inline]
     fn start_xmit(&self, tx: &mut Tx<'a>, skb: SkBuff, cx: &mut Xmit<'_>) -> Verdict {
-        if skb.len() > MAX_FRAME {
+        if skb.len() > MAX_FRAME && !skb.is_segmented() {
             return cx.drop_frame(skb, DropReason::PKT_TOO_BIG);
         }
 
-        match skb.pad_to(MIN_FRAME) {
-            Ok(skb) => tx.xmit(cx, skb, TxOptions::Data(Data::default())),
-            Err(handled) => Verdict::Handled(handled),
+        let skb = match skb.pad_to(MIN_FRAME) {
+            Ok(skb) => skb,
+            Err(handled) => return Verdict::Handled(handled),
+        };
+
+        match offload(skb) {
+            Ok((skb, context, data)) => tx.xmit(cx, skb, context, TxOptions::Data(data)),
+            Err((skb, reason)) => cx.drop_frame(skb, reason),
         }
     }
 
@@ -286,7 +472,10 @@ impl<'a> Driver for Interface<'a> {
 
         cleaner.clean(cx);
         rx.consumer.receive_each(cx.budget(), |frame| {
-            cx.receive(frame.len(), frame.segments());
+            // All values are possible, and none does harm.
+            let reported = frame.descriptor().validate(|last| Ok(reported(last)));
+
+            cx.receive(frame.len(), frame.segments(), reported.unwrap_or_default());
         });
 
         // Buffers stay in their slots, so none is missing. A device that was stopped is told when
@@ -326,5 +515,123 @@ impl<'a> Driver for Interface<'a> {
         }
 
         device.set_carrier(self.has_link());
+    }
+
+    fn set_rx_mode(&self, _device: &mut netdev::Control<'_, Self>, mode: &RxMode<'_>) -> Result {
+        let mut filters = Filters {
+            all: mode.is_promiscuous(),
+            groups: mode.wants_all_multicast(),
+            ..Filters::NONE
+        };
+
+        mode.unicast()
+            .for_each(|address| filters.add_address(address));
+        mode.multicast().for_each(|group| filters.add_group(group));
+
+        let mut current = self.filters.lock();
+
+        *current = filters;
+        current.apply(&self.control);
+        Ok(())
+    }
+
+    fn set_mac_address(&self, _device: &mut netdev::Control<'_, Self>, address: [u8; 6]) -> Result {
+        *self.mac.lock() = address;
+        self.control.set_address(0, Some(address));
+        Ok(())
+    }
+
+    fn link(&self) -> Option<Link> {
+        let link = self.phy.lock().link().ok().filter(|link| link.up)?;
+
+        Some(Link {
+            speed: link.speed,
+            is_full_duplex: link.full_duplex,
+            is_negotiated: link.negotiated,
+        })
+    }
+
+    fn rings(&self) -> (RingLengths, RingLengths) {
+        let most = *RING_LENGTHS.end();
+
+        (*self.lengths.lock(), RingLengths { tx: most, rx: most })
+    }
+
+    fn set_rings(&self, device: &mut netdev::Control<'_, Self>, lengths: RingLengths) -> Result {
+        check(lengths)?;
+
+        // All that can fail for want of memory, before anything is stopped.
+        let spare_tx = SpareTx::new(self.dma, lengths.tx)?;
+        let spare_rx = Spare::new(self.dma, lengths.rx)?;
+        let resize = |tx: &mut Tx<'a>, work: &mut Work<'a>| -> Result {
+            tx.resize_to(&mut work.cleaner, spare_tx)?;
+            work.rx
+                .resize_to(spare_rx, drop)
+                .map_err(|refused| refused.error)?;
+            *self.lengths.lock() = lengths;
+            Ok(())
+        };
+
+        // The device is closed.
+        if let Some((tx, work)) = &mut *self.rings.lock() {
+            return resize(tx, work);
+        }
+
+        let mut resized = Ok(());
+
+        device.restart(|tx, work| {
+            self.control.silence();
+            self.session.stop();
+            resized = resize(tx, work);
+            // It goes on in any case.
+            self.session.start()?;
+            self.begin(tx, work)
+        })?;
+        resized
+    }
+
+    fn coalescing(&self) -> u32 {
+        self.coalescing.load(Relaxed)
+    }
+
+    fn set_coalescing(&self, _device: &mut netdev::Control<'_, Self>, microseconds: u32) -> Result {
+        let itr = interval(microseconds);
+
+        if itr == u16::MAX {
+            return Err(EINVAL);
+        }
+
+        self.coalescing.store(microseconds, Relaxed);
+        self.control.set_interval(itr);
+        Ok(())
+    }
+
+    const STATISTICS: &'static [&'static CStr] = &[
+        c"device_sent",
+        c"device_received",
+        c"device_missed",
+        c"device_no_buffers",
+        c"device_oversized",
+    ];
+
+    fn statistics(&self, values: &mut [u64]) {
+        let mut counted = self.statistics.lock();
+
+        counted.add(&self.control);
+
+        let Statistics {
+            sent,
+            received,
+            missed,
+            no_buffers,
+            oversized,
+        } = *counted;
+
+        for (value, count) in values
+            .iter_mut()
+            .zip([sent, received, missed, no_buffers, oversized])
+        {
+            *value = count;
+        }
     }
 }

@@ -199,13 +199,20 @@ register! {
         31:0 bits;
     }
 
+    /// Receive Address: the low half of each, and the high half.
+    pub(crate) RA(u32)[32] @ 0x5400 {
+        /// Of the high half.
+        31:31 av => bool;
+        31:0 bits;
+    }
+
     /// Receive Address Low.
-    pub(crate) RAL0(u32) @ 0x5400 {
+    pub(crate) RAL0(u32) => RA[0] {
         31:0 address;
     }
 
     /// Receive Address High.
-    pub(crate) RAH0(u32) @ 0x5404 {
+    pub(crate) RAH0(u32) => RA[1] {
         31:31 av => bool;
         15:0 address;
     }

@@ -93,6 +93,7 @@ impl Offload {
         Some(TxOptions::Context(Context {
             ip: self.ip.unwrap_or_default(),
             transport: self.transport.unwrap_or_default(),
+            segments: None,
         }))
     }
 
@@ -101,6 +102,7 @@ impl Offload {
         TxOptions::Data(Data {
             ip_checksum: self.ip.is_some(),
             transport_checksum: self.transport.is_some(),
+            segmented: false,
             vlan: self.vlan,
         })
     }

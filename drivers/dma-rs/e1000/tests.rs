@@ -10,6 +10,7 @@
 //! something to happen, with a time-out that only a fault reaches, and never for a time to pass.
 
 use super::{
+    filters::Filters,
     hardware::{
         self,
         Aimed,
@@ -1153,6 +1154,60 @@ mod cases {
         }
 
         Ok(())
+    }
+
+    /// A receiver that is on takes what its filters say from then on; one that is off stays off.
+    #[test]
+    #[slow]
+    fn filters_are_changed() -> Result {
+        const ONE: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
+        const OTHER: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
+        const GROUP: [u8; 6] = [0x01, 0x00, 0x5e, 0x00, 0x00, 0x01];
+        const NO_GROUP: [u8; 6] = [0x01, 0x00, 0x5e, 0x00, 0x00, 0x21];
+
+        let source = Source::new()?;
+
+        with_loopback(SETTINGS, |nic| {
+            let control = nic.control();
+            let takes = |wanted: [bool; 5]| -> Result {
+                let destinations = [nic.mac(), ONE, OTHER, GROUP, NO_GROUP];
+
+                for (destination, wanted) in destinations.into_iter().zip(wanted) {
+                    let mut frame = source.frame(100, 1)?;
+
+                    frame[..6].copy_from_slice(&destination);
+                    ensure!(arrives(nic, frame)? == wanted);
+                }
+
+                Ok(())
+            };
+            let mut filters = Filters::NONE;
+
+            filters.apply(&control);
+            hear(nic)?;
+            takes([true, false, false, false, false])?;
+
+            filters.add_address(ONE);
+            filters.add_group(GROUP);
+            filters.apply(&control);
+            takes([true, true, false, true, false])?;
+
+            filters.groups = true;
+            filters.apply(&control);
+            hear(nic)?;
+            takes([true, true, false, true, true])?;
+
+            filters.all = true;
+            filters.apply(&control);
+            hear(nic)?;
+            takes([true; 5])?;
+
+            ensure!(nic.stop() == StopOutcome::Stopped);
+            Filters::NONE.apply(&control);
+            filters.apply(&control);
+            ensure!(control.aimed().rctl == 0);
+            Ok(())
+        })
     }
 
     /// A device whose registers somebody else has had gets them back, without another second in

@@ -7,12 +7,17 @@
 
 use super::{
     eeprom,
+    filters::{
+        self,
+        Filters, //
+    },
     hardware::{
         self,
         Checksum,
         Context,
         Data,
         RxDescriptor,
+        Segments,
         TxDescriptor,
         TxOptions,
         Verdict,
@@ -181,6 +186,7 @@ mod cases {
         const ALWAYS: u32 = 1 << 20 | 1 << 25 | 1 << 29;
         // EOP and RS.
         const LAST: u32 = 1 << 24 | 1 << 27;
+        const TSE: u32 = 1 << 26;
         const VLE: u32 = 1 << 30;
         // Of POPTS.
         const IXSM: u32 = 1 << 8;
@@ -194,12 +200,16 @@ mod cases {
             let last = last != 0;
 
             for vlan in [None, Some(0), Some(0x2005), Some(u16::MAX)] {
+                // It may be divided whatever else is done with it.
+                let segmented = vlan == Some(0);
                 let data = Data {
                     ip_checksum,
                     transport_checksum,
+                    segmented,
                     vlan,
                 };
-                let command = ALWAYS | bit(last, LAST) | bit(vlan.is_some(), VLE);
+                let command =
+                    ALWAYS | bit(last, LAST) | bit(segmented, TSE) | bit(vlan.is_some(), VLE);
                 let status = bit(ip_checksum, IXSM)
                     | bit(transport_checksum, TXSM)
                     | u32::from(vlan.unwrap_or(0)) << 16;
@@ -234,7 +244,11 @@ mod cases {
     /// Context descriptors: where each offset goes.
     #[test]
     fn transmit_context() -> Result {
-        let context = |ip, transport| Context { ip, transport };
+        let context = |ip, transport| Context {
+            ip,
+            transport,
+            segments: None,
+        };
         let none = Checksum::default();
         // IPCSS, IPCSO, IPCSE, from the low end; above that the same of TCP.
         let (ip, tcp) = (0x0021_180e, 0xc3d4_b2a1 << 32);
@@ -258,6 +272,70 @@ mod cases {
         Ok(())
     }
 
+    /// How a frame is divided: PAYLEN, TUCMD, HDRLEN and MSS.
+    #[test]
+    fn transmit_segments() -> Result {
+        // TSE and TCP; IP; DEXT.
+        const ALWAYS: u32 = 1 << 26 | 1 << 24 | 1 << 29;
+        const IPV4: u32 = 1 << 25;
+
+        for (is_ipv6, version) in [(false, IPV4), (true, 0)] {
+            let context = Context {
+                ip: IP,
+                transport: TCP,
+                segments: Some(Segments {
+                    headers: 0x36,
+                    payload: 0x1_2345,
+                    size: 0x05b4,
+                    is_ipv6,
+                }),
+            };
+            let descriptor = TxDescriptor::of(None, TxOptions::Context(context), false);
+            let (_, command, status) = told(descriptor)?;
+
+            ensure!(command == ALWAYS | version | 0x1_2345);
+            ensure!(status == 0x05b4_3600);
+        }
+
+        Ok(())
+    }
+
+    /// Which bit of the table a group has, and what is taken besides.
+    #[test]
+    fn filters() -> Result {
+        for (group, word, mask) in [
+            ([0x01, 0x00, 0x5e, 0x00, 0x00, 0x01], 0, 1 << 16),
+            ([0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb], 125, 1 << 16),
+            ([0x33, 0x33, 0x00, 0x00, 0x12, 0x34], 26, 1 << 1),
+            ([0xff; 6], 127, 1 << 31),
+            ([0; 6], 0, 1),
+        ] {
+            let mut filters = Filters::NONE;
+
+            filters.add_group(group);
+            ensure!(filters::bit_of(group) == (word, mask));
+            ensure!(filters
+                .table
+                .iter()
+                .enumerate()
+                .all(|(at, bits)| *bits == if at == word { mask } else { 0 }));
+            ensure!(!filters.all && !filters.groups);
+        }
+
+        let mut filters = Filters::NONE;
+
+        for last in 0..15 {
+            filters.add_address([2, 0, 0, 0, 0, last]);
+            ensure!(!filters.all);
+            ensure!(filters.addresses[usize::from(last)] == Some([2, 0, 0, 0, 0, last]));
+        }
+
+        // There is no place for one more.
+        filters.add_address([2; 6]);
+        ensure!(filters.all && !filters.groups && filters.table == [0; 128]);
+        Ok(())
+    }
+
     /// A context is sent if there is a checksum of either kind, and for that kind.
     #[test]
     fn offloads_asked_for() -> Result {
@@ -274,11 +352,13 @@ mod cases {
                         _ => Some(TxOptions::Context(Context {
                             ip: ip.unwrap_or_default(),
                             transport: transport.unwrap_or_default(),
+                            segments: None,
                         })),
                     };
                     let data = TxOptions::Data(Data {
                         ip_checksum: ip.is_some(),
                         transport_checksum: transport.is_some(),
+                        segmented: false,
                         vlan,
                     });
 
