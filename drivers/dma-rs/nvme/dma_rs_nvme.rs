@@ -92,7 +92,8 @@ impl pci::DmaDriver for NvmeDriver {
 
             dev_info!(
                 pdev,
-                "{} blocks of {} bytes, {} pairs of queues, {} interrupts\n",
+                "firmware {}: {} blocks of {} bytes, {} pairs of queues, {} interrupts\n",
+                nvme.identity.firmware(),
                 nvme.identity.blocks,
                 nvme.identity.block,
                 nvme.pairs(),

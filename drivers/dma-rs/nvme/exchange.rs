@@ -13,7 +13,10 @@ use super::{
 };
 use kernel::{
     dma::{
-        queue::Either,
+        queue::{
+            Either,
+            Ticket, //
+        },
         Streaming, //
     },
     fmt,
@@ -197,4 +200,59 @@ fn all_at_once<'a>(
     }
 
     Ok(())
+}
+
+/// Reads that were submitted, and that nobody has waited for yet.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    pair: usize,
+    tickets: KVec<Ticket>,
+}
+
+impl Ahead {
+    /// Submits as many reads as can be in flight, to the first pair of queues.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if there are such reads, and what mappings and the device say. What was submitted
+    /// is known nevertheless.
+    pub(crate) fn submit(&mut self, nvme: &Nvme<'_>) -> Result {
+        if !self.tickets.is_empty() {
+            return Err(EBUSY);
+        }
+
+        let len = nvme.identity.block;
+        let mut reads = KVec::with_capacity(TAGS.into(), GFP_KERNEL)?;
+
+        for _ in 0..TAGS {
+            let data = Streaming::map(nvme.dma, KVec::zeroed(len, GFP_KERNEL)?)?;
+
+            reads.push((IoCommand::Read(0), Some(Either::Second(data))), GFP_KERNEL)?;
+        }
+
+        self.tickets.reserve(TAGS.into(), GFP_KERNEL)?;
+        nvme.submit(self.pair, reads, |ticket| {
+            Ok(self.tickets.push(ticket, GFP_KERNEL)?)
+        })
+    }
+
+    /// Waits for these reads; returns how many the device has carried out, and how many it hadn't
+    /// when it was stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Nvme::wait`], and [`EIO`] if one has failed. The reads are known no more then.
+    pub(crate) fn wait(&mut self, nvme: &Nvme<'_>) -> Result<(usize, usize)> {
+        let (mut done, mut cancelled) = (0, 0);
+
+        for ticket in self.tickets.drain_all() {
+            match nvme.wait(self.pair, ticket)?.1 {
+                Some(0) => done += 1,
+                Some(_) => return Err(EIO),
+                None => cancelled += 1,
+            }
+        }
+
+        Ok((done, cancelled))
+    }
 }

@@ -38,7 +38,6 @@ use kernel::{
         DmaMask,
         Mapper,
         Quiesce,
-        Running,
         StopOutcome,
         Untrusted, //
     },
@@ -103,6 +102,7 @@ pub(crate) const LIMITS: Constraints = Constraints::new(DmaMask::new::<64>()).al
 #[derive(Clone, Copy)]
 struct Hardware<'a> {
     dev: &'a Device<Bound>,
+    dma: Mapper<'a>,
     registers: &'a Registers<'a>,
     said: &'a Said,
 }
@@ -143,6 +143,7 @@ pub(crate) fn claim<'a>(pdev: &pci::Device<Core<'a>>, dma: Mapper<'a>) -> Result
     };
     let hardware = Hardware {
         dev: dev.bound(),
+        dma,
         registers: devres::register_lent(dev, Ok::<_, Error>(registers), GFP_KERNEL)?,
         said: devres::register_lent(
             dev,
@@ -289,8 +290,12 @@ impl Control<'_> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if it wasn't told: it would take them to be at the bus address 0.
-    pub(crate) fn enable(&self, _running: &Running<'_>) -> Result {
+    /// [`EINVAL`] if it wasn't told: it would take them to be at the bus address 0. [`ESHUTDOWN`]
+    /// if it is stopped.
+    pub(crate) fn enable(&self) -> Result {
+        // It isn't stopped in between: then it would be enabled all the same. `claim()` has seen
+        // that this is the device's own: `Admin::new()` refuses another one.
+        let _running = self.0.dma.running()?;
         let registers = self.0.registers;
         let queues = [
             registers.read(regs::ASQ).into_raw() | registers.read(regs::ASQ_HIGH).into_raw(),

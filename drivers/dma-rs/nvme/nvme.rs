@@ -117,6 +117,13 @@ pub(crate) struct Identity {
     pub(crate) max_bytes: usize,
 }
 
+impl Identity {
+    /// Returns the version of the firmware, for people.
+    pub(crate) fn firmware(&self) -> &str {
+        core::str::from_utf8(&self.firmware).map_or("?", str::trim)
+    }
+}
+
 /// A bound device.
 pub(crate) struct Nvme<'a> {
     pub(crate) dma: Mapper<'a>,
@@ -358,12 +365,7 @@ impl<'a> Nvme<'a> {
 
         admin.start()?;
 
-        // It may not be stopped in between: then it would be enabled all the same.
-        let running = self.session.running()?;
-        let enabled = self.control.enable(&running);
-
-        drop(running);
-        enabled?;
+        self.control.enable()?;
         self.control.wait_ready()?;
 
         let io = &self.session.io;

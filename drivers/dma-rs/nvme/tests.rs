@@ -640,6 +640,7 @@ mod cases {
                 nvme.write(turn, pattern(512, 7)?)?;
                 ensure!(nvme.session.stop() == StopOutcome::Stopped);
                 ensure!(nvme.read(turn, blank(512)?).err() == Some(ESHUTDOWN));
+                ensure!(nvme.control.enable() == Err(ESHUTDOWN));
 
                 nvme.start()?;
                 ensure!(nvme.read(turn, blank(512)?)? == pattern(512, 7)?);
