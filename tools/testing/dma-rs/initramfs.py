@@ -11,7 +11,7 @@ from common import CACHE, OUT, new_directory, run, write
 HERE = pathlib.Path(__file__).resolve().parent
 FILES = HERE / "initramfs"
 DEBIAN_ARCH = {"x86_64": "amd64", "arm64": "arm64"}
-PROGRAMS = ("frames", "mapper", "transfers")
+PROGRAMS = ("ethtool", "frames", "mapper", "transfers")
 TARGETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 

@@ -70,7 +70,7 @@ class Guest:
             return words
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES, NVME):
             words += ["-device", self.supported(device)]
-        words += ["-drive", f"if=none,id=disk,format=raw,file={self.disk()}"]
+        words += self.drive("disk")
         if self.cable:
             # A hub would do, too, but that qboot does not start where there is one.
             for end, device in enumerate((NIC, PEER)):
@@ -82,14 +82,14 @@ class Guest:
             words += self.slot_arguments(number, slot)
         return words
 
-    def disk(self):
-        """The disk of the NVMe device: a file of zeros, of which nobody needs more than what a test
+    def drive(self, name, *options):
+        """The disk of an NVMe device: a file of zeros, of which nobody needs more than what a test
         has written there."""
-        path = OUT / f"{self.arch}-{self.name}.disk"
+        path = OUT / f"{self.arch}-{self.name}.{name}"
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as disk:
             disk.truncate(DISK_SIZE)
-        return path
+        return ["-drive", ",".join(("if=none", f"id={name}", "format=raw", f"file={path}", *options))]
 
     def supported(self, device):
         """A device, without those optional properties that this QEMU doesn't have."""
@@ -97,9 +97,13 @@ class Guest:
 
     def slot_arguments(self, number, slot):
         """A port, and what is in it."""
-        device = self.supported({"edu": self.variant.edu, "nic": NIC}[slot.device])
         words = ["-device", f"pcie-root-port,id=port{number},chassis={number}"]
         for function in range(slot.functions):
+            disk = f"disk{number}-{function}"
+            if slot.device == "nvme":
+                words += self.drive(disk, f"throttling.iops-total={slot.speed}")
+            device = self.supported({"edu": self.variant.edu, "nic": NIC,
+                                     "nvme": NVME.replace("drive=disk", f"drive={disk}")}[slot.device])
             words += ["-device", f"{device},bus=port{number},addr=0.{function},"
                                  f"multifunction={'on' if slot.functions > 1 else 'off'}"]
         return words

@@ -16,6 +16,8 @@ class Slot:
 
     device: str
     functions: int = 7
+    # How many commands a second its disks carry out, if it has any.
+    speed: int = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,8 @@ PEER = "e1000-82545em,mitigation?=off,romfile="
 # to be the first of its kind on the bus.
 COMMON_DEVICES = ("pci-testdev", NIC)
 
-# So does this, with a disk of its own. It takes up to 2^8 pages at once: 1 MiB.
+# So does this, with a disk of its own. It takes up to 2^8 pages at once: 1 MiB. In slots there are
+# slow ones, which have commands in flight most of the time.
 NVME = "nvme,serial=dma-rs,drive=disk,mdts=8"
 DISK_SIZE = 16 << 20
 
@@ -110,9 +113,11 @@ DISK_SIZE = 16 << 20
 CABLE_TESTS = ("peer", "interface", "internet")
 EDU_SLOTS = (Slot("edu", 1), *[Slot("edu")] * 7)
 NIC_SLOTS = (Slot("nic", 1), *[Slot("nic")] * 7)
+NVME_SLOTS = (Slot("nvme", 1, speed=20), *[Slot("nvme")] * 7)
 SLOT_TESTS = {
     "reset": EDU_SLOTS, "unplug": EDU_SLOTS,
     "nic_reset": NIC_SLOTS, "rebind": NIC_SLOTS, "nic_unplug": NIC_SLOTS,
+    "nvme_suspend": NVME_SLOTS, "nvme_rebind": NVME_SLOTS, "nvme_unplug": NVME_SLOTS,
 }
 
 # Short rings wrap soon, and fit into memory fifty times.
@@ -120,8 +125,8 @@ TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
                "dma_rs_e1000_net.tx_descriptors=64 dma_rs_e1000_net.rx_descriptors=64")
 
 # What disturbs devices at work. unplug leaves lockdep off.
-DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind", "unplug",
-                "nic_unplug")
+DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind",
+                "nvme_suspend", "nvme_rebind", "unplug", "nic_unplug", "nvme_unplug")
 
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
 COMMON_SUITES = (
@@ -129,7 +134,7 @@ COMMON_SUITES = (
     "rust_dma_buffer", "rust_dma_bus_master", "rust_dma_constraints", "rust_dma_constraints_sim",
     "rust_dma_fence", "rust_dma_fence_in_flight", "rust_dma_fence_sim",
     "rust_dma_mmap", "rust_dma_mmap_pci", "rust_dma_mmap_sim",
-    "rust_dma_noncoherent", "rust_dma_noncoherent_sim", "rust_dma_pool", "rust_dma_pool_sim",
+    "rust_dma_noncoherent", "rust_dma_noncoherent_sim", "rust_dma_parts_sim", "rust_dma_pool", "rust_dma_pool_sim",
     "rust_dma_queue", "rust_dma_queue_sim", "rust_dma_queue_slots", "rust_dma_queue_through",
     "rust_dma_registers", "rust_dma_ring_parallel", "rust_dma_ring_sim", "rust_dma_scatter",
     "rust_dma_scatter_pci", "rust_dma_scatter_ring", "rust_dma_scatter_sim", "rust_dma_session",

@@ -39,7 +39,7 @@ is() {
 
 # finish: whether the process $transfer has succeeded. It must end soon, this way or the other.
 finish() {
-	within 5 is Z || result "failed: a transfer did not end within 5 s"
+	within 20 is Z || result "failed: a transfer did not end within 20 s"
 	wait $transfer
 }
 

@@ -37,6 +37,22 @@ all_counted() {
 	[ "$(counts)" = "$((2 * count)) $((2 * bytes)) $((2 * count)) $((2 * bytes))" ]
 }
 
+# set_ours OPTION...: changes a setting of ours. After most changes QEMU receives nothing for a second.
+set_ours() {
+	ip link set "$mine" "$@" || result "failed: cannot set $*"
+	pause 1.2
+}
+
+# takes EXPECTED FILE WHEN: whether our end takes so many of the frames in the file, sent by the peer.
+takes() {
+	seen=$(counted rx_packets)
+	frames send "$interface" "$2" || result "failed: cannot send $2"
+	pause 0.5
+	one_way "$interface" "$mine" /tmp/to-us
+	taken=$(($(counted rx_packets) - seen - count))
+	[ $taken = "$1" ] || result "failed: $taken frames of $2 taken, and not $1, $3"
+}
+
 # flood INTERFACE FRAMES: sends them until /tmp/enough is there, as far as that goes.
 flood() {
 	while [ ! -e /tmp/enough ]; do
@@ -96,6 +112,65 @@ bytes=$(($(wc -c < /tmp/to-us) - 2 * count))
 within 5 all_counted ||
 	result "failed: $(counts) counted, of $((2 * count)) frames, $((2 * bytes)) bytes each way"
 no_errors
+
+# What it takes besides what is for itself.
+frames make /tmp/to-other $count 02:00:00:00:00:07
+frames make /tmp/to-group $count 01:00:5e:00:00:07
+takes 0 /tmp/to-other "at first"
+takes 0 /tmp/to-group "at first"
+set_ours allmulticast on
+takes 0 /tmp/to-other "with all groups"
+takes $count /tmp/to-group "with all groups"
+set_ours allmulticast off
+set_ours promisc on
+takes $count /tmp/to-other "promiscuous"
+takes $count /tmp/to-group "promiscuous"
+ethtool rings "$mine" 128 128 || result "failed: cannot have rings of 128"
+pause 1.2
+takes $count /tmp/to-other "promiscuous, and restarted"
+ethtool rings "$mine" 64 64 || result "failed: cannot have rings of 64"
+set_ours promisc off
+takes 0 /tmp/to-group "not promiscuous any more"
+address=$(cat "/sys/class/net/$mine/address")
+set_ours address 02:00:00:00:00:07
+takes $count /tmp/to-other "with another address"
+set_ours address "$address"
+takes 0 /tmp/to-other "with its own address again"
+works_still
+
+# says WHAT NAME VALUE: whether ethtool says so.
+says() {
+	ethtool "$1" "$mine" | grep -qx "$2 $3" ||
+		result "failed: $1: $(ethtool "$1" "$mine" | tr '\n' ' '), and not $2 $3"
+}
+
+says link up 1
+says link speed 1000
+says link duplex 1
+says rings tx 64
+says rings rx 64
+says coalesce usecs 0
+ethtool coalesce "$mine" 100 || result "failed: cannot set the time between interrupts"
+says coalesce usecs 100
+! ethtool coalesce "$mine" 100000 2> /dev/null || result "failed: too long a time was taken"
+! ethtool rings "$mine" 63 64 2> /dev/null || result "failed: a ring of 63 was taken"
+says rings tx 64
+works_still
+says statistics device_missed 0
+
+floods
+for len in 128 4096 64; do
+	pause 0.2
+	ethtool rings "$mine" $len $len || result "failed: cannot have rings of $len"
+	says rings rx $len
+	pause 1.2
+done
+ip link set "$mine" down
+ethtool rings "$mine" 256 128 || result "failed: cannot have other rings while closed"
+open
+says rings tx 256
+calm "after other rings"
+ethtool rings "$mine" 64 64
 
 floods
 for round in $(seq 10); do

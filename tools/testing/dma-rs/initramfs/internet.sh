@@ -12,6 +12,7 @@ here=10.9.0.1
 there=10.9.0.2
 bytes=2000000
 namespace=
+tracefs=/sys/kernel/tracing
 
 # over COMMAND...: carries it out at the other end.
 over() {
@@ -27,6 +28,11 @@ apart() {
 open() {
 	ip link set "$mine" up || result "failed: cannot open $mine"
 	ip addr show dev "$mine" | grep -q "$here/" || ip addr add $here/24 dev "$mine"
+}
+
+# left_to_device PATTERN: how many frames went to our device in which something was left to it.
+left_to_device() {
+	grep -c "net_dev_start_xmit: dev=$mine .*$1" $tracefs/trace
 }
 
 # answers: whether the other end does.
@@ -70,6 +76,22 @@ open
 within 20 answers || result "failed: the peer does not answer"
 both_ways 0 18 56 500 1472 4000
 
+# Both ends by VLAN, whose tags the devices insert and take out.
+ip link add link "$mine" name vlan7 type vlan id 7 || result "failed: there is no VLAN"
+ip addr add 10.9.7.1/24 dev vlan7
+ip link set vlan7 up
+over ip link add link "$interface" name vlan7 type vlan id 7
+over ip addr add 10.9.7.2/24 dev vlan7
+over ip link set vlan7 up
+here=10.9.7.1
+there=10.9.7.2
+both_ways 56 1472
+here=10.9.0.1
+there=10.9.0.2
+ip link del vlan7
+
+mount -t tracefs none $tracefs
+echo 1 > $tracefs/events/net/net_dev_start_xmit/enable
 head -c $bytes /dev/urandom > /tmp/sent
 over nc -l -p 5000 > /tmp/at-peer < /dev/null &
 transfer=$!
@@ -81,6 +103,13 @@ transfer=$!
 pause 0.5
 over nc $here 5001 < /tmp/sent > /dev/null || result "failed: the peer cannot send by TCP"
 same /tmp/at-us
+
+echo 0 > $tracefs/events/net/net_dev_start_xmit/enable
+checksums=$(left_to_device "ip_summed=3 ")
+divided=$(left_to_device "gso_size=[1-9]")
+pieces=$(left_to_device "data_len=[1-9]")
+[ "$checksums" -gt 20 ] && [ "$divided" -gt 20 ] && [ "$pieces" -gt 20 ] ||
+	result "failed: left to the device: $checksums checksums, $divided to divide, $pieces in pieces"
 
 [ "$(counted tx_packets)" -gt 1000 ] && [ "$(counted rx_packets)" -gt 1000 ] ||
 	result "failed: $(counted tx_packets) sent, $(counted rx_packets) received"
@@ -109,4 +138,4 @@ kill $namespace
 within 20 [ -e "/sys/class/net/$interface" ] || result "failed: the peer does not come back"
 [ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
 
-result "passed: pings, TCP, ups and downs, unbinding"
+result "passed: pings, VLAN, TCP ($divided frames divided), ups and downs, unbinding"
