@@ -930,24 +930,35 @@ impl<T: Driver> Core<T> {
 
     /// # Safety
     ///
-    /// Called by the stack for a device that is registered for this `T`; `stats` must be valid.
+    /// Called by the stack for a device that is registered for this `T`; `stats` must be valid, but
+    /// needn't be aligned.
     unsafe extern "C" fn get_stats64(
         dev: *mut bindings::net_device,
         stats: *mut bindings::rtnl_link_stats64,
     ) {
         // SAFETY: The stack asks registered devices only.
         let counters = unsafe { &Self::of(dev).counters };
+        // In a message of netlink they may lie at any multiple of four.
+        //
         // SAFETY: The caller's statistics are valid, and nobody else has them.
-        let stats = unsafe { &mut *stats };
+        let tell = |field: *mut u64, counter: &Atomic<u64>| unsafe {
+            field.write_unaligned(counter.load(Relaxed))
+        };
 
-        stats.rx_packets = counters.rx_packets.load(Relaxed);
-        stats.rx_bytes = counters.rx_bytes.load(Relaxed);
-        stats.rx_dropped = counters.rx_dropped.load(Relaxed);
-        stats.rx_length_errors = counters.rx_length_errors.load(Relaxed);
-        stats.rx_errors = stats.rx_length_errors;
-        stats.tx_packets = counters.tx_packets.load(Relaxed);
-        stats.tx_bytes = counters.tx_bytes.load(Relaxed);
-        stats.tx_dropped = counters.tx_dropped.load(Relaxed);
+        // SAFETY: As above; there are no references to them.
+        unsafe {
+            tell(&raw mut (*stats).rx_packets, &counters.rx_packets);
+            tell(&raw mut (*stats).rx_bytes, &counters.rx_bytes);
+            tell(&raw mut (*stats).rx_dropped, &counters.rx_dropped);
+            tell(
+                &raw mut (*stats).rx_length_errors,
+                &counters.rx_length_errors,
+            );
+            tell(&raw mut (*stats).rx_errors, &counters.rx_length_errors);
+            tell(&raw mut (*stats).tx_packets, &counters.tx_packets);
+            tell(&raw mut (*stats).tx_bytes, &counters.tx_bytes);
+            tell(&raw mut (*stats).tx_dropped, &counters.tx_dropped);
+        }
     }
 }
 

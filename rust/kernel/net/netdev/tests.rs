@@ -726,11 +726,20 @@ impl<'a> Nic<'a> {
     }
 
     fn statistics(&self) -> bindings::rtnl_link_stats64 {
-        let mut stats = pin_init::zeroed();
+        // Not aligned, as in a message of netlink.
+        let mut room = [0_u32; 1 + size_of::<bindings::rtnl_link_stats64>() / size_of::<u32>()];
+        let skip = usize::from(room.as_ptr().addr() % size_of::<u64>() == 0);
 
-        // SAFETY: The device is registered.
-        unsafe { bindings::dev_get_stats(self.raw(), &mut stats) };
-        stats
+        // SAFETY: The device is registered. There is room for the statistics, and any bytes are.
+        unsafe {
+            let stats = room
+                .as_mut_ptr()
+                .add(skip)
+                .cast::<bindings::rtnl_link_stats64>();
+
+            bindings::dev_get_stats(self.raw(), stats);
+            stats.read_unaligned()
+        }
     }
 
     /// Lets any number of bytes be in the ring.

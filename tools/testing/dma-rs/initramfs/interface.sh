@@ -37,9 +37,19 @@ all_counted() {
 	[ "$(counts)" = "$((2 * count)) $((2 * bytes)) $((2 * count)) $((2 * bytes))" ]
 }
 
-# set_ours OPTION...: changes a setting of ours. After most changes QEMU receives nothing for a second.
-set_ours() {
-	ip link set "$mine" "$@" || result "failed: cannot set $*"
+# set_address ADDRESS: gives ours another address.
+set_address() {
+	ip link set "$mine" address "$1" || result "failed: cannot have the address $1"
+}
+
+# set_flags NUMBER: sets these flags of ours, of those that say what it takes, and no others. After
+# that QEMU receives nothing for a second.
+promiscuous=0x100
+all_groups=0x200
+set_flags() {
+	flags=/sys/class/net/$mine/flags
+	echo $(($(cat "$flags") & ~(promiscuous | all_groups) | $1)) > "$flags" ||
+		result "failed: cannot set the flags $1"
 	pause 1.2
 }
 
@@ -118,23 +128,22 @@ frames make /tmp/to-other $count 02:00:00:00:00:07
 frames make /tmp/to-group $count 01:00:5e:00:00:07
 takes 0 /tmp/to-other "at first"
 takes 0 /tmp/to-group "at first"
-set_ours allmulticast on
+set_flags $all_groups
 takes 0 /tmp/to-other "with all groups"
 takes $count /tmp/to-group "with all groups"
-set_ours allmulticast off
-set_ours promisc on
+set_flags $promiscuous
 takes $count /tmp/to-other "promiscuous"
 takes $count /tmp/to-group "promiscuous"
 ethtool rings "$mine" 128 128 || result "failed: cannot have rings of 128"
 pause 1.2
 takes $count /tmp/to-other "promiscuous, and restarted"
 ethtool rings "$mine" 64 64 || result "failed: cannot have rings of 64"
-set_ours promisc off
+set_flags 0
 takes 0 /tmp/to-group "not promiscuous any more"
 address=$(cat "/sys/class/net/$mine/address")
-set_ours address 02:00:00:00:00:07
+set_address 02:00:00:00:00:07
 takes $count /tmp/to-other "with another address"
-set_ours address "$address"
+set_address "$address"
 takes 0 /tmp/to-other "with its own address again"
 works_still
 
