@@ -53,7 +53,8 @@ set_flags() {
 	pause 1.2
 }
 
-# takes EXPECTED FILE WHEN: whether our end takes so many of the frames in the file, sent by the peer.
+# takes EXPECTED FILE WHEN: whether our end takes so many of the frames in the file, which the peer
+# sends.
 takes() {
 	seen=$(counted rx_packets)
 	frames send "$interface" "$2" || result "failed: cannot send $2"
@@ -90,6 +91,9 @@ settled() {
 calm() {
 	: > /tmp/enough
 	wait $theirs $own
+	# The peer's driver takes seconds to notice that it is awake.
+	within 20 has_carrier "$interface" || result "failed: $interface has no carrier, $1"
+	within 20 has_carrier "$mine" || result "failed: $mine has no carrier, $1"
 	within 20 settled || result "failed: frames come for ever, $1"
 	works_still
 }
@@ -142,7 +146,7 @@ set_flags 0
 takes 0 /tmp/to-group "not promiscuous any more"
 address=$(cat "/sys/class/net/$mine/address")
 set_address 02:00:00:00:00:07
-takes $count /tmp/to-other "with another address"
+one_way "$interface" "$mine" /tmp/to-other
 set_address "$address"
 takes 0 /tmp/to-other "with its own address again"
 works_still

@@ -93,12 +93,14 @@ ip link del vlan7
 mount -t tracefs none $tracefs
 echo 1 > $tracefs/events/net/net_dev_start_xmit/enable
 head -c $bytes /dev/urandom > /tmp/sent
-over nc -l -p 5000 > /tmp/at-peer < /dev/null &
+# Who listens has an input that stays open: it would shut down its side otherwise, and who sends
+# would end before all is sent.
+over nc -l -p 5000 > /tmp/at-peer <&9 &
 transfer=$!
 pause 0.5
 nc $there 5000 < /tmp/sent > /dev/null || result "failed: cannot send by TCP"
 same /tmp/at-peer
-nc -l -p 5001 > /tmp/at-us < /dev/null &
+nc -l -p 5001 > /tmp/at-us <&9 &
 transfer=$!
 pause 0.5
 over nc $here 5001 < /tmp/sent > /dev/null || result "failed: the peer cannot send by TCP"
@@ -109,7 +111,7 @@ checksums=$(left_to_device "ip_summed=3 ")
 divided=$(left_to_device "gso_size=[1-9]")
 pieces=$(left_to_device "data_len=[1-9]")
 [ "$checksums" -gt 20 ] && [ "$divided" -gt 20 ] && [ "$pieces" -gt 20 ] ||
-	result "failed: left to the device: $checksums checksums, $divided to divide, $pieces in pieces"
+	result "failed: left to it: $checksums checksums, $divided divisions, $pieces in pieces"
 
 [ "$(counted tx_packets)" -gt 1000 ] && [ "$(counted rx_packets)" -gt 1000 ] ||
 	result "failed: $(counted tx_packets) sent, $(counted rx_packets) received"

@@ -34,7 +34,8 @@ pull() {
 		device=${pair%,*}
 		transfer=${pair#*,}
 		removed=$((removed + 1))
-		[ $transfer = none ] || finish || result "failed: $device, which was gone, gave what was not written"
+		[ $transfer = none ] || finish ||
+			result "failed: $device, which was gone, gave what was not written"
 		within 5 is_gone "$device" || result "failed: $device is still there"
 	done
 }
