@@ -266,6 +266,8 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
 
         // INVARIANT: There are no entries.
         self.head = self.table.first();
+        // Unless this succeeds, what is in the queue completes nothing that was submitted before.
+        self.start = NEVER;
 
         let Self {
             told, owned, queue, ..

@@ -41,6 +41,9 @@ const RX_USECS: u32 = 1 << 0;
 const LINK_NEEDS_RTNL: u32 = 1 << 8;
 
 impl<T: Driver> Core<T> {
+    /// Whether there is something that the device counts: C warns if that is nothing.
+    const COUNTS: bool = T::HAS_STATISTICS && !T::STATISTICS.is_empty();
+
     /// What the driver of a device has of it.
     pub(super) const ETHTOOL: &'static bindings::ethtool_ops = &bindings::ethtool_ops {
         supported_coalesce_params: if T::HAS_SET_COALESCING { RX_USECS } else { 0 },
@@ -71,17 +74,17 @@ impl<T: Driver> Core<T> {
         } else {
             None
         },
-        get_sset_count: if T::HAS_STATISTICS {
+        get_sset_count: if Self::COUNTS {
             Some(Self::get_sset_count)
         } else {
             None
         },
-        get_strings: if T::HAS_STATISTICS {
+        get_strings: if Self::COUNTS {
             Some(Self::get_strings)
         } else {
             None
         },
-        get_ethtool_stats: if T::HAS_STATISTICS {
+        get_ethtool_stats: if Self::COUNTS {
             Some(Self::get_ethtool_stats)
         } else {
             None
