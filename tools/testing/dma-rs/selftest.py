@@ -355,6 +355,15 @@ class Guest(unittest.TestCase):
         """It does not stop talking."""
         self.assertEqual(self.boot("exec yes", total=0), "hang: not finished after 0 s")
 
+    def test_wrong_clock(self):
+        """It is booted again, but not for ever."""
+        wrong = "echo tsc: PIT calibration deviates from HPET: 65552 2444203; exec sleep 60"
+        with tempfile.NamedTemporaryFile() as boots, contextlib.redirect_stdout(io.StringIO()):
+            count = f"echo >> {boots.name}; [ $(wc -l < {boots.name}) -gt"
+            self.assertEqual(self.boot(f"{count} 2 ] || {{ {wrong}; }}"), "")
+            self.assertIn("deviates", self.boot(f"{count} 99 ] || {{ {wrong}; }}"))
+            self.assertEqual(len(boots.read()), 3 + qemu.BOOTS)
+
 
 class Qemu(unittest.TestCase):
     """What is asked of a QEMU before it is started."""
