@@ -1035,6 +1035,9 @@ mod cases {
     #[test]
     fn refused_queues() -> Result {
         on_each_rig::<16>(16, 4, |rig| {
+            let buf = read(rig.dma, 10)?;
+            let (tag, _) = rig.submit(buf, Say::Plain)?;
+
             rig.stop();
             open(rig.dma.bound())?;
 
@@ -1042,6 +1045,11 @@ mod cases {
 
             rig.registers.refusals.store(1, Relaxed);
             ensure!(rig.done.start().err() == Some(EIO) && rig.done.is_stopped());
+
+            // What it says all the same completes nothing that was submitted before.
+            rig.device.next = 0;
+            rig.device.done(tag, 10);
+            ensure!(rig.complete().err() == Some(EBADMSG));
 
             rig.device.next = 0;
             rig.done.start()?;
