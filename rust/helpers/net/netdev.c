@@ -91,6 +91,11 @@ __rust_helper bool rust_helper_netif_running(const struct net_device *dev)
 	return netif_running(dev);
 }
 
+__rust_helper bool rust_helper_netif_carrier_ok(const struct net_device *dev)
+{
+	return netif_carrier_ok(dev);
+}
+
 __rust_helper struct netdev_queue *
 rust_helper_netdev_get_tx_queue(const struct net_device *dev,
 				unsigned int index)
@@ -206,6 +211,12 @@ __rust_helper void rust_helper_skb_add_rx_frag(struct sk_buff *skb, int at,
 	skb_add_rx_frag(skb, at, page, offset, size, truesize);
 }
 #endif
+
+__rust_helper struct sk_buff *rust_helper_alloc_skb(unsigned int size,
+						    gfp_t flags)
+{
+	return alloc_skb(size, flags);
+}
 
 __rust_helper unsigned int rust_helper_skb_tailroom(const struct sk_buff *skb)
 {

@@ -14,7 +14,7 @@
 //! | [`SkBuff`] | a frame that is ours, and can't be forgotten |
 //! | [`Features`] | what the device does itself: checksums, segmentation, VLAN tags |
 //! | [`RxMode`] | which frames it is to receive |
-//! | [`Link`], [`RingLengths`] | what administrators ask, and set |
+//! | [`Link`], [`RingLengths`], [`Messages`] | what administrators ask, and set |
 //! | [`Napi`] | what an interrupt handler has of it all: it can have the device polled |
 //! | [`Device`] | what the rest of the driver has of it: it can schedule work |
 //!
@@ -76,6 +76,7 @@ pub use self::{
     },
     ethtool::{
         Link,
+        Messages,
         RingLengths, //
     },
     features::Features,

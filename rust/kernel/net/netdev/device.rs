@@ -7,6 +7,7 @@
 use super::{
     ethtool::{
         Link,
+        Messages,
         RingLengths, //
     },
     features::Features,
@@ -303,6 +304,20 @@ pub trait Driver: Send + Sync + Sized {
         let _ = values;
         build_error!(VTABLE_DEFAULT_ERROR)
     }
+
+    /// What the device can test of itself, by name: up to 31 characters.
+    const SELF_TESTS: &'static [&'static CStr] = &[];
+
+    /// Tests the device, whether it is open or not, in the order of
+    /// [`SELF_TESTS`](Self::SELF_TESTS) (C: `ethtool_ops::self_test`). A result that isn't 0 is a
+    /// failure. Tests that disturb traffic are left out unless it `may_disturb`; they
+    /// [restart](Control::restart) the device.
+    ///
+    /// Context: may sleep.
+    fn self_test(&self, device: &mut Control<'_, Self>, may_disturb: bool, results: &mut [u64]) {
+        let _ = (device, may_disturb, results);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// What [`Driver::work`] is to look after. Several of them may have been scheduled at once.
@@ -594,6 +609,7 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
                 poll: UnsafeCell::new(None),
                 control: UnsafeCell::new(State::Closed),
                 counters: Counters::new(),
+                messages: Atomic::new(Messages::DEFAULT),
                 device: NonNull::from(device),
             }? Error),
             GFP_KERNEL,
@@ -664,6 +680,8 @@ pub(super) struct Core<T: Driver> {
     poll: UnsafeCell<Option<T::Poll>>,
     control: UnsafeCell<State<T::Tx, T::Poll>>,
     counters: Counters,
+    /// Which [`Messages`] are logged.
+    pub(super) messages: Atomic<u32>,
     device: NonNull<Device>,
 }
 
@@ -987,19 +1005,29 @@ impl<'n, T: Driver> Control<'n, T> {
         &self.core.driver
     }
 
-    /// Says whether there is a link (C: `netif_carrier_on()`, `netif_carrier_off()`).
+    /// Returns whether messages of a kind are logged (C: `netif_msg_...()`).
+    pub fn logs(&self, kind: Messages) -> bool {
+        self.core.messages.load(Relaxed) & kind.0 != 0
+    }
+
+    /// Says whether there is a link (C: `netif_carrier_on()`, `netif_carrier_off()`); returns
+    /// whether that is news.
     ///
     /// The stack sends nothing without one. A device that is closed has none.
-    pub fn set_carrier(&mut self, on: bool) {
+    pub fn set_carrier(&mut self, on: bool) -> bool {
         let raw = self.core.device().as_raw();
 
         // SAFETY: The device is registered.
         unsafe {
+            let before = bindings::netif_carrier_ok(raw);
+
             if on && bindings::netif_running(raw) {
                 bindings::netif_carrier_on(raw);
             } else {
                 bindings::netif_carrier_off(raw);
             }
+
+            before != bindings::netif_carrier_ok(raw)
         }
     }
 

@@ -12,7 +12,8 @@ use super::device::{
 use crate::{
     bindings,
     error::from_result,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::Relaxed, //
 };
 use core::mem::MaybeUninit;
 
@@ -36,19 +37,42 @@ pub struct RingLengths {
     pub rx: u32,
 }
 
+/// Which messages are logged (C: `NETIF_MSG_...`). Administrators choose among them; a driver
+/// [asks](Control::logs) before it logs one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Messages(pub(super) u32);
+
+impl Messages {
+    /// The link came or went.
+    pub const LINK: Self = Self(1 << 2);
+
+    /// What is logged unless somebody says otherwise: as C's drivers have it, that the driver is
+    /// there, what it finds, and the link.
+    pub(super) const DEFAULT: u32 = 1 << 0 | 1 << 1 | Self::LINK.0;
+}
+
 /// `ETHTOOL_COALESCE_RX_USECS`, `ETHTOOL_OP_NEEDS_RTNL_GLINK`
 const RX_USECS: u32 = 1 << 0;
 const LINK_NEEDS_RTNL: u32 = 1 << 8;
 
+/// `ETH_TEST_FL_OFFLINE`, `ETH_TEST_FL_FAILED`
+const OFFLINE: u32 = 1 << 0;
+const FAILED: u32 = 1 << 1;
+
 impl<T: Driver> Core<T> {
     /// Whether there is something that the device counts: C warns if that is nothing.
     const COUNTS: bool = T::HAS_STATISTICS && !T::STATISTICS.is_empty();
+
+    /// Whether there is something that it can test: likewise.
+    const TESTS: bool = T::HAS_SELF_TEST && !T::SELF_TESTS.is_empty();
 
     /// What the driver of a device has of it.
     pub(super) const ETHTOOL: &'static bindings::ethtool_ops = &bindings::ethtool_ops {
         supported_coalesce_params: if T::HAS_SET_COALESCING { RX_USECS } else { 0 },
         op_needs_rtnl: LINK_NEEDS_RTNL,
         get_link: Some(bindings::ethtool_op_get_link),
+        get_msglevel: Some(Self::get_msglevel),
+        set_msglevel: Some(Self::set_msglevel),
         get_link_ksettings: if T::HAS_LINK {
             Some(Self::get_link_ksettings)
         } else {
@@ -74,12 +98,17 @@ impl<T: Driver> Core<T> {
         } else {
             None
         },
-        get_sset_count: if Self::COUNTS {
+        self_test: if Self::TESTS {
+            Some(Self::self_test)
+        } else {
+            None
+        },
+        get_sset_count: if Self::COUNTS || Self::TESTS {
             Some(Self::get_sset_count)
         } else {
             None
         },
-        get_strings: if Self::COUNTS {
+        get_strings: if Self::COUNTS || Self::TESTS {
             Some(Self::get_strings)
         } else {
             None
@@ -207,11 +236,65 @@ impl<T: Driver> Core<T> {
     /// # Safety
     ///
     /// As [`get_link_ksettings`](Self::get_link_ksettings).
+    unsafe extern "C" fn get_msglevel(dev: *mut bindings::net_device) -> u32 {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::of(dev) }.messages.load(Relaxed)
+    }
+
+    /// # Safety
+    ///
+    /// As [`get_link_ksettings`](Self::get_link_ksettings).
+    unsafe extern "C" fn set_msglevel(dev: *mut bindings::net_device, messages: u32) {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::of(dev) }.messages.store(messages, Relaxed);
+    }
+
+    /// # Safety
+    ///
+    /// As [`set_ringparam`](Self::set_ringparam), with room for as many numbers as
+    /// [`get_sset_count`](Self::get_sset_count) has said.
+    unsafe extern "C" fn self_test(
+        dev: *mut bindings::net_device,
+        test: *mut bindings::ethtool_test,
+        results: *mut u64,
+    ) {
+        // SAFETY: As in `set_ringparam()`.
+        let mut control = unsafe { Control::<T>::new(dev) };
+
+        // SAFETY: By the safety requirements. The numbers were zeroed.
+        let (flags, results) = unsafe {
+            (
+                &mut (*test).flags,
+                core::slice::from_raw_parts_mut(results, T::SELF_TESTS.len()),
+            )
+        };
+
+        control
+            .driver()
+            .self_test(&mut control, *flags & OFFLINE != 0, results);
+
+        if results.iter().any(|result| *result != 0) {
+            *flags |= FAILED;
+        }
+    }
+
+    /// Returns the names of a set.
+    fn names(set: u32) -> &'static [&'static CStr] {
+        match set {
+            bindings::ethtool_stringset_ETH_SS_STATS if Self::COUNTS => T::STATISTICS,
+            bindings::ethtool_stringset_ETH_SS_TEST if Self::TESTS => T::SELF_TESTS,
+            _ => &[],
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`get_link_ksettings`](Self::get_link_ksettings).
     unsafe extern "C" fn get_sset_count(_dev: *mut bindings::net_device, set: c_int) -> c_int {
         // CAST: A small number; a few.
-        match set == bindings::ethtool_stringset_ETH_SS_STATS as c_int {
-            true => T::STATISTICS.len() as c_int,
-            false => EOPNOTSUPP.to_errno(),
+        match Self::names(set as u32).len() {
+            0 => EOPNOTSUPP.to_errno(),
+            count => count as c_int,
         }
     }
 
@@ -219,10 +302,10 @@ impl<T: Driver> Core<T> {
     ///
     /// As [`get_link_ksettings`](Self::get_link_ksettings), with room for as many strings of
     /// `ETH_GSTRING_LEN` bytes as [`get_sset_count`](Self::get_sset_count) has said.
-    unsafe extern "C" fn get_strings(_dev: *mut bindings::net_device, _set: u32, strings: *mut u8) {
+    unsafe extern "C" fn get_strings(_dev: *mut bindings::net_device, set: u32, strings: *mut u8) {
         const LEN: usize = bindings::ETH_GSTRING_LEN as usize;
 
-        for (at, name) in T::STATISTICS.iter().enumerate() {
+        for (at, name) in Self::names(set).iter().enumerate() {
             let name = name.to_bytes_with_nul();
             let len = name.len().min(LEN);
 

@@ -140,6 +140,24 @@ impl SkBuff {
         Self(unsafe { NonNull::new_unchecked(skb) })
     }
 
+    /// Makes a frame (C: `alloc_skb()`). Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`], [`EINVAL`] if no frame is that long.
+    pub(super) fn copy_of(bytes: &[u8]) -> Result<Self> {
+        let len = u16::try_from(bytes.len()).map_err(|_| EINVAL)?.into();
+        // SAFETY: No requirements.
+        let skb = NonNull::new(unsafe { bindings::alloc_skb(len, GFP_KERNEL.as_raw()) });
+        let skb = skb.ok_or(ENOMEM)?.as_ptr();
+
+        // SAFETY: It is ours, and has room for that much. From here on it is an `SkBuff`.
+        unsafe {
+            bindings::skb_put_data(skb, bytes.as_ptr().cast(), len);
+            Ok(Self::from_raw(skb))
+        }
+    }
+
     /// Returns the reference, which is the caller's then.
     #[inline(always)]
     pub(super) fn into_raw(self) -> *mut bindings::sk_buff {

@@ -332,6 +332,34 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
         true
     }
 
+    /// Sends bytes, from the Ethernet header on, for a device that tests itself: while it is
+    /// [halted](super::Control::restart), when the stack sends nothing. They are counted nowhere,
+    /// and [`drain`](Self::drain) frees them.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`], [`EBUSY`] if the ring is full, and as [`Producer::post`] and [`Producer::kick`].
+    pub fn send_for_test(&mut self, bytes: &[u8], options: Options<Q>) -> Result {
+        let skb = SkBuff::copy_of(bytes)?;
+        let posted = match TxFrame::new(skb, 1) {
+            Ok(frame) => self.ring.post(Part::whole(frame), options),
+            // It is in one piece.
+            Err(skb) => {
+                let _ = skb.free(DropReason::NOMEM);
+                return Err(ENOMEM);
+            }
+        };
+
+        posted.map_err(|refused| refused.error)?;
+        // CAST: It has memory for them, so there are few.
+        //
+        // SAFETY: As in `xmit()`; the stack doesn't send.
+        unsafe { bindings::netdev_tx_sent(self.queue.as_raw(), bytes.len() as u32, false) };
+        self.ring.kick()
+    }
+
     /// Tells the device of what was posted. If the device was stopped, the frames come back from
     /// the next [`start`](Self::start). Context: any.
     #[inline]
