@@ -25,6 +25,7 @@ use super::{
     statistics::Statistics, //
 };
 use kernel::{
+    alloc::Flags,
     device::{
         Bound,
         Core,
@@ -47,6 +48,7 @@ use kernel::{
         Events,
         Features,
         Link,
+        Messages,
         Napi,
         Poll,
         Progress,
@@ -71,6 +73,10 @@ use kernel::{
         },
         Arc,
         Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 
@@ -103,6 +109,14 @@ const FIXED: Features = Features::VLAN_INSERT.with(Features::VLAN_STRIP);
 const IP_CHECKSUM: u8 = 10;
 const TCP_CHECKSUM: u8 = 16;
 
+/// How often a frame is tried that the device is to send itself, and how long each is waited for.
+/// QEMU's receiver hears nothing for a second after a start.
+const LOOPS: u32 = 20;
+const LOOP_TIME: Delta = Delta::from_millis(100);
+
+/// The type of frames for local experiments (IEEE 802).
+const EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
+
 /// What is received into. Mapped once, used again and again.
 type RxBuffer = KBox<[u8; BUFFER_SIZE]>;
 
@@ -113,6 +127,28 @@ type Tx<'a> = Sender<'a, TxQueue<'a>>;
 pub(crate) struct Work<'a> {
     cleaner: Cleaner<'a, TxQueue<'a>>,
     rx: Ring<'a, RxQueue<'a>, RxBuffer>,
+    /// Buffers that aren't in the ring: after a change of its length.
+    stock: KVec<RxBuffer>,
+}
+
+impl Work<'_> {
+    /// Gives the device a buffer for each descriptor, as far as there are any: those that stayed in
+    /// the ring, those in stock, and new ones.
+    #[inline]
+    fn refill(&mut self, flags: Flags) -> Result {
+        let stock = &mut self.stock;
+        let filled = self.rx.producer.refill((), || match stock.pop() {
+            Some(buffer) => Ok(buffer),
+            None => new_buffer(flags),
+        });
+
+        self.rx.producer.kick().and(filled)
+    }
+}
+
+#[cold]
+fn new_buffer(flags: Flags) -> Result<RxBuffer> {
+    KBox::init(pin_init::init_zeroed(), flags)
 }
 
 /// The driver of a bound device.
@@ -213,7 +249,11 @@ pub(crate) fn bring_up<'a>(
     netdev.set_features(CHANGEABLE, FIXED)?;
 
     let (tx, cleaner) = netdev.transmit_ring(dma, transmitter, tx_len)?;
-    let rx = Ring::new(dma, receiver, rx_len)?;
+    let work = Work {
+        cleaner,
+        rx: Ring::new(dma, receiver, rx_len)?,
+        stock: KVec::new(),
+    };
     let session = Session::new(device, stopper, Ok::<_, Error>(()))?;
     let link_changed = Arc::new(Atomic::new(false), GFP_KERNEL)?;
 
@@ -246,7 +286,7 @@ pub(crate) fn bring_up<'a>(
             link_changed,
             phy <- new_mutex!(Phy::new(*control)),
             session,
-            rings <- new_mutex!(Some((tx, Work { cleaner, rx }))),
+            rings <- new_mutex!(Some((tx, work))),
         }? Error),
     )
 }
@@ -283,24 +323,99 @@ impl<'a> Interface<'a> {
         tx.start(&mut work.cleaner)?;
         work.rx.start(drop)?;
         self.filters.lock().apply(&self.control);
-        work.rx
-            .producer
-            .refill((), || KBox::init(pin_init::init_zeroed(), GFP_KERNEL))?;
-        work.rx.producer.kick()
+
+        match work.refill(GFP_KERNEL) {
+            // It goes on with those that there are. Others come when frames do.
+            Err(_) if work.rx.consumer.posted() > 0 => Ok(()),
+            filled => filled,
+        }
+    }
+
+    /// Prepares for a stop: masks interrupts, and keeps what the device has counted.
+    fn silence(&self) {
+        self.control.silence();
+        self.statistics.lock().add(&self.control);
+    }
+
+    /// Begins anew, with a device that has stopped or not.
+    fn begin_again(&self, tx: &mut Tx<'a>, work: &mut Work<'a>) -> Result {
+        self.silence();
+        self.session.restart()?;
+        self.begin(tx, work)
     }
 
     /// Stops the device, and puts the rings away. Frames that weren't sent are dropped; if the
     /// device can't be proven to have stopped, by the next start.
     fn end(&self, mut tx: Tx<'a>, mut work: Work<'a>) {
-        self.control.silence();
+        self.silence();
         self.session.stop();
         let _ = tx.drain(&mut work.cleaner);
         *self.rings.lock() = Some((tx, work));
     }
 
-    /// Returns whether there is a link.
-    fn has_link(&self) -> bool {
-        self.phy.lock().link().is_ok_and(|link| link.up)
+    /// Tells the stack whether there is a link, and whoever wants to know if that is news.
+    fn tell_carrier(&self, device: &mut netdev::Control<'_, Self>) {
+        let link = self.link();
+
+        if !device.set_carrier(link.is_some()) || !device.logs(Messages::LINK) {
+            return;
+        }
+
+        match link {
+            Some(Link {
+                speed,
+                is_full_duplex,
+                ..
+            }) => dev_info!(
+                self.dev,
+                "the link is up, {speed} Mbit/s, {} duplex\n",
+                if is_full_duplex { "full" } else { "half" }
+            ),
+            None => dev_info!(self.dev, "the link is down\n"),
+        }
+    }
+
+    /// Tests whether frames come back that the PHY is to loop back. Nobody else uses the device,
+    /// which is left in that state.
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`] if none comes back, and what beginning and sending say.
+    fn loop_back(&self, tx: &mut Tx<'a>, work: &mut Work<'a>) -> Result {
+        self.phy.lock().set_loopback(true)?;
+        self.begin_again(tx, work)?;
+
+        let mac = *self.mac.lock();
+        let header = [mac.as_slice(), &mac, &EXPERIMENTAL];
+        let mut frame = [0x55; 128];
+
+        for (byte, value) in frame.iter_mut().zip(header.into_iter().flatten()) {
+            *byte = *value;
+        }
+
+        for _ in 0..LOOPS {
+            let mut came_back = false;
+
+            tx.send_for_test(&frame, TxOptions::Data(Data::default()))?;
+            fsleep(LOOP_TIME);
+            work.rx.consumer.receive_each(u32::MAX, |received| {
+                came_back |= received.segments().flatten().eq(&frame);
+            });
+
+            if came_back {
+                return Ok(());
+            }
+        }
+
+        Err(EIO)
+    }
+
+    /// As [`loop_back`](Self::loop_back), and takes that back.
+    fn test_loopback(&self, tx: &mut Tx<'a>, work: &mut Work<'a>) -> Result {
+        let looped = self.loop_back(tx, work);
+
+        self.phy.lock().set_loopback(false)?;
+        looped
     }
 }
 
@@ -430,7 +545,7 @@ impl<'a> Driver for Interface<'a> {
             return Err(e);
         }
 
-        device.set_carrier(self.has_link());
+        self.tell_carrier(device);
         Ok((tx, work))
     }
 
@@ -463,7 +578,7 @@ impl<'a> Driver for Interface<'a> {
 
     #[inline]
     fn poll(&self, work: &mut Work<'a>, cx: &mut Poll<'_>) -> Progress {
-        let Work { cleaner, rx } = work;
+        let Work { cleaner, rx, .. } = work;
 
         // Taken at once, or a change would be lost that comes in between.
         if self.link_changed.load(Relaxed) && self.link_changed.xchg(false, Relaxed) {
@@ -478,10 +593,9 @@ impl<'a> Driver for Interface<'a> {
             cx.receive(frame.len(), frame.segments(), reported.unwrap_or_default());
         });
 
-        // Buffers stay in their slots, so none is missing. A device that was stopped is told when
-        // it is started.
-        let _ = rx.producer.refill((), || Err(ENOMEM));
-        let _ = rx.producer.kick();
+        // Buffers stay in their slots, so none is missing, unless there was no memory. A device
+        // that was stopped is told when it is started.
+        let _ = work.refill(GFP_ATOMIC | __GFP_NOWARN);
         Progress::Done
     }
 
@@ -498,7 +612,7 @@ impl<'a> Driver for Interface<'a> {
         if restarts {
             let restarted = device.restart(|tx, work| {
                 if events.contains(Events::RESET) {
-                    self.control.silence();
+                    self.silence();
                     self.session.restart()?;
                 }
                 // The device knows of no rings, unless it was opened since it woke.
@@ -514,7 +628,7 @@ impl<'a> Driver for Interface<'a> {
             }
         }
 
-        device.set_carrier(self.has_link());
+        self.tell_carrier(device);
     }
 
     fn set_rx_mode(&self, _device: &mut netdev::Control<'_, Self>, mode: &RxMode<'_>) -> Result {
@@ -561,13 +675,21 @@ impl<'a> Driver for Interface<'a> {
         check(lengths)?;
 
         // All that can fail for want of memory, before anything is stopped.
+        let rx_before = self.lengths.lock().rx;
         let spare_tx = SpareTx::new(self.dma, lengths.tx)?;
         let spare_rx = Spare::new(self.dma, lengths.rx)?;
+        let mut stock = KVec::with_capacity(lengths.rx as usize, GFP_KERNEL)?;
+
+        for _ in rx_before..lengths.rx {
+            stock.push(new_buffer(GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+
         let resize = |tx: &mut Tx<'a>, work: &mut Work<'a>| -> Result {
             tx.resize_to(&mut work.cleaner, spare_tx)?;
             work.rx
-                .resize_to(spare_rx, drop)
+                .resize_to(spare_rx, |buffer| drop(stock.push_within_capacity(buffer)))
                 .map_err(|refused| refused.error)?;
+            work.stock = stock;
             *self.lengths.lock() = lengths;
             Ok(())
         };
@@ -580,7 +702,7 @@ impl<'a> Driver for Interface<'a> {
         let mut resized = Ok(());
 
         device.restart(|tx, work| {
-            self.control.silence();
+            self.silence();
             self.session.stop();
             resized = resize(tx, work);
             // It goes on in any case.
@@ -632,6 +754,42 @@ impl<'a> Driver for Interface<'a> {
             .zip([sent, received, missed, no_buffers, oversized])
         {
             *value = count;
+        }
+    }
+
+    const SELF_TESTS: &'static [&'static CStr] = &[c"EEPROM", c"link", c"loopback (offline)"];
+
+    fn self_test(
+        &self,
+        device: &mut netdev::Control<'_, Self>,
+        may_disturb: bool,
+        results: &mut [u64],
+    ) {
+        let has_eeprom = eeprom::mac_address(&self.control).is_ok();
+        let has_link = self.link().is_some();
+        let mut looped = Ok(());
+
+        if may_disturb {
+            // They are here if the device is closed.
+            let rings = self.rings.lock().take();
+
+            if let Some((mut tx, mut work)) = rings {
+                looped = self.test_loopback(&mut tx, &mut work);
+                self.end(tx, work);
+            } else {
+                let restarted = device.restart(|tx, work| {
+                    looped = self.test_loopback(tx, work);
+                    self.begin_again(tx, work)
+                });
+
+                looped = looped.and(restarted);
+            }
+        }
+
+        let failed = [!has_eeprom, !has_link, looped.is_err()];
+
+        for (result, failed) in results.iter_mut().zip(failed) {
+            *result = failed.into();
         }
     }
 }

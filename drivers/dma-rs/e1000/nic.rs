@@ -580,6 +580,7 @@ impl<'a> Nic<'a> {
     pub(crate) fn reset(&self, cancelled: impl FnMut(TxSegment)) -> Result {
         let mut all = self.all();
 
+        self.statistics.lock().add(&self.control);
         self.session
             .restart()
             .and_then(|()| self.begin(&mut all, cancelled))
@@ -600,6 +601,9 @@ impl<'a> Nic<'a> {
         }
 
         let mut all = self.all();
+
+        self.statistics.lock().add(&self.control);
+
         let resized = match self.session.stop() {
             StopOutcome::Stopped => all
                 .sender
@@ -644,7 +648,8 @@ impl<'a> Nic<'a> {
         self.session.stop()
     }
 
-    /// Returns what the device has counted since it was bound.
+    /// Returns what the device has counted since it was bound, but for what it forgot with its
+    /// power.
     pub(crate) fn statistics(&self) -> Statistics {
         let mut statistics = self.statistics.lock();
 

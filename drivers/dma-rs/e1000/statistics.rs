@@ -9,12 +9,14 @@ use super::{
         GPTC,
         MPC,
         RNBC,
-        ROC, //
+        ROC,
+        STATUS, //
     }, //
 };
 use kernel::fmt;
 
-/// What the device has counted. Its registers are cleared when they are read.
+/// What the device has counted. Its registers are cleared when they are read, and when it is reset:
+/// whoever stops it [adds](Statistics::add) what they say before.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Statistics {
     /// Good frames that were sent.
@@ -34,8 +36,12 @@ impl Statistics {
         Self::default()
     }
 
-    /// Adds what was counted since the last time.
+    /// Adds what was counted since the last time; nothing if the device is gone.
     pub(crate) fn add(&mut self, control: &Control<'_>) {
+        if control.read(STATUS).into_raw() == u32::MAX {
+            return;
+        }
+
         self.sent += u64::from(control.read(GPTC).into_raw());
         self.received += u64::from(control.read(GPRC).into_raw());
         self.missed += u64::from(control.read(MPC).into_raw());
