@@ -3,12 +3,15 @@
  * Asks a network interface, and tells it, what ethtool would:
  *
  *     ethtool link INTERFACE
- *     ethtool rings INTERFACE [TX RX]
+ *     ethtool rings INTERFACE [TX RX [NTH]]
  *     ethtool coalesce INTERFACE [MICROSECONDS]
  *     ethtool offloads INTERFACE on|off
  *     ethtool statistics INTERFACE
+ *     ethtool messages INTERFACE [MASK]
+ *     ethtool test INTERFACE [offline]
  *
- * Answers are lines of a name and a number. Built with the kernel's nolibc, which is included by
+ * Answers are lines of a name and a number. With NTH, that allocation fails; what is left of the
+ * number is said. Built with the kernel's nolibc, which is included by
  * the command line.
  */
 
@@ -26,7 +29,7 @@ struct request {
 	char rest[16];
 };
 
-static int fd;
+static int fd, nth_fd;
 static struct request request;
 
 static void fail(const char *what)
@@ -40,6 +43,24 @@ static void ask(void *data, const char *what)
 	request.data = data;
 	if (ioctl(fd, IOCTL, &request) < 0)
 		fail(what);
+}
+
+/* Has an allocation of this process fail, counted from 1. */
+static void let_fail(const char *nth)
+{
+	nth_fd = open("/proc/self/fail-nth", O_RDWR);
+	if (nth_fd < 0 || write(nth_fd, nth, strlen(nth)) < 0)
+		fail("fail-nth");
+}
+
+/* Returns how many more it would have taken; 0 if it has failed. */
+static int stop_failing(void)
+{
+	char left[16] = "";
+
+	if (read(nth_fd, left, sizeof(left) - 1) < 0 || write(nth_fd, "0", 1) < 0)
+		fail("fail-nth");
+	return atoi(left);
 }
 
 static void show_link(void)
@@ -57,17 +78,31 @@ static void show_link(void)
 static void show_or_set_rings(int argc, char **argv)
 {
 	struct ethtool_ringparam rings = { .cmd = ETHTOOL_GRINGPARAM };
+	int err;
 
 	ask(&rings, "rings");
-	if (argc > 4) {
-		rings.cmd = ETHTOOL_SRINGPARAM;
-		rings.tx_pending = atoi(argv[3]);
-		rings.rx_pending = atoi(argv[4]);
+	if (argc <= 4) {
+		printf("tx %d\nrx %d\ntx_max %d\nrx_max %d\n",
+		       rings.tx_pending, rings.rx_pending, rings.tx_max_pending,
+		       rings.rx_max_pending);
+		return;
+	}
+
+	rings.cmd = ETHTOOL_SRINGPARAM;
+	rings.tx_pending = atoi(argv[3]);
+	rings.rx_pending = atoi(argv[4]);
+	if (argc <= 5) {
 		ask(&rings, "set rings");
 		return;
 	}
-	printf("tx %d\nrx %d\ntx_max %d\nrx_max %d\n", rings.tx_pending,
-	       rings.rx_pending, rings.tx_max_pending, rings.rx_max_pending);
+
+	/* Nothing between, which may allocate something, too. */
+	request.data = &rings;
+	let_fail(argv[5]);
+	err = ioctl(fd, IOCTL, &request) < 0;
+	printf("left %d\n", stop_failing());
+	if (err)
+		exit(1);
 }
 
 static void show_or_set_interval(int argc, char **argv)
@@ -98,31 +133,70 @@ static void switch_offloads(const char *which)
 	}
 }
 
-static void show_statistics(void)
+/* Returns the names of a set, one in each ETH_GSTRING_LEN bytes. */
+static const char *names_of(unsigned int set, unsigned int *count)
 {
 	/* Room for what follows each of these. */
-	static __u64 info_room[8], names_room[512], stats_room[128];
+	static __u64 info_room[8], names_room[512];
 	struct ethtool_sset_info *info = (void *)info_room;
 	struct ethtool_gstrings *names = (void *)names_room;
-	struct ethtool_stats *stats = (void *)stats_room;
-	unsigned int i;
 
 	info->cmd = ETHTOOL_GSSET_INFO;
-	info->sset_mask = 1 << ETH_SS_STATS;
+	info->sset_mask = 1 << set;
 	ask(info, "count");
 	if (!info->sset_mask || info->data[0] > 64)
 		exit(1);
 
+	*count = info->data[0];
 	names->cmd = ETHTOOL_GSTRINGS;
-	names->string_set = ETH_SS_STATS;
-	names->len = info->data[0];
+	names->string_set = set;
+	names->len = *count;
 	ask(names, "names");
+	return (char *)names->data;
+}
+
+static void show_numbers(const char *names, const __u64 *numbers, unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		printf("%s %llu\n", names + i * ETH_GSTRING_LEN, (unsigned long long)numbers[i]);
+}
+
+static void show_statistics(void)
+{
+	static __u64 room[128];
+	struct ethtool_stats *stats = (void *)room;
+	const char *names = names_of(ETH_SS_STATS, &stats->n_stats);
+
 	stats->cmd = ETHTOOL_GSTATS;
-	stats->n_stats = info->data[0];
 	ask(stats, "statistics");
-	for (i = 0; i < stats->n_stats; i++)
-		printf("%s %llu\n", (char *)names->data + i * ETH_GSTRING_LEN,
-		       (unsigned long long)stats->data[i]);
+	show_numbers(names, (__u64 *)stats->data, stats->n_stats);
+}
+
+static void show_or_set_messages(int argc, char **argv)
+{
+	struct ethtool_value value = { .cmd = ETHTOOL_GMSGLVL };
+
+	if (argc > 3) {
+		value.cmd = ETHTOOL_SMSGLVL;
+		value.data = atoi(argv[3]);
+	}
+	ask(&value, "messages");
+	printf("mask %d\n", value.data);
+}
+
+static void show_test(int argc)
+{
+	static __u64 room[128];
+	struct ethtool_test *test = (void *)room;
+	const char *names = names_of(ETH_SS_TEST, &test->len);
+
+	test->cmd = ETHTOOL_TEST;
+	test->flags = argc > 3 ? ETH_TEST_FL_OFFLINE : 0;
+	ask(test, "test");
+	show_numbers(names, (__u64 *)test->data, test->len);
+	printf("failed %d\n", !!(test->flags & ETH_TEST_FL_FAILED));
 }
 
 int main(int argc, char **argv)
@@ -148,6 +222,10 @@ int main(int argc, char **argv)
 		switch_offloads(argv[3]);
 	else if (!strcmp(argv[1], "statistics"))
 		show_statistics();
+	else if (!strcmp(argv[1], "messages"))
+		show_or_set_messages(argc, argv);
+	else if (!strcmp(argv[1], "test"))
+		show_test(argc);
 	else
 		return 1;
 	return 0;

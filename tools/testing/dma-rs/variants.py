@@ -110,7 +110,7 @@ NVME = "nvme,serial=dma-rs,drive=disk,mdts=8"
 DISK_SIZE = 16 << 20
 
 # What some guest tests need besides: a cable between two NICs, and ports.
-CABLE_TESTS = ("peer", "interface", "internet")
+CABLE_TESTS = ("peer", "interface", "interface_faults", "interface_floods", "internet")
 EDU_SLOTS = (Slot("edu", 1), *[Slot("edu")] * 7)
 NIC_SLOTS = (Slot("nic", 1), *[Slot("nic")] * 7)
 NVME_SLOTS = (Slot("nvme", 1, speed=20), *[Slot("nvme")] * 7)
@@ -123,6 +123,12 @@ SLOT_TESTS = {
 # Short rings wrap soon, and fit into memory fifty times.
 TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
                "dma_rs_e1000_net.tx_descriptors=64 dma_rs_e1000_net.rx_descriptors=64")
+
+# IPv6 has much to say at once, and frames are counted: it begins when it is told to.
+QUIET = "ipv6.disable_ipv6=1"
+
+# What our interface does where there are Internet protocols.
+NET_TESTS = ("interface", "interface_faults", "interface_floods", "internet")
 
 # What disturbs devices at work. unplug leaves lockdep off.
 DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind",
@@ -191,7 +197,8 @@ VARIANTS = {
     "x86_64": {
         "kmemleak": Variant("as plain; probes fail at each allocation; the leak detector scans at the end",
                             f"kmemleak=on slab_debug=F {WIDE}", edu=WIDE_EDU,
-                            guest_tests=("sweep", "nic_sweep", "mmap_sweep", "unplug", "nic_unplug"), slow=True),
+                            guest_tests=("sweep", "nic_sweep", "mmap_sweep", "interface_faults", "unplug", "nic_unplug"),
+                            slow=True),
         "kcsan": Variant("a kernel that looks for data races (KCSAN), and two that it must find",
                          f"{KCSAN} {WIDE}", edu=WIDE_EDU, suites=DMA_SUITES, slow=True, flavour="kcsan",
                          lacks=("rust_dmaengine_faults",), adds=RACY_SUITES, dma_debug=False),
@@ -199,13 +206,13 @@ VARIANTS = {
                       slow=True, flavour="rt", guest_tests=("modules",)),
         "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
                                slow=True, flavour="rt", controls=RT_CONTROLS),
-        "net": Variant("a kernel with Internet protocols: our interface talks to the kernel's own driver",
-                       suites=NET_SUITES, slow=True, flavour="net", guest_tests=("interface", "internet")),
-        "net-swiotlb": Variant("that kernel, every mapping bounces", "swiotlb=force",
-                               suites=NET_SUITES, slow=True, flavour="net", guest_tests=("interface", "internet")),
-        "net-iommu": Variant("that kernel, Intel IOMMU, unmapped at once", "intel_iommu=on iommu.strict=1",
+        "net": Variant("a kernel with Internet protocols: our interface talks to the kernel's own driver", QUIET,
+                       suites=NET_SUITES, slow=True, flavour="net", guest_tests=NET_TESTS),
+        "net-swiotlb": Variant("that kernel, every mapping bounces", f"swiotlb=force {QUIET}",
+                               suites=NET_SUITES, slow=True, flavour="net", guest_tests=NET_TESTS),
+        "net-iommu": Variant("that kernel, Intel IOMMU, unmapped at once", f"intel_iommu=on iommu.strict=1 {QUIET}",
                              iommu=INTEL_IOMMU, suites=NET_SUITES, slow=True, flavour="net",
-                             guest_tests=("interface", "internet")),
+                             guest_tests=NET_TESTS),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),
@@ -233,7 +240,8 @@ VARIANTS = {
                           suites="rust_dmaengine_copy", slow=True, guest_tests=("engine",)),
         "plain": Variant("dma-direct; probes fail at each allocation", WIDE, edu=WIDE_EDU,
                          lacks=("rust_doctests_kernel",),
-                         guest_tests=("sweep", "nic_sweep", "mmap", "mmap_sweep", "peer", "interface", "rebind")),
+                         guest_tests=("sweep", "nic_sweep", "mmap", "mmap_sweep", "peer", "interface", "interface_faults",
+                                     "rebind")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),

@@ -70,7 +70,7 @@ no_errors() {
 
 # The two ends are neighbours on the bus, and of two models.
 for device in $(on_bus); do
-	is_nic "$device"
+	is_ours "$device"
 	if [ "$model" = 0x100f ]; then
 		peer=$device
 		break

@@ -1,19 +1,27 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# For the tests of probes that fail: they source this, with the driver's folder in $driver.
+# For the tests of what fails for want of memory: they source this.
 
 last=1000
 
-# sweep DEVICE: binds the driver again and again, and makes one allocation of its probe fail: the
-# first, then the second, and so on until none is left to fail: that is their $number. Each time the
-# probe fails, which $failed counts, or makes do. Leaks show in dma-debug's count and in kmemleak.
+# let_fail KINDS: which allocations may fail: all of them, or those that can't wait for memory.
+let_fail() {
+	for kind in failslab fail_page_alloc; do
+		case "$1" in
+		all) echo N ;;
+		atomic) echo Y ;;
+		esac > $debugfs/$kind/ignore-gfp-wait
+		echo 0 > $debugfs/$kind/verbose
+	done
+}
+
+# sweep DEVICE: binds the driver, whose folder is $driver, again and again, and makes one allocation
+# of its probe fail: the first, then the second, and so on until none is left to fail: that is their
+# $number. Each time the probe fails, which $failed counts, or makes do. Leaks show in dma-debug's
+# count and in kmemleak.
 sweep() {
 	device=$1
-	faults=$debugfs
-	for kind in failslab fail_page_alloc; do
-		echo N > $faults/$kind/ignore-gfp-wait
-		echo 0 > $faults/$kind/verbose
-	done
+	let_fail all
 
 	# The C side forgives a missing entry in /proc/irq, and warns when it removes what isn't
 	# there.

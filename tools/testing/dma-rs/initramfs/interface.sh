@@ -6,26 +6,7 @@
 # works again each time.
 
 test=interface
-. /cable.sh
-
-# open: opens our end.
-open() {
-	ip link set "$mine" up || result "failed: cannot open $mine"
-	within 10 has_carrier "$mine" || result "failed: $mine has no carrier"
-}
-
-# one_way FROM TO FRAMES: sends frames from an interface to another.
-one_way() {
-	listen "$2" /tmp/there
-	frames send "$1" "$3" || result "failed: cannot send from $1"
-	arrived "$2" "$3" /tmp/there
-}
-
-# works_still: whether frames arrive, in both directions.
-works_still() {
-	one_way "$mine" "$interface" /tmp/to-peer
-	one_way "$interface" "$mine" /tmp/to-us
-}
+. /frames.sh
 
 # counts: frames and bytes that were received, and that were sent.
 counts() {
@@ -64,48 +45,6 @@ takes() {
 	[ $taken = "$1" ] || result "failed: $taken frames of $2 taken, and not $1, $3"
 }
 
-# flood INTERFACE FRAMES: sends them until /tmp/enough is there, as far as that goes.
-flood() {
-	while [ ! -e /tmp/enough ]; do
-		frames send "$1" "$2" || pause 0.05
-	done 2> /dev/null
-}
-
-# floods: begins to send both ways.
-floods() {
-	rm -f /tmp/enough
-	flood "$interface" /tmp/to-us &
-	theirs=$!
-	flood "$mine" /tmp/to-peer &
-	own=$!
-}
-
-# settled: whether nothing has come for a while.
-settled() {
-	seen=$(counted rx_packets)
-	pause 1
-	[ "$(counted rx_packets)" = "$seen" ]
-}
-
-# calm WHEN: ends that. Nothing must have happened to frames but that they were lost.
-calm() {
-	: > /tmp/enough
-	wait $theirs $own
-	# The peer's driver takes seconds to notice that it is awake.
-	within 20 has_carrier "$interface" || result "failed: $interface has no carrier, $1"
-	within 20 has_carrier "$mine" || result "failed: $mine has no carrier, $1"
-	within 20 settled || result "failed: frames come for ever, $1"
-	works_still
-}
-
-before=$(leaked)
-claim
-ip link set "$interface" up || result "failed: cannot open $interface"
-open
-within 10 has_carrier "$interface" || result "failed: $interface has no carrier"
-
-frames make /tmp/to-peer $count "$(cat "/sys/class/net/$interface/address")"
-frames make /tmp/to-us $count "$(cat "/sys/class/net/$mine/address")"
 works_still
 
 listen "$interface" /tmp/at-peer
@@ -170,6 +109,37 @@ says coalesce usecs 100
 says rings tx 64
 works_still
 says statistics device_missed 0
+says messages mask 7
+ethtool messages "$mine" 3 > /dev/null || result "failed: cannot choose messages"
+says messages mask 3
+ethtool messages "$mine" 7 > /dev/null
+
+# device_sent: how many frames the device says it has sent.
+device_sent() {
+	ethtool statistics "$mine" | sed -n 's/^device_sent //p'
+}
+
+sent=$(device_sent)
+says test failed 0
+[ "$(device_sent)" = "$sent" ] || result "failed: a test that is not to disturb sends frames"
+
+# healthy WHEN: whether it passes all tests of itself, also those that disturb traffic.
+healthy() {
+	sent=$(device_sent)
+	ethtool test "$mine" offline > /tmp/tests || result "failed: cannot test it, $1"
+	grep -qx "loopback (offline) 0" /tmp/tests && grep -qx "failed 0" /tmp/tests ||
+		result "failed: $1: $(tr '\n' ' ' < /tmp/tests)"
+	[ "$(device_sent)" -gt "$sent" ] || result "failed: no frame was sent to see it loop, $1"
+}
+
+healthy "while open"
+pause 1.2
+works_still
+ip link set "$mine" down
+healthy "while closed"
+open
+pause 1.2
+works_still
 
 floods
 for len in 128 4096 64; do
@@ -211,8 +181,6 @@ for round in 1 2 3 4 5; do
 	calm "after unbinding"
 done
 
-release
-ip link set "$interface" down
-[ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
+end
 
 result "passed: frames, ups and downs, suspends, unbinding"

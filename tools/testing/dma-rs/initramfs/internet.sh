@@ -2,42 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0
 # Our network interface talks to one of the kernel's own driver, over a cable, with Internet
 # protocols: pings of many lengths and TCP, both ways, and pings while it goes down and up and is
-# unbound. The other end is in a network namespace of its own, or the kernel would not use the
-# cable.
+# unbound.
 
 test=internet
-. /cable.sh
+. /ends.sh
 
-here=10.9.0.1
-there=10.9.0.2
 bytes=2000000
-namespace=
 tracefs=/sys/kernel/tracing
-
-# over COMMAND...: carries it out at the other end.
-over() {
-	nsenter -n -t $namespace "$@"
-}
-
-# apart: whether the other end has a namespace of its own.
-apart() {
-	[ "$(readlink /proc/$$/ns/net)" != "$(readlink /proc/$namespace/ns/net)" ]
-}
-
-# open: opens our end.
-open() {
-	ip link set "$mine" up || result "failed: cannot open $mine"
-	ip addr show dev "$mine" | grep -q "$here/" || ip addr add $here/24 dev "$mine"
-}
 
 # left_to_device PATTERN: how many frames went to our device in which something was left to it.
 left_to_device() {
 	grep -c "net_dev_start_xmit: dev=$mine .*$1" $tracefs/trace
-}
-
-# answers: whether the other end does.
-answers() {
-	ping -q -c 1 -W 1 $there > /dev/null 2>&1
 }
 
 # all_back WHO PING...: whether the pings of somebody all come back.
@@ -56,6 +31,23 @@ both_ways() {
 	done
 }
 
+# tcp HERE THERE: sends by TCP from one of these addresses to the other, and back. Who listens has an
+# input that stays open: it would shut down its side otherwise, and who sends would end before all is
+# sent.
+tcp() {
+	over nc -l -p 5000 -s "$2" > /tmp/at-peer <&9 &
+	transfer=$!
+	pause 0.5
+	nc "$2" 5000 < /tmp/sent > /dev/null || result "failed: cannot send to $2 by TCP"
+	same /tmp/at-peer
+	nc -l -p 5001 -s "$1" > /tmp/at-us <&9 &
+	transfer=$!
+	pause 0.5
+	over nc "$1" 5001 < /tmp/sent > /dev/null ||
+		result "failed: the peer cannot send to $1 by TCP"
+	same /tmp/at-us
+}
+
 # same FILE: whether what was sent by TCP is in the file, when who receives it has ended.
 same() {
 	within 60 is Z || result "failed: TCP does not end"
@@ -63,17 +55,6 @@ same() {
 		result "failed: of $bytes bytes, $(wc -c < "$1") arrived by TCP, or others"
 }
 
-before=$(leaked)
-unshare -n sleep 10000 &
-namespace=$!
-within 5 apart || result "failed: there is no namespace"
-ip link set "$interface" netns $namespace || result "failed: cannot move $interface"
-over ip addr add $there/24 dev "$interface"
-over ip link set "$interface" up || result "failed: cannot open $interface"
-
-claim
-open
-within 20 answers || result "failed: the peer does not answer"
 both_ways 0 18 56 500 1472 4000
 
 # Both ends by VLAN, whose tags the devices insert and take out.
@@ -93,25 +74,27 @@ ip link del vlan7
 mount -t tracefs none $tracefs
 echo 1 > $tracefs/events/net/net_dev_start_xmit/enable
 head -c $bytes /dev/urandom > /tmp/sent
-# Who listens has an input that stays open: it would shut down its side otherwise, and who sends
-# would end before all is sent.
-over nc -l -p 5000 > /tmp/at-peer <&9 &
-transfer=$!
-pause 0.5
-nc $there 5000 < /tmp/sent > /dev/null || result "failed: cannot send by TCP"
-same /tmp/at-peer
-nc -l -p 5001 > /tmp/at-us <&9 &
-transfer=$!
-pause 0.5
-over nc $here 5001 < /tmp/sent > /dev/null || result "failed: the peer cannot send by TCP"
-same /tmp/at-us
+tcp $here $there
+
+# As what was IPv4 until now.
+for conf in "/proc/sys/net/ipv6/conf/$mine" "/proc/sys/net/ipv6/conf/$interface"; do
+	over=
+	[ -e "$conf" ] || over=over
+	$over sh -c "echo 0 > $conf/disable_ipv6" || result "failed: there is no IPv6"
+done
+ip addr add fd00::1/64 dev "$mine"
+over ip addr add fd00::2/64 dev "$interface"
+within 20 ping -q -c 1 -W 1 fd00::2 > /dev/null 2>&1 || result "failed: no answer by IPv6"
+tcp fd00::1 fd00::2
 
 echo 0 > $tracefs/events/net/net_dev_start_xmit/enable
 checksums=$(left_to_device "ip_summed=3 ")
-divided=$(left_to_device "gso_size=[1-9]")
+divided=$(left_to_device "protocol=0x0800 .*gso_size=[1-9]")
+divided6=$(left_to_device "protocol=0x86dd .*gso_size=[1-9]")
 pieces=$(left_to_device "data_len=[1-9]")
-[ "$checksums" -gt 20 ] && [ "$divided" -gt 20 ] && [ "$pieces" -gt 20 ] ||
-	result "failed: left to it: $checksums checksums, $divided divisions, $pieces in pieces"
+[ "$checksums" -gt 20 ] && [ "$divided" -gt 20 ] && [ "$divided6" -gt 20 ] && [ "$pieces" -gt 20 ] ||
+	result "failed: left to it: $checksums checksums, $divided and $divided6 divisions," \
+		"$pieces in pieces"
 
 [ "$(counted tx_packets)" -gt 1000 ] && [ "$(counted rx_packets)" -gt 1000 ] ||
 	result "failed: $(counted tx_packets) sent, $(counted rx_packets) received"
@@ -135,9 +118,6 @@ within 20 answers || result "failed: the peer does not answer after unbinding"
 kill $floods
 both_ways 56 1472
 
-release
-kill $namespace
-within 20 [ -e "/sys/class/net/$interface" ] || result "failed: the peer does not come back"
-[ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
+part
 
-result "passed: pings, VLAN, TCP ($divided frames divided), ups and downs, unbinding"
+result "passed: pings, VLAN, TCP ($divided and $divided6 frames divided), ups and downs, unbinding"

@@ -30,7 +30,7 @@ disturb() {
 for path in $devices/????:*; do
 	set -- "$path"/????:??:??.?
 	device=${1##*/}
-	[ $# != 1 ] || [ ! -e "$1/reset" ] || ! is_nic "$device" || break
+	[ $# != 1 ] || [ ! -e "$1/reset" ] || ! is_ours "$device" || break
 done
 [ -e "$devices/$device/reset" ] && own "$device" ||
 	result "failed: no NIC that can be reset can be bound"

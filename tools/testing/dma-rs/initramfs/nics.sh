@@ -1,15 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# For the tests of the e1000 driver: they source this, with their name in $test. It binds to no
-# device by itself; a stub has the devices, or the kernel's own driver.
-
-. /basics.sh
+# For the tests of the e1000 driver: they source this, with their name in $test. A stub has the
+# devices, or the kernel's own driver.
 
 driver=/sys/bus/pci/drivers/dma_rs_e1000
-rm -f /tmp/enough
 
-# is_nic DEVICE: whether our driver knows it. Leaves the model in $model.
-is_nic() {
+# is_ours DEVICE: whether our driver knows it. Leaves the model in $model.
+is_ours() {
 	read -r vendor < "$devices/$1/vendor"
 	read -r model < "$devices/$1/device"
 	case "$vendor $model" in
@@ -18,30 +15,7 @@ is_nic() {
 	esac
 }
 
-# own DEVICE: binds our driver to a device that another may have.
-own() {
-	echo dma_rs_e1000 > "$devices/$1/driver_override"
-	[ ! -e "$devices/$1/driver" ] || echo "$1" > "$devices/$1/driver/unbind"
-	echo "$1" > $driver/bind
-}
-
-# own_all DEVICE...: side by side, since most of the time of a bind is waiting.
-own_all() {
-	for device; do
-		own "$device" &
-	done
-	wait
-	for device; do
-		[ -e "$driver/$device" ] || result "failed: cannot bind $device"
-	done
-}
-
-# disown DEVICE: gives it back.
-disown() {
-	echo "$1" > $driver/unbind
-	echo > "$devices/$1/driver_override"
-	echo "$1" > /sys/bus/pci/drivers_probe
-}
+. /binding.sh
 
 # traffic DEVICE FRAMES BYTES: whether the device has sent itself frames of that length. What came
 # of them is in variables that are named as in the report. Without a process.
@@ -106,18 +80,4 @@ runs() {
 # has_run DEVICE: whether there was one. Without a process.
 has_run() {
 	[ -s "/tmp/runs-$1" ]
-}
-
-# in_slots: the NICs that are behind ports.
-in_slots() {
-	for path in $devices/*/????:??:??.?; do
-		! is_nic "${path##*/}" || echo "${path##*/}"
-	done
-}
-
-# on_bus: the NICs that are not, in the order of the bus.
-on_bus() {
-	for path in $devices/????:00:??.?; do
-		! is_nic "${path##*/}" || echo "${path##*/}"
-	done
 }

@@ -8,14 +8,9 @@ test=nvme_rebind
 
 rounds=15
 
-# rebind DEVICE: again and again, for the background. Says what went wrong in /tmp/rebind-DEVICE.
+# rebind DEVICE: again and again.
 rebind() {
 	device=$1
-	result() {
-		echo "failed: $device: ${*#failed: }" > "/tmp/rebind-$device"
-		exit 1
-	}
-
 	for round in $(seq $rounds); do
 		transfer=none
 		# In turns somebody waits, and nobody.
@@ -46,14 +41,7 @@ stoppable=no
 ! may_interrupt "$1" || stoppable=yes
 
 before=$(leaked)
-pids=
-for device; do
-	rebind "$device" &
-	pids="$pids $!"
-done
-for pid in $pids; do
-	wait "$pid" || result "$(cat /tmp/rebind-* | head -n 1)"
-done
+side_by_side rebind "$@"
 
 rebound=$(($# * rounds))
 [ $rebound -ge 100 ] || result "failed: only $# devices are in slots"

@@ -6,12 +6,8 @@ test=nvme_surprise_removal
 . /nvmes.sh
 . /slots.sh
 
-# pull PORT DEVICE...: all devices of a port.
+# pull DEVICE...: all devices of a port.
 pull() {
-	port=$1
-	shift
-	slot_control || result "failed: ${port##*/} has no slot"
-
 	busy=
 	for path; do
 		device=${path##*/}
@@ -25,18 +21,14 @@ pull() {
 		busy="$device,$transfer $busy"
 	done
 
-	cpus 0
-	power_off || result "failed: cannot switch ${port##*/} off"
-	cpus 1
-	power_on || result "failed: cannot switch ${port##*/} on"
+	cycle
 
 	for pair in $busy; do
 		device=${pair%,*}
 		transfer=${pair#*,}
-		removed=$((removed + 1))
 		[ $transfer = none ] || finish ||
 			result "failed: $device, which was gone, gave what was not written"
-		within 5 is_gone "$device" || result "failed: $device is still there"
+		gone "$device"
 	done
 }
 
@@ -46,19 +38,8 @@ set -- $(in_slots)
 stoppable=no
 ! may_interrupt "$1" || stoppable=yes
 
-removed=0
-for port in $devices/*; do
-	set -- "$port"/????:??:??.?
-	[ ! -e "$driver/${1##*/}" ] || pull "$port" "$@"
-done
-
-[ $removed -gt 0 ] || result "failed: no NVMe device is in a slot"
+pull_all
 [ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
-
-for device in $(on_bus); do
-	own "$device" || result "failed: cannot bind $device"
-	works "$device" || result "failed: $device does not work afterwards"
-	disown "$device"
-done
+work_afterwards $(on_bus)
 
 result "passed: $removed devices removed, with commands in flight: $stoppable"

@@ -1,43 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# For the tests of the NVMe driver: they source this, with their name in $test. It binds to no
-# device by itself. Their devices are slow on purpose, so that most of the time commands are in
-# flight.
-
-. /basics.sh
+# For the tests of the NVMe driver: they source this, with their name in $test. Their devices are
+# slow on purpose, so that most of the time commands are in flight.
 
 driver=/sys/bus/pci/drivers/dma_rs_nvme
-rm -f /tmp/enough
 
-# is_nvme DEVICE: whether our driver knows it.
-is_nvme() {
+# is_ours DEVICE: whether our driver knows it.
+is_ours() {
 	read -r vendor < "$devices/$1/vendor"
 	read -r model < "$devices/$1/device"
 	[ "$vendor $model" = "0x1b36 0x0010" ]
 }
 
-# own DEVICE: binds our driver to it.
-own() {
-	echo dma_rs_nvme > "$devices/$1/driver_override"
-	echo "$1" > $driver/bind
-}
-
-# own_all DEVICE...: side by side, since most of the time of a bind is waiting.
-own_all() {
-	for device; do
-		own "$device" &
-	done
-	wait
-	for device; do
-		[ -e "$driver/$device" ] || result "failed: cannot bind $device"
-	done
-}
-
-# disown DEVICE: gives it back.
-disown() {
-	echo "$1" > $driver/unbind
-	echo > "$devices/$1/driver_override"
-}
+. /binding.sh
 
 # exchange DEVICE: whether blocks were written and read again, some with each command. What came of
 # them is in variables that are named as in the report. Without a process.
@@ -85,20 +60,6 @@ busy() {
 # read_ahead DEVICE: has it read as many blocks as can be at once. They are in flight for a while.
 read_ahead() {
 	echo > "$debugfs/dma_rs_nvme-$1/ahead" || result "failed: $1 reads nothing"
-}
-
-# in_slots: the devices that are behind ports.
-in_slots() {
-	for path in $devices/*/????:??:??.?; do
-		! is_nvme "${path##*/}" || echo "${path##*/}"
-	done
-}
-
-# on_bus: those that are not.
-on_bus() {
-	for path in $devices/????:00:??.?; do
-		! is_nvme "${path##*/}" || echo "${path##*/}"
-	done
 }
 
 # may_interrupt DEVICE: whether the device may be stopped while commands are in flight. QEMU 7.2

@@ -8,14 +8,9 @@ test=rebind
 
 rounds=21
 
-# rebind DEVICE: again and again, for the background. Says what went wrong in /tmp/rebind-DEVICE.
+# rebind DEVICE: again and again.
 rebind() {
 	device=$1
-	result() {
-		echo "failed: $device: ${*#failed: }" > "/tmp/rebind-$device"
-		exit 1
-	}
-
 	for round in $(seq $rounds); do
 		# After a start QEMU's receiver is deaf for a second: now and then that is waited
 		# for. Where the host is busy it takes longer, and frames may be lost.
@@ -40,14 +35,7 @@ set -- $(in_slots | head -n 10)
 own_all "$@"
 
 before=$(leaked)
-pids=
-for device; do
-	rebind "$device" &
-	pids="$pids $!"
-done
-for pid in $pids; do
-	wait "$pid" || result "$(cat /tmp/rebind-* | head -n 1)"
-done
+side_by_side rebind "$@"
 
 rebound=$(($# * rounds))
 runs=$(runs "$@")

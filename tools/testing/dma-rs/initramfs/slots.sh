@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # For the tests that pull devices out of their slots: they source this, with the driver's folder in
-# $driver. What switches off the power of a slot loses what is in it: the machine takes the devices
-# away, at once and for good.
+# $driver, and a function pull, which is given all devices of a port. What switches off the power of
+# a slot loses what is in it: the machine takes the devices away, at once and for good.
 
 # slot_control: finds the port's slot control register: its offset, and in octal the bytes that
 # are in it, and those that switch the power, its indicator and the port's interrupt off.
@@ -36,17 +36,33 @@ cpus() {
 	done
 }
 
-# power_off, power_on: of the port, of which slot_control has said how. Let only one CPU run when
-# the power goes off: QEMU frees a device, also if another CPU is just writing to its registers, and
-# that ends QEMU.
-power_off() {
-	printf "$off" | switch
+# cycle: switches the port's power off, and on. Only one CPU runs when it goes off: QEMU frees a
+# device, also if another CPU is just writing to its registers, and that ends QEMU. And a slot that
+# is off is empty as far as the port's driver is concerned: to notice that something went, it must
+# find the power on.
+cycle() {
+	cpus 0
+	printf "$off" | switch || result "failed: cannot switch ${port##*/} off"
+	cpus 1
+	printf "$on" | switch || result "failed: cannot switch ${port##*/} on"
 }
 
-# A slot that is off is empty as far as the port's driver is concerned: to notice that something
-# went, it must find the power on.
-power_on() {
-	printf "$on" | switch
+# gone DEVICE: whether it is, soon. Counts it in $removed.
+gone() {
+	removed=$((removed + 1))
+	within 5 is_gone "$1" || result "failed: $1 is still there"
+}
+
+# pull_all: pulls all devices of all ports that have some of ours.
+pull_all() {
+	removed=0
+	for port in $devices/*; do
+		set -- "$port"/????:??:??.?
+		[ -e "$driver/${1##*/}" ] || continue
+		slot_control || result "failed: ${port##*/} has no slot"
+		pull "$@"
+	done
+	[ $removed -gt 0 ] || result "failed: no device of ours is in a slot"
 }
 
 # The port's driver takes two locks in one order and in the other: lockdep says so, and goes off.

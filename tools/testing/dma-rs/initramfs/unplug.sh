@@ -15,12 +15,8 @@ move() {
 	esac
 }
 
-# pull PORT DEVICE...: all devices of a port.
+# pull DEVICE...: all devices of a port.
 pull() {
-	port=$1
-	shift
-	slot_control || result "failed: ${port##*/} has no slot"
-
 	moves=
 	for path; do
 		device=${path##*/}
@@ -35,23 +31,19 @@ pull() {
 		within 5 waits || result "failed: a transfer did not begin"
 	done
 
-	cpus 0
-	power_off || result "failed: cannot switch ${port##*/} off"
-	cpus 1
-	power_on || result "failed: cannot switch ${port##*/} on"
+	cycle
 
 	for move in $moves; do
 		IFS=, read -r way device transfer <<-END
 			$move
 		END
-		removed=$((removed + 1))
 		if finish; then
 			# It was over before. The data must be right: else the driver made it up.
 			late=$((late + 1))
 			[ $way = write ] || cmp -s /tmp/sent "/tmp/received-$device" ||
 				result "failed: a read from $device, which was gone, had wrong data"
 		fi
-		within 5 is_gone "$device" || result "failed: $device is still there"
+		gone "$device"
 	done
 }
 
@@ -65,15 +57,9 @@ for path in $driver/*:*; do
 done
 wait
 
-removed=0
 late=0
 way=write
-for port in $devices/*; do
-	set -- "$port"/????:??:??.?
-	[ ! -e "$driver/${1##*/}" ] || pull "$port" "$@"
-done
-
-[ $removed -gt 0 ] || result "failed: no device is in a slot"
+pull_all
 [ $late -le $((removed / 2)) ] ||
 	result "failed: of $removed transfers, $late succeeded as if the device was there"
 [ "$(leaked)" = "$before" ] || result "failed: memory was leaked"

@@ -1,0 +1,70 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Floods of frames by pktgen, one way and the other, short ones and long ones: all of them are
+# counted at both ends. What QEMU keeps of frames that nobody has taken yet is more than that.
+
+test=interface_floods
+. /ends.sh
+
+many=5000
+
+# generate WHO... INTERFACE STATION SIZE: many frames to a station, by somebody. Nobody has the
+# address that they are for.
+generate() {
+	who=$1
+	shift
+	for command in "rem_device_all" "add_device $1"; do
+		$who sh -c "echo $command > /proc/net/pktgen/kpktgend_0" ||
+			result "failed: pktgen refuses $command"
+	done
+	for command in "count $many" "pkt_size $3" "dst_mac $2" "dst 10.9.0.77" "delay 0"; do
+		$who sh -c "echo $command > /proc/net/pktgen/$1" ||
+			result "failed: pktgen refuses $command"
+	done
+	$who sh -c "echo start > /proc/net/pktgen/pgctrl" || result "failed: pktgen does not start"
+	$who cat "/proc/net/pktgen/$1" | grep -q "Result: OK" ||
+		result "failed: $($who tail -n 1 "/proc/net/pktgen/$1")"
+}
+
+# count_of WHO INTERFACE NAME: what somebody's interface has counted.
+count_of() {
+	$1 awk -v "name=$2:" -v "column=$3" '$1 == name { print $column }' /proc/net/dev
+}
+received=3
+sent=11
+
+# all_there: whether both ends have counted all.
+all_there() {
+	[ "$(count_of "$from" "$sender" $sent) $(count_of "$to" "$receiver" $received)" = \
+		"$((sent_before + many)) $((received_before + many))" ]
+}
+
+# flood FROM SENDER TO RECEIVER STATION SIZE: from somebody's interface to another's.
+flood() {
+	from=$1
+	sender=$2
+	to=$3
+	receiver=$4
+	sent_before=$(count_of "$from" "$sender" $sent)
+	received_before=$(count_of "$to" "$receiver" $received)
+	generate "$from" "$sender" "$5" "$6"
+	within 20 all_there ||
+		result "failed: of $many frames of $6 bytes $sender has counted" \
+			"$(($(count_of "$from" "$sender" $sent) - sent_before)), $receiver" \
+			"$(($(count_of "$to" "$receiver" $received) - received_before))"
+}
+
+us=$(cat "/sys/class/net/$mine/address")
+them=$(over ip link show dev "$interface" | sed -n 's|.*link/ether \([0-9a-f:]*\).*|\1|p')
+[ -n "$them" ] || result "failed: the peer has no address"
+
+for size in 60 1514; do
+	flood "" "$mine" over "$interface" "$them" $size
+	flood over "$interface" "" "$mine" "$us" $size
+done
+no_errors
+within 20 answers || result "failed: the peer does not answer afterwards"
+
+part
+
+result "passed: 4 times $many frames"
