@@ -110,13 +110,13 @@ NVME = "nvme,serial=dma-rs,drive=disk,mdts=8"
 DISK_SIZE = 16 << 20
 
 # What some guest tests need besides: a cable between two NICs, and ports.
-CABLE_TESTS = ("peer", "interface", "interface_faults", "interface_floods", "internet")
+CABLE_TESTS = ("peer", "interface", "interface_faults", "interface_floods", "interface_rounds", "internet")
 EDU_SLOTS = (Slot("edu", 1), *[Slot("edu")] * 7)
 NIC_SLOTS = (Slot("nic", 1), *[Slot("nic")] * 7)
 NVME_SLOTS = (Slot("nvme", 1, speed=20), *[Slot("nvme")] * 7)
 SLOT_TESTS = {
     "reset": EDU_SLOTS, "unplug": EDU_SLOTS,
-    "nic_reset": NIC_SLOTS, "rebind": NIC_SLOTS, "nic_unplug": NIC_SLOTS,
+    "nic_reset": NIC_SLOTS, "rebind": NIC_SLOTS, "nic_unplug": NIC_SLOTS, "interface_unplug": NIC_SLOTS,
     "nvme_suspend": NVME_SLOTS, "nvme_rebind": NVME_SLOTS, "nvme_unplug": NVME_SLOTS,
 }
 
@@ -128,7 +128,7 @@ TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
 QUIET = "ipv6.disable_ipv6=1"
 
 # What our interface does where there are Internet protocols.
-NET_TESTS = ("interface", "interface_faults", "interface_floods", "internet")
+NET_TESTS = ("interface", "interface_faults", "interface_floods", "internet", "interface_unplug")
 
 # What disturbs devices at work. unplug leaves lockdep off.
 DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind",
@@ -207,7 +207,8 @@ VARIANTS = {
         "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
                                slow=True, flavour="rt", controls=RT_CONTROLS),
         "net": Variant("a kernel with Internet protocols: our interface talks to the kernel's own driver", QUIET,
-                       suites=NET_SUITES, slow=True, flavour="net", guest_tests=NET_TESTS),
+                       suites=NET_SUITES, slow=True, flavour="net",
+                       guest_tests=("interface_rounds", *NET_TESTS)),
         "net-swiotlb": Variant("that kernel, every mapping bounces", f"swiotlb=force {QUIET}",
                                suites=NET_SUITES, slow=True, flavour="net", guest_tests=NET_TESTS),
         "net-iommu": Variant("that kernel, Intel IOMMU, unmapped at once", f"intel_iommu=on iommu.strict=1 {QUIET}",

@@ -31,9 +31,9 @@ both_ways() {
 	done
 }
 
-# tcp HERE THERE: sends by TCP from one of these addresses to the other, and back. Who listens has an
-# input that stays open: it would shut down its side otherwise, and who sends would end before all is
-# sent.
+# tcp HERE THERE: sends by TCP from one of these addresses to the other, and back. Who listens has
+# an input that stays open: it would shut down its side otherwise, and who sends would end before
+# all is sent.
 tcp() {
 	over nc -l -p 5000 -s "$2" > /tmp/at-peer <&9 &
 	transfer=$!
@@ -92,7 +92,8 @@ checksums=$(left_to_device "ip_summed=3 ")
 divided=$(left_to_device "protocol=0x0800 .*gso_size=[1-9]")
 divided6=$(left_to_device "protocol=0x86dd .*gso_size=[1-9]")
 pieces=$(left_to_device "data_len=[1-9]")
-[ "$checksums" -gt 20 ] && [ "$divided" -gt 20 ] && [ "$divided6" -gt 20 ] && [ "$pieces" -gt 20 ] ||
+[ "$checksums" -gt 20 ] && [ "$divided" -gt 20 ] && [ "$divided6" -gt 20 ] &&
+	[ "$pieces" -gt 20 ] ||
 	result "failed: left to it: $checksums checksums, $divided and $divided6 divisions," \
 		"$pieces in pieces"
 
