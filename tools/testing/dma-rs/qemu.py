@@ -23,7 +23,7 @@ TOTAL = 1500
 # What a kernel says when its host left it waiting while it measured its clocks: what it has found runs
 # many times too fast or too slow. It is booted again, some times.
 MISMEASURED = re.compile(r"tsc: PIT calibration deviates from|APIC timer disabled due to verification failure")
-BOOTS = 4
+BOOTS = 8
 
 # The QEMU processes that run now; end them with `stop_all`.
 running = set()
