@@ -40,6 +40,11 @@ pub(crate) use self::events::{
     finish,
     prepare, //
 };
+#[cfg(any(CONFIG_PCI, CONFIG_RUST_DMA_KUNIT_TEST))]
+pub(crate) use self::events::{
+    pause,
+    resume, //
+};
 #[cfg(CONFIG_RUST_DMA_DEBUG)]
 pub use self::quarantine::quarantined;
 #[cfg(CONFIG_PCI)]
@@ -47,9 +52,7 @@ pub(crate) use self::{
     bus::Bus,
     events::{
         error_begins,
-        error_ends,
-        pause,
-        resume, //
+        error_ends, //
     },
     quiesce::Disarmed, //
 };

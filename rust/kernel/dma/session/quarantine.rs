@@ -109,6 +109,7 @@ impl Quarantine {
     }
 
     /// Returns how many orphans were dropped by accident, and how many of these were freed since.
+    #[cfg(any(CONFIG_RUST_DMA_DEBUG, CONFIG_RUST_DMA_KUNIT_TEST))]
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.quarantined, self.reclaimed)
     }

@@ -5,8 +5,6 @@
 //! [`State::on`] is the whole table. [`Control`](super::control::Control) carries the action out
 //! under a lock; its outcome is the next state.
 
-use crate::prelude::*;
-
 /// The state of a device that a driver is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -109,7 +107,10 @@ mod tests {
         },
         *, //
     };
-    use crate::dma::fixture::ensure;
+    use crate::{
+        dma::fixture::ensure,
+        prelude::*, //
+    };
 
     /// Each edge: the actions on `Start`, `Resume`, `Stop` and `End`.
     #[test]
