@@ -4,13 +4,11 @@
 
 last=1000
 
-# let_fail KINDS: which allocations may fail: all of them, or those that can't wait for memory.
-let_fail() {
+# all_may_fail: allocations of any kind, also those that can wait for memory.
+all_may_fail() {
+	echo N > $debugfs/failslab/cache-filter
 	for kind in failslab fail_page_alloc; do
-		case "$1" in
-		all) echo N ;;
-		atomic) echo Y ;;
-		esac > $debugfs/$kind/ignore-gfp-wait
+		echo N > $debugfs/$kind/ignore-gfp-wait
 		echo 0 > $debugfs/$kind/verbose
 	done
 }
@@ -21,7 +19,7 @@ let_fail() {
 # count and in kmemleak.
 sweep() {
 	device=$1
-	let_fail all
+	all_may_fail
 
 	# The C side forgives a missing entry in /proc/irq, and warns when it removes what isn't
 	# there.
