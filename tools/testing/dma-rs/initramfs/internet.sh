@@ -35,12 +35,12 @@ both_ways() {
 # an input that stays open: it would shut down its side otherwise, and who sends would end before
 # all is sent.
 tcp() {
-	over nc -l -p 5000 -s "$2" > /tmp/at-peer <&9 &
+	over nc -l -p 5000 > /tmp/at-peer <&9 &
 	transfer=$!
 	pause 0.5
 	nc "$2" 5000 < /tmp/sent > /dev/null || result "failed: cannot send to $2 by TCP"
 	same /tmp/at-peer
-	nc -l -p 5001 -s "$1" > /tmp/at-us <&9 &
+	nc -l -p 5001 > /tmp/at-us <&9 &
 	transfer=$!
 	pause 0.5
 	over nc "$1" 5001 < /tmp/sent > /dev/null ||
@@ -72,16 +72,14 @@ there=10.9.0.2
 ip link del vlan7
 
 mount -t tracefs none $tracefs
+echo 20000 > $tracefs/buffer_size_kb
 echo 1 > $tracefs/events/net/net_dev_start_xmit/enable
 head -c $bytes /dev/urandom > /tmp/sent
 tcp $here $there
 
-# As what was IPv4 until now.
-for conf in "/proc/sys/net/ipv6/conf/$mine" "/proc/sys/net/ipv6/conf/$interface"; do
-	over=
-	[ -e "$conf" ] || over=over
-	$over sh -c "echo 0 > $conf/disable_ipv6" || result "failed: there is no IPv6"
-done
+conf=/proc/sys/net/ipv6/conf
+echo 0 > "$conf/$mine/disable_ipv6" && over sh -c "echo 0 > $conf/$interface/disable_ipv6" ||
+	result "failed: there is no IPv6"
 ip addr add fd00::1/64 dev "$mine"
 over ip addr add fd00::2/64 dev "$interface"
 within 20 ping -q -c 1 -W 1 fd00::2 > /dev/null 2>&1 || result "failed: no answer by IPv6"
