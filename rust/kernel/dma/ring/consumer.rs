@@ -597,17 +597,8 @@ where
         loop {
             let at = self.head.wrapping_add(partial.count);
 
-            if !self.is_posted(at) {
-                // The frame takes all descriptors, and has no end.
-                if partial.count == self.layout.usable() {
-                    self.throw_away(&mut partial);
-                }
-
-                break;
-            }
-
             // SAFETY: The memory is ours.
-            if !unsafe { layout.is_done(at) } {
+            if !self.is_posted(at) || !unsafe { layout.is_done(at) } {
                 break;
             }
 
@@ -648,7 +639,8 @@ where
                 });
             }
 
-            if received.last || partial.count == self.layout.usable() {
+            // Or the frame takes all descriptors, and has no end.
+            if received.last || partial.count == layout.usable() {
                 budget = budget.saturating_sub(partial.count);
                 self.throw_away(&mut partial);
 
