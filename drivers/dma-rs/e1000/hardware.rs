@@ -299,7 +299,8 @@ impl Control<'_> {
         }
     }
 
-    /// Has the receiver take all frames, or all to groups, if it is on. Context: any.
+    /// Has the receiver take all frames, or all to groups, until it is started anew. Does nothing
+    /// if the device doesn't run. Context: any.
     pub(crate) fn receive_all(&self, all: bool, groups: bool) {
         let registers = self.hardware.registers;
 
@@ -312,7 +313,7 @@ impl Control<'_> {
         let new = old.with_upe(all).with_mpe(all || groups);
 
         // For a second after each write, QEMU receives nothing.
-        if old.en() && new.into_raw() != old.into_raw() {
+        if new.into_raw() != old.into_raw() {
             registers.write_reg(new);
         }
     }

@@ -96,9 +96,8 @@ unsafe impl Bus for Switch {
 }
 
 impl BusMaster {
-    /// Takes bus mastering from the driver that is about to be probed, and switches it off:
-    /// firmware, or an earlier driver, may have left the function at work. Returns what the
-    /// device's session needs.
+    /// Takes bus mastering from the driver that is about to be probed. Returns what the device's
+    /// session needs; that switches it off before the probe.
     ///
     /// Context: may sleep.
     ///
@@ -116,11 +115,7 @@ impl BusMaster {
         )?;
         let switch = KBox::new(Switch(this.clone()), GFP_KERNEL)?;
 
-        RECORD.add_only(pdev.as_ref(), this.clone())?;
-
-        // Where that can't be done, the session finds it out for itself.
-        let _ = this.off();
-
+        RECORD.add_only(pdev.as_ref(), this)?;
         Ok(switch)
     }
 
