@@ -11,8 +11,7 @@
  *     ethtool test INTERFACE [offline]
  *
  * Answers are lines of a name and a number. With NTH, that allocation fails; what is left of the
- * number is said. Built with the kernel's nolibc, which is included by
- * the command line.
+ * number is said. Built with the kernel's nolibc, which is included by the command line.
  */
 
 #include <linux/ethtool.h>

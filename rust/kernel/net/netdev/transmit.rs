@@ -353,9 +353,10 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
         };
 
         posted.map_err(|refused| refused.error)?;
-        // CAST: It has memory for them, so there are few.
+        // CAST: A frame is no longer than 2^16.
         //
-        // SAFETY: As in `xmit()`; the stack doesn't send.
+        // SAFETY: As in `xmit()`: the device is told below. `&mut self` keeps others from counting
+        // what is sent meanwhile.
         unsafe { bindings::netdev_tx_sent(self.queue.as_raw(), bytes.len() as u32, false) };
         self.ring.kick()
     }

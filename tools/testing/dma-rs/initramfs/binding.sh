@@ -60,6 +60,7 @@ work_afterwards() {
 side_by_side() {
 	command=$1
 	shift
+	rm -f /tmp/outcome-*
 	pids=
 	for device; do
 		(

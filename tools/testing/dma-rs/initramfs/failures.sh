@@ -13,39 +13,49 @@ all_may_fail() {
 	done
 }
 
-# sweep DEVICE: binds the driver, whose folder is $driver, again and again, and makes one allocation
-# of its probe fail: the first, then the second, and so on until none is left to fail: that is their
-# $number. Each time the probe fails, which $failed counts, or makes do. Leaks show in dma-debug's
-# count and in kmemleak.
+# sweep: carries out `attempt` again and again, and makes one allocation of it fail: the first, then
+# the second, and so on until none is left to fail: that is their $number. Each time it fails,
+# which $failed counts, or makes do: `is_done` says which. Before each time `undo` takes it back.
+# These are functions of the caller's; `attempt` must not start a process.
 sweep() {
-	device=$1
 	all_may_fail
-
-	# The C side forgives a missing entry in /proc/irq, and warns when it removes what isn't
-	# there.
-	echo "<6>dma-rs-tolerate: WARNING: at remove_proc_entry" > /dev/kmsg
-
+	# To open this would be one of the allocations.
+	exec 8> /dev/null
 	failed=0
 	number=0
 	left=0
 	while [ "$left" = 0 ]; do
 		number=$((number + 1))
 		[ $number -lt $last ] || result "failed: no end after $last allocations"
-
-		if [ -e "$driver/$device" ]; then
-			echo "$device" > "$driver/unbind" ||
-				result "failed: cannot unbind before $number"
-		fi
+		undo || result "failed: cannot take it back before $number"
 
 		# From here on in this very process, without a fork: the count is per task.
 		echo $number > /proc/self/fail-nth
-		{ echo "$device" > "$driver/bind"; } 2> /dev/null
-		{ read -r left < /proc/self/fail-nth; } 2> /dev/null || left=0
-		{ echo 0 > /proc/self/fail-nth; } 2> /dev/null || echo 0 > /proc/self/fail-nth
+		attempt 2>&8
+		{ read -r left < /proc/self/fail-nth; } 2>&8 || left=0
+		{ echo 0 > /proc/self/fail-nth; } 2>&8 || echo 0 > /proc/self/fail-nth
 
-		[ -e "$driver/$device" ] || failed=$((failed + 1))
+		is_done || failed=$((failed + 1))
 	done
+	is_done || attempt || result "failed: cannot do it again"
+}
 
-	[ -e "$driver/$device" ] || echo "$device" > "$driver/bind" ||
-		result "failed: cannot bind again"
+# sweep_probe DEVICE: so does binding the driver, whose folder is $driver. Leaks show in dma-debug's
+# count and in kmemleak.
+sweep_probe() {
+	device=$1
+	# The C side forgives a missing entry in /proc/irq, and warns when it removes what isn't
+	# there.
+	echo "<6>dma-rs-tolerate: WARNING: at remove_proc_entry" > /dev/kmsg
+
+	attempt() {
+		echo "$device" > "$driver/bind"
+	}
+	undo() {
+		! is_done || echo "$device" > "$driver/unbind"
+	}
+	is_done() {
+		[ -e "$driver/$device" ]
+	}
+	sweep
 }

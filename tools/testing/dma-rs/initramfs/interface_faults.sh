@@ -8,38 +8,20 @@ test=interface_faults
 . /frames.sh
 . /failures.sh
 
-# To open this would be one of the allocations.
-exec 8> /dev/null
-
 flags=/sys/class/net/$mine/flags
-up=1
+read -r opened < "$flags"
 
-# is_up: whether it is open. Without a process.
-is_up() {
-	read -r now < "$flags"
-	[ $((now & up)) != 0 ]
+attempt() {
+	echo "$opened" > "$flags"
 }
 
-# sweep_open: as sweep, with opening.
-sweep_open() {
-	read -r opened < "$flags"
-	opened=$((opened | up))
-	failed=0
-	number=0
-	left=0
-	while [ "$left" = 0 ]; do
-		number=$((number + 1))
-		[ $number -lt $last ] || result "failed: no end after $last allocations"
-		echo $((opened & ~up)) > "$flags" || result "failed: cannot close before $number"
+undo() {
+	echo $((opened & ~1)) > "$flags"
+}
 
-		echo $number > /proc/self/fail-nth
-		{ echo $opened > "$flags"; } 2>&8
-		{ read -r left < /proc/self/fail-nth; } 2>&8 || left=0
-		{ echo 0 > /proc/self/fail-nth; } 2>&8 || echo 0 > /proc/self/fail-nth
-
-		is_up || failed=$((failed + 1))
-	done
-	is_up || echo $opened > "$flags" || result "failed: cannot open again"
+is_done() {
+	read -r now < "$flags"
+	[ $((now & 1)) != 0 ]
 }
 
 # sweep_rings LENGTH: as sweep, with other rings. If it fails all is as it was. Most are alike, one
@@ -90,8 +72,7 @@ let_hang() {
 		dd of="$config" bs=2 seek=2 conv=notrunc 2> /dev/null
 }
 
-all_may_fail
-sweep_open
+sweep
 opening="$failed of $number"
 [ $failed -gt 3 ] || result "failed: only $failed of $number times it did not open"
 pause 1.2

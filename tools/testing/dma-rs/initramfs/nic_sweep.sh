@@ -10,7 +10,7 @@ test=nic_failure_sweep
 set -- $(on_bus)
 own "$1" || result "failed: cannot bind $1"
 
-sweep "$1"
+sweep_probe "$1"
 # Each of the receive buffers is one.
 [ $failed -gt 64 ] || result "failed: only $failed of $number probes failed"
 works "$1" || result "failed: the device does not work afterwards"

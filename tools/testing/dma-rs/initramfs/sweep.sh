@@ -12,7 +12,7 @@ for path in $driver/*:*; do
 done
 [ -e "$driver/$device" ] || result "failed: no device is bound"
 
-sweep "$device"
+sweep_probe "$device"
 [ $failed -gt 10 ] || result "failed: only $failed of $number probes failed"
 works "$device" || result "failed: the device does not work afterwards"
 
