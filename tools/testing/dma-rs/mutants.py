@@ -361,7 +361,7 @@ def try_together(bench, mutants, record):
     fitting = [mutant for mutant in mutants if mutant.variant != misuse.VARIANT and
                not stale([mutant], bench.tree)]
     chosen = bench.build_together(fitting) if len(fitting) > 1 else {}
-    for quick in (True, False):
+    for quick in (True, False) if chosen else ():
         left = {number: mutant for number, mutant in chosen.items() if mutant.name not in record.verdicts}
         unfit = bench.baseline_together(list(left.values()), quick)
         some = [pair for pair in left.items() if pair[1].suites not in unfit]
