@@ -194,7 +194,7 @@ impl Inner {
         let inner = KBox::pin_init(
             try_pin_init!(&this in Self {
                 chan: guard.0,
-                record: Record::new(constraints)?,
+                record: Record::new(dev, constraints)?,
                 slots: Slot::table(this)?,
                 next: Atomic::new(0),
                 is_reported: Atomic::new(false),

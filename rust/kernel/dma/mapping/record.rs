@@ -4,6 +4,7 @@
 
 use super::{
     orphan::Keeper,
+    scatter::Limits,
     shared::Later,
     Constraints, //
 };
@@ -56,6 +57,8 @@ pub(in crate::dma) struct Record {
     constraints: Constraints,
     /// Mappings of up to this many bytes meet all constraints, whatever their address.
     pub(super) plain_len: usize,
+    /// What an entry of a list may be like.
+    pub(super) limits: Limits,
     running: Atomic<u64>,
     epoch: Atomic<u64>,
     opened: Atomic<u64>,
@@ -79,14 +82,15 @@ static RECORD: Kind = Kind::new();
 const FIRST: u64 = 1;
 
 impl Record {
-    /// Makes a record of what is shown nothing yet.
+    /// Makes a record of what is shown nothing yet: a device to which the constraints were applied.
     ///
     /// Context: may sleep.
-    pub(in crate::dma) fn new(constraints: Constraints) -> Result<Self> {
+    pub(in crate::dma) fn new(dev: &Device, constraints: Constraints) -> Result<Self> {
         // INVARIANT: The device was shown nothing.
         Ok(Self {
             constraints,
             plain_len: constraints.plain_len(),
+            limits: Limits::new(dev, constraints.least_alignment()),
             running: Atomic::new(0),
             epoch: Atomic::new(FIRST),
             opened: Atomic::new(0),
@@ -100,7 +104,7 @@ impl Record {
     ///
     /// Context: may sleep.
     pub(super) fn add(dev: &Device<Bound>, constraints: Constraints) -> Result {
-        let this = KBox::new(Self::new(constraints)?, GFP_KERNEL)?;
+        let this = KBox::new(Self::new(dev, constraints)?, GFP_KERNEL)?;
 
         // SAFETY: The record borrows nothing.
         unsafe { RECORD.add(dev, this) }

@@ -14,6 +14,7 @@ mod memory;
 mod shared;
 mod table;
 
+pub(super) use self::table::Limits;
 pub use self::{
     map::{
         ScatterBox,

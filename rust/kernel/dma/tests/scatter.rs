@@ -380,7 +380,8 @@ mod cases {
             // Not a multiple of anything.
             (none.max_segment_size(5000), 2),
             (none.max_segment_size(100_000), 5),
-            (none.max_segment_size(u32::MAX), 5),
+            // More than a bounce buffer has room for.
+            (none.max_segment_size(u32::MAX), 7),
             (none.segment_boundary(0xfff), 2),
             (none.segment_boundary(0x3ff), 1),
             (none.segment_boundary(usize::MAX), 1),

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     alloc::Flags,
     bindings,
-    error::to_result,
+    device::Device,
     io::PhysAddr,
     page::PAGE_SIZE,
     prelude::*, //
@@ -39,66 +39,66 @@ const MAX_UNCHAINED: usize = PAGE_SIZE / size_of::<bindings::scatterlist>();
 /// the device is coherent.
 const LINE: usize = 64;
 
-/// What an entry may be like.
-struct Limits {
+/// What an entry may be like. It is the same as long as a driver is bound, but for what the backend
+/// maps at once.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Limits {
     /// The longest, in bytes. Not 0.
     len: usize,
     /// A power of two less one: the boundary that none may cross.
     boundary: PhysAddr,
-    /// A power of two less one. Each entry must begin at a multiple of that power of two, and own
-    /// the rest of the last multiple, unless the kernel bounces it. 0 if that doesn't matter.
-    line: usize,
+    /// A power of two. Where an entry is divided, the parts begin at multiples of it, if possible.
+    alignment: usize,
 }
 
 impl Limits {
-    #[inline]
-    fn of<D: Direction>(dma: Mapper<'_>) -> Self {
-        // SAFETY: `dma` leads to a valid `struct device`.
-        let (max, boundary) = unsafe {
+    /// Returns the limits of a device to which constraints were applied, with this alignment.
+    pub(in super::super) fn new(dev: &Device, alignment: usize) -> Self {
+        // SAFETY: `dev` is a valid `struct device`; the last function has no requirements.
+        let (max, boundary, line) = unsafe {
             (
-                bindings::dma_get_max_seg_size(dma.as_raw()),
-                bindings::dma_get_seg_boundary(dma.as_raw()),
+                bindings::dma_get_max_seg_size(dev.as_raw()),
+                bindings::dma_get_seg_boundary(dev.as_raw()),
+                bindings::dma_get_cache_alignment(),
             )
         };
 
-        // CAST: Widening.
-        let mut len = (max as usize).min(MAX_ENTRY);
-
-        // What it says is looked up anew each time.
-        if len > ALWAYS_MAPPABLE {
-            len = len.min(dma.max_mapping_size());
-        }
-
-        len = len.min(boundary.saturating_add(1));
-
-        let line = if D::DEVICE_WRITES && !dma.is_coherent() {
-            // The C side returns a power of two, so this is a mask.
-            //
-            // SAFETY: The function has no requirements.
+        Self {
+            // CAST: Widening.
+            len: (max as usize).min(MAX_ENTRY),
+            // CAST: Widening.
+            boundary: boundary as PhysAddr,
             // CAST: A small number.
-            (unsafe { bindings::dma_get_cache_alignment() } as usize).wrapping_sub(1)
-        } else {
-            0
-        };
+            alignment: alignment.max(line as usize),
+        }
+        .rounded()
+    }
 
-        let alignment = dma.record().constraints().least_alignment();
+    /// Returns the limits of what is mapped now.
+    #[inline]
+    fn of(dma: Mapper<'_>) -> Self {
+        let limits = dma.record().limits;
 
-        // What is divided is so at pages, if pages fit, and else where the parts are aligned. Most
-        // devices take so many whole pages that nothing is to be done for that.
-        if len & (PAGE_SIZE - 1) != 0 || alignment.max(line + 1) > PAGE_SIZE {
-            for granule in [PAGE_SIZE, alignment, LINE, line + 1] {
-                if len > granule {
-                    len &= !(granule - 1);
-                }
-            }
+        if limits.len <= ALWAYS_MAPPABLE {
+            return limits;
         }
 
         Self {
-            len,
-            // CAST: Widening.
-            boundary: boundary as PhysAddr,
-            line,
+            len: limits.len.min(dma.max_mapping_size()),
+            ..limits
         }
+        .rounded()
+    }
+
+    /// What is divided is so at pages, if pages fit, and else where the parts are aligned.
+    fn rounded(mut self) -> Self {
+        for granule in [PAGE_SIZE, LINE, self.alignment] {
+            if self.len > granule {
+                self.len &= !(granule - 1);
+            }
+        }
+
+        self
     }
 
     /// Returns how many bytes at `phys` may be in one entry.
@@ -113,9 +113,26 @@ impl Limits {
     }
 }
 
+/// Returns the mask of a cache line, if an entry that shares one could lose what is in it.
+#[inline]
+fn line_of<D: Direction>(dma: Mapper<'_>) -> usize {
+    if !D::DEVICE_WRITES || dma.is_coherent() {
+        return 0;
+    }
+
+    // The C side returns a power of two, so this is a mask.
+    //
+    // SAFETY: The function has no requirements.
+    // CAST: A small number.
+    (unsafe { bindings::dma_get_cache_alignment() } as usize).wrapping_sub(1)
+}
+
 /// Writes the entries of a table.
 struct Filler {
     limits: Limits,
+    /// A power of two less one. Each entry must begin at a multiple of that power of two, and own
+    /// the rest of the last multiple, unless the kernel bounces it. 0 if that doesn't matter.
+    line: usize,
     /// The next entry, unless there is none.
     next: *mut bindings::scatterlist,
     /// The last entry that was written.
@@ -129,6 +146,20 @@ struct Filler {
 }
 
 impl Filler {
+    /// Begins with the first entry of a table, which has that many.
+    #[inline]
+    fn new<D: Direction>(dma: Mapper<'_>, limits: Limits, table: &Table, capacity: usize) -> Self {
+        Self {
+            limits,
+            line: line_of::<D>(dma),
+            next: table.first.as_ptr(),
+            last: table.first.as_ptr(),
+            capacity,
+            needed: 0,
+            open: Piece::EMPTY,
+        }
+    }
+
     /// Adds a piece: to the entry before if it follows that in memory, and divided if it is too
     /// long.
     #[inline]
@@ -183,7 +214,7 @@ impl Filler {
             return Ok(());
         }
 
-        let line = self.limits.line;
+        let line = self.line;
 
         if line != 0 {
             // CAST: The low bits are what matters.
@@ -237,6 +268,7 @@ unsafe impl Sync for Table {}
 
 impl Table {
     /// Makes a table of `entries` entries, which aren't in use yet.
+    #[inline]
     fn new(entries: usize, flags: Flags) -> Result<Self> {
         #[cfg(CONFIG_ARCH_NO_SG_CHAIN)]
         if entries > MAX_UNCHAINED {
@@ -253,7 +285,11 @@ impl Table {
         let mut raw: bindings::sg_table = pin_init::zeroed();
 
         // SAFETY: `raw` is valid for writing.
-        to_result(unsafe { bindings::sg_alloc_table(&mut raw, allocated, flags.as_raw()) })?;
+        let errno = unsafe { bindings::sg_alloc_table(&mut raw, allocated, flags.as_raw()) };
+
+        if errno != 0 {
+            return Err(refused(errno));
+        }
 
         // INVARIANT: It was just made.
         Ok(Self {
@@ -291,6 +327,44 @@ impl Table {
         memory: &S,
         flags: Flags,
     ) -> Result<(Self, usize)> {
+        if memory.count() == 1 {
+            let piece = memory.piece(0);
+            let limits = dma.record().limits;
+            let longest = limits.at(piece.phys).min(ALWAYS_MAPPABLE);
+
+            if (1..=longest).contains(&piece.len) {
+                let table = Self::new(1, flags)?;
+                let mut filler = Filler::new::<D>(dma, limits, &table, 1);
+
+                filler.open = piece;
+                filler.write::<D>(dma)?;
+                return Ok((table.filled(&filler), piece.len));
+            }
+        }
+
+        Self::of_many::<S, D>(dma, memory, flags)
+    }
+
+    /// Returns the table, of which that many entries are in use as were written: one at least.
+    #[inline]
+    fn filled(mut self, filler: &Filler) -> Self {
+        // SAFETY: `last` is an entry of the table: at least one was written.
+        unsafe { bindings::sg_mark_end(filler.last) };
+
+        // INVARIANT: So many entries were written.
+        // CAST: Not more than `allocated`.
+        self.used = filler.needed as u32;
+        self
+    }
+
+    /// As [`of`](Self::of), for any number of pieces. Apart, since there is much to it.
+    #[inline(never)]
+    fn of_many<S: Scatter, D: Direction>(
+        dma: Mapper<'_>,
+        memory: &S,
+        flags: Flags,
+    ) -> Result<(Self, usize)> {
+        let limits = Limits::of(dma);
         let count = memory.count();
         let mut capacity = count;
 
@@ -299,15 +373,8 @@ impl Table {
         }
 
         loop {
-            let mut table = Self::new(capacity, flags)?;
-            let mut filler = Filler {
-                limits: Limits::of::<D>(dma),
-                next: table.first.as_ptr(),
-                last: table.first.as_ptr(),
-                capacity,
-                needed: 0,
-                open: Piece::new(0, 0, 0),
-            };
+            let table = Self::new(capacity, flags)?;
+            let mut filler = Filler::new::<D>(dma, limits, &table, capacity);
             let mut total = 0_usize;
 
             for at in 0..count {
@@ -325,13 +392,7 @@ impl Table {
                 continue;
             }
 
-            // SAFETY: `last` is an entry of the table: at least one was written.
-            unsafe { bindings::sg_mark_end(filler.last) };
-
-            // INVARIANT: So many entries were written, one at least.
-            // CAST: Not more than `allocated`.
-            table.used = filler.needed as u32;
-            return Ok((table, total));
+            return Ok((table.filled(&filler), total));
         }
     }
 
@@ -450,7 +511,7 @@ impl Table {
     }
 }
 
-/// Returns the error for a list that couldn't be mapped.
+/// Returns the error for a list that couldn't be made or mapped.
 #[cold]
 fn refused(errno: c_int) -> Error {
     match Error::from_errno(errno) {
