@@ -539,22 +539,18 @@ impl<'a, T> PoolEntry<'a, T> {
         self.block.pool.dma
     }
 
-    /// Returns whether somebody asked for the address.
+    /// Returns the bus address, for a protocol that owns the block from before the device is shown
+    /// the address until the device is done.
     #[inline]
-    pub(in crate::dma) fn is_shown(&self) -> bool {
-        self.is_shown.load(Relaxed)
+    pub(in crate::dma) fn address_unshown(&self) -> DmaAddr<'_> {
+        // SAFETY: By the type invariants the device finds the block there, until `self` goes.
+        unsafe { DmaAddr::new(self.block.addr, size_of::<T>()) }
     }
 
-    /// Records that the block isn't shown, though somebody asked for the address.
-    ///
-    /// # Safety
-    ///
-    /// The device must not have been shown the address, or must not use it. Nobody may keep the
-    /// address.
+    /// Returns whether somebody asked for the address.
     #[inline]
-    pub(in crate::dma) unsafe fn forget_address(&self) {
-        // INVARIANT: By the safety requirements nobody has the address.
-        self.is_shown.store(false, Relaxed);
+    pub(in crate::dma) fn was_shown(&mut self) -> bool {
+        *self.is_shown.get_mut()
     }
 
     /// Takes the block back if the device can't access it: if nobody asked for the address, or if

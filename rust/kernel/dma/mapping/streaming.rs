@@ -665,10 +665,22 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     pub fn address(&self) -> DmaAddr<'_> {
         // INVARIANT: Noted before the address is handed out.
         self.is_shown.store(true, Relaxed);
+        self.address_unshown()
+    }
 
+    /// Returns the bus address, for a protocol that owns the buffer from before the device is shown
+    /// the address until the device is done.
+    #[inline]
+    pub(in crate::dma) fn address_unshown(&self) -> DmaAddr<'_> {
         // SAFETY: By the type invariants of `Mapping` the whole buffer is mapped, until `self`
         // goes.
         unsafe { DmaAddr::new(self.mapping.addr, self.mapping.buf.len()) }
+    }
+
+    /// As [`is_shown`](Self::is_shown). It costs nothing where the compiler knows the answer.
+    #[inline]
+    pub(in crate::dma) fn was_shown(&mut self) -> bool {
+        *self.is_shown.get_mut()
     }
 
     /// Returns whether somebody asked for the address.
@@ -707,8 +719,8 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     ///     buf.take_back().map(|buf| buf.unmap()).map_err(|_in_flight| EBUSY)
     /// }
     /// ```
-    pub fn take_back(self) -> Result<StreamingBox<'a, B, D>, Self> {
-        if self.is_shown() {
+    pub fn take_back(mut self) -> Result<StreamingBox<'a, B, D>, Self> {
+        if self.was_shown() {
             return Err(self);
         }
 
@@ -758,7 +770,7 @@ impl<B: Buffer, D: Direction> Drop for Streaming<'_, B, D> {
         // SAFETY: `self` is not used afterwards.
         let mapping = unsafe { ManuallyDrop::take(&mut self.mapping) };
 
-        release_or_keep(mapping, self.is_shown());
+        release_or_keep(mapping, self.was_shown());
     }
 }
 

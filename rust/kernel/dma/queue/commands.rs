@@ -41,7 +41,10 @@ use crate::{
 };
 use core::{
     cell::UnsafeCell,
-    mem::ManuallyDrop,
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
     ptr::NonNull, //
 };
 
@@ -50,8 +53,8 @@ pub(super) const IDLE: u32 = u32::MAX;
 
 /// What the queue keeps of a command, in memory that the device can't access.
 pub(super) struct Contents<'a, P, S> {
-    /// What is in flight.
-    pub(super) payload: Option<P>,
+    /// What is in flight, if the slot has a command in flight.
+    pub(super) payload: MaybeUninit<P>,
     /// A block for a list of segments. It stays with the slot: the next command of the slot that
     /// needs one takes the same. The device may read it while the command is in flight.
     pub(super) scratch: Option<PoolBox<'a, S>>,
@@ -61,6 +64,11 @@ pub(super) struct Contents<'a, P, S> {
     pub(super) entry: u32,
 }
 
+/// A place for a command.
+///
+/// # Invariants
+///
+/// There is a payload if `in_flight` is a tag.
 pub(super) struct Slot<'a, P, S> {
     /// The tag of the command in flight, or [`IDLE`].
     pub(super) in_flight: Atomic<u32>,
@@ -188,7 +196,7 @@ impl<'a, T: FromBytes + IntoBytes + Copy, P: Payload<'a>, S> Owned<'a, T, P, S> 
 
         for index in 0..count {
             let contents = Contents {
-                payload: None,
+                payload: MaybeUninit::uninit(),
                 scratch: None,
                 // The last generation: the next one begins anew. So code that can't bear that fails
                 // soon.
@@ -217,10 +225,15 @@ impl<'a, T, P: Payload<'a>, S> Drop for Owned<'a, T, P, S> {
     /// Only called when the device is done with the memory.
     fn drop(&mut self) {
         for slot in &mut self.slots {
-            if let Some(payload) = slot.contents.get_mut().payload.take() {
-                // SAFETY: The device is done with it: see above. No bytes are of interest.
-                drop(unsafe { payload.complete(0) });
+            if slot.in_flight.load(Relaxed) == IDLE {
+                continue;
             }
+
+            // SAFETY: By the type invariants there is one; it is used once.
+            let payload = unsafe { slot.contents.get_mut().payload.assume_init_read() };
+
+            // SAFETY: The device is done with it: see above. No bytes are of interest.
+            drop(unsafe { payload.complete(0) });
         }
     }
 }
@@ -384,14 +397,18 @@ impl<'a, Q: Submission, P: Payload<'a>> Memory<'a, Q, P> {
             // SAFETY: By the safety requirement neither half uses the slot.
             let contents = unsafe { slot.contents() };
 
-            slot.in_flight.store(IDLE, Relaxed);
-
-            if let Some(payload) = contents.payload.take() {
-                contents.tag = layout.next_tag(tag, Q::TAG_BITS);
-                // SAFETY: The device doesn't access what it was shown, as was just checked. No
-                // bytes are of interest.
-                give(tag, unsafe { payload.complete(0) });
+            if tag == IDLE {
+                continue;
             }
+
+            // SAFETY: By the type invariants there is one; the slot is idle from here on.
+            let payload = unsafe { contents.payload.assume_init_read() };
+
+            slot.in_flight.store(IDLE, Relaxed);
+            contents.tag = layout.next_tag(tag, Q::TAG_BITS);
+            // SAFETY: The device doesn't access what it was shown, as was just checked. No bytes
+            // are of interest.
+            give(tag, unsafe { payload.complete(0) });
         }
 
         Ok(())
@@ -441,9 +458,10 @@ where
         let payloads: usize = self
             .slots
             .iter()
-            // SAFETY: Both halves are gone, so nobody else uses the slot.
-            .filter_map(|slot| unsafe { slot.contents() }.payload.as_ref())
-            .map(P::len)
+            .filter(|slot| slot.in_flight.load(Relaxed) != IDLE)
+            // SAFETY: Both halves are gone, so nobody else uses the slot. By the type invariants it
+            // has a payload.
+            .map(|slot| unsafe { slot.contents().payload.assume_init_ref() }.len())
             .sum();
 
         self.entries.size() + payloads

@@ -204,20 +204,17 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
             );
         }
 
-        let (entry, tag) = self.look(seen)?;
+        let tag = self.look(&seen)?;
 
         // SAFETY: The result is used once, below.
         let Some((slot, contents)) = (unsafe { self.find(tag) }) else {
-            return Err(self.refuse(entry));
+            self.count_stray();
+            return Err(Stray::Unknown(seen.entry()));
         };
-        let Some(payload) = contents.payload.take() else {
-            return Err(self.refuse(entry));
-        };
-        let moved = self.believe(&entry, payload.len());
 
         // SAFETY: By point 4 of the contract of `Entry` the device is done with the memory of the
         // command that the entry names, which is in flight, and whose contents these are.
-        Ok(unsafe { self.finish((tag, slot), contents, payload, moved, entry) })
+        Ok(unsafe { self.finish((tag, slot), contents, &seen.entry, true) })
     }
 
     /// Completes the command that an entry is about, and all that were submitted before, and gives
@@ -264,11 +261,12 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         seen: Seen<'c, Q::Completion>,
         mut give: impl FnMut(Completed<'a, P, Q::Completion>),
     ) -> Result<u32, Stray<'c, Q::Completion>> {
-        let (entry, last) = self.look(seen)?;
+        let last = self.look(&seen)?;
 
         // SAFETY: Only looked at.
         if unsafe { self.find(last) }.is_none() {
-            return Err(self.refuse(entry));
+            self.count_stray();
+            return Err(Stray::Unknown(seen.entry()));
         }
 
         let mut count = 0;
@@ -294,19 +292,12 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
             let Some((slot, contents)) = (unsafe { self.find(tag) }) else {
                 break;
             };
-            let Some(payload) = contents.payload.take() else {
-                break;
-            };
-            let moved = match is_last {
-                true => self.believe(&entry, payload.len()),
-                false => payload.len(),
-            };
 
             // SAFETY: By point 4 of the contract of `Entry`, which is `CUMULATIVE`, the device is
             // done with the memory of the command that the entry names, and of those that were
             // submitted before. This is one of them: it was submitted before the last one, which
             // the loop hasn't come to.
-            give(unsafe { self.finish((tag, slot), contents, payload, moved, entry) });
+            give(unsafe { self.finish((tag, slot), contents, &seen.entry, is_last) });
             count += 1;
 
             if is_last {
@@ -317,28 +308,23 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         Ok(count)
     }
 
-    /// Returns an entry of this queue, and its tag.
+    /// Returns the tag of an entry of this queue.
     #[inline(always)]
     fn look<'c>(
         &mut self,
-        seen: Seen<'c, Q::Completion>,
-    ) -> Result<(Q::Completion, u32), Stray<'c, Q::Completion>> {
-        let entry = seen.entry;
-
+        seen: &Seen<'c, Q::Completion>,
+    ) -> Result<u32, Stray<'c, Q::Completion>> {
         // One that was seen before a stop completes nothing that was submitted afterwards.
-        if seen.start != self.start || entry.queue() != self.queue {
-            return Err(Stray::Other(seen));
+        if seen.start != self.start || seen.queue() != self.queue {
+            return Err(Stray::Other(seen.again()));
         }
 
-        let Some(tag) = entry.tag() else {
-            return Err(Stray::Event(Untrusted::new(entry)));
+        let Some(tag) = seen.entry.tag() else {
+            return Err(Stray::Event(seen.entry()));
         };
 
         // Any number will do: it is only compared.
-        match tag.validate(Ok) {
-            Ok(tag) => Ok((entry, tag)),
-            Err(_) => Err(self.refuse(entry)),
-        }
+        tag.validate(Ok).map_err(|_| Stray::Unknown(seen.entry()))
     }
 
     /// Returns the slot, and its contents, of a command that is in flight with that tag, and of
@@ -388,22 +374,30 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         }
     }
 
-    /// Takes a command out of its slot, and gives that back.
+    /// Takes a command out of its slot, and gives that back. `entry` says how many bytes were moved,
+    /// if it is about this command.
     ///
     /// # Safety
     ///
-    /// The slot, and its contents, must be those of the command in flight with that tag, and
-    /// `payload` what was in there. The device must be done with its memory, as an entry that was
-    /// reaped says. `moved` must not be greater than the length of the payload.
+    /// The slot, and its contents, must be those of the command in flight with that tag. The device
+    /// must be done with its memory, as an entry that was reaped says.
     #[inline(always)]
     unsafe fn finish(
         &mut self,
         (tag, slot): (u32, &Slot<'a, P, Q::Scratch>),
         contents: &mut Contents<'a, P, Q::Scratch>,
-        payload: P,
-        moved: usize,
-        entry: Q::Completion,
+        entry: &Q::Completion,
+        is_about: bool,
     ) -> Completed<'a, P, Q::Completion> {
+        // SAFETY: By the type invariants of `Slot` there is one, since the command is in flight.
+        // The slot is idle below, before anybody else looks at it.
+        let payload = unsafe { contents.payload.assume_init_read() };
+        let len = payload.len();
+        let moved = match is_about {
+            true => self.believe(entry, len),
+            false => len,
+        };
+
         // SAFETY: By the safety requirements the device is done. `Completions::reap()` has executed
         // a `dma_rmb()` after it has seen that, and `moved` isn't greater than the length.
         let payload = unsafe { payload.complete(moved) };
@@ -423,16 +417,15 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         Completed {
             ticket: Ticket { tag, index },
             payload,
-            entry: Untrusted::new(entry),
+            entry: Untrusted::new(*entry),
         }
     }
 
     /// Counts an entry that isn't believed.
     #[cold]
     #[inline(never)]
-    fn refuse<'c>(&mut self, entry: Q::Completion) -> Stray<'c, Q::Completion> {
+    fn count_stray(&mut self) {
         self.strays += 1;
-        Stray::Unknown(Untrusted::new(entry))
     }
 
     /// Counts a command of which the device reports an impossible length; returns how many bytes of

@@ -315,15 +315,41 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
     /// are lost, and their commands stay in flight. Context: any in which `give` may be called.
     #[inline]
     pub fn reap(&mut self, budget: u32, mut give: impl FnMut(Seen<'_, C::Entry>)) -> u32 {
-        // Copies, so that the compiler knows that these don't change while the device accesses
-        // memory, and while `give` runs: `&mut self` keeps it from the queue.
-        let table = self.table;
-        let (start, slack) = (self.start, self.slack());
-        // The first entry that wasn't reaped, and the first one that the device wasn't told of.
-        let (mut head, mut consumed) = (self.head, self.head);
-        let mut count = 0;
+        let mut left = budget;
 
-        while count < budget {
+        loop {
+            let stop = self.head.wrapping_add(left.min(self.slack()));
+            let head = self.reap_until(stop, &mut give);
+            let count = head.wrapping_sub(self.head);
+
+            if count == 0 {
+                break;
+            }
+
+            left -= count;
+            // INVARIANT: The device is told now.
+            self.head = head;
+            self.consume(head);
+
+            if head != stop {
+                break;
+            }
+        }
+
+        budget - left
+    }
+
+    /// As [`reap`](Self::reap), up to an entry. Returns the first one that wasn't reaped. The
+    /// device isn't told.
+    #[inline(always)]
+    fn reap_until(&self, stop: u32, mut give: impl FnMut(Seen<'_, C::Entry>)) -> u32 {
+        // Copies, so that the compiler knows that these don't change while the device accesses
+        // memory, and while `give` runs.
+        let table = self.table;
+        let start = self.start;
+        let mut head = self.head;
+
+        while head != stop {
             // SAFETY: The memory is there as long as `self`, and `new()` has asserted that the word
             // is in the entry.
             let word = unsafe { table.word(head, C::Entry::WORD) };
@@ -344,28 +370,15 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
             let entry = unsafe { table.read(head) };
 
             head = head.wrapping_add(1);
-            count += 1;
 
             give(Seen {
                 entry,
                 start,
                 _reap: PhantomData,
             });
-
-            if head.wrapping_sub(consumed) >= slack {
-                self.consume(head);
-                consumed = head;
-            }
         }
 
-        // INVARIANT: The device is told now, if it wasn't before.
-        self.head = head;
-
-        if head != consumed {
-            self.consume(head);
-        }
-
-        count
+        head
     }
 
     /// Tells the device that all entries before `head` are free again.
@@ -452,7 +465,13 @@ pub struct Seen<'c, E> {
     _reap: PhantomData<fn(&'c ()) -> &'c ()>,
 }
 
-impl<E: Entry> Seen<'_, E> {
+impl<'c, E: Entry> Seen<'c, E> {
+    /// Returns the same once more, to be given back by who was lent it.
+    #[inline]
+    pub(super) fn again(&self) -> Self {
+        Self { ..*self }
+    }
+
     /// Returns the number of the submission queue that it is about, as the device says.
     ///
     /// Where several queues complete in one, it says which [`Completer`](super::Completer) to give

@@ -84,9 +84,9 @@ mod private {
         ///
         /// - [`EINVAL`] for memory of another device;
         /// - [`EBUSY`] if somebody asked for an address.
-        fn check(&self, dma: Mapper<'_>) -> Result;
+        fn check(&mut self, dma: Mapper<'_>) -> Result;
 
-        /// Returns the segments. From then on they count as shown.
+        /// Returns the segments, of memory that a queue owns until the device is done.
         ///
         /// # Safety
         ///
@@ -95,13 +95,6 @@ mod private {
         unsafe fn segments(&self) -> Self::Segments<'_>;
 
         fn len(&self) -> usize;
-
-        /// Records that nothing was shown.
-        ///
-        /// # Safety
-        ///
-        /// The device must not have been shown a segment, and nobody may keep an address.
-        unsafe fn forget_addresses(&self);
 
         /// Takes the memory back from the device, which has moved that many bytes, counted through
         /// the segments.
@@ -141,7 +134,7 @@ unsafe impl<'a> Held<'a> for () {
     const IS_SHARED: bool = false;
 
     #[inline]
-    fn check(&self, _dma: Mapper<'_>) -> Result {
+    fn check(&mut self, _dma: Mapper<'_>) -> Result {
         Ok(())
     }
 
@@ -154,9 +147,6 @@ unsafe impl<'a> Held<'a> for () {
     fn len(&self) -> usize {
         0
     }
-
-    #[inline]
-    unsafe fn forget_addresses(&self) {}
 
     #[inline]
     unsafe fn complete(self, _moved: usize) {}
@@ -177,13 +167,13 @@ unsafe impl<'a, B: Buffer, D: Direction> Held<'a> for Streaming<'a, B, D> {
     const IS_SHARED: bool = false;
 
     #[inline]
-    fn check(&self, dma: Mapper<'_>) -> Result {
+    fn check(&mut self, dma: Mapper<'_>) -> Result {
         if !is_same(self.dma().device(), dma.device()) {
             return Err(EINVAL);
         }
 
         // Another protocol may have shown it to the device.
-        if self.is_shown() {
+        if self.was_shown() {
             return Err(EBUSY);
         }
 
@@ -193,7 +183,7 @@ unsafe impl<'a, B: Buffer, D: Direction> Held<'a> for Streaming<'a, B, D> {
     #[inline]
     unsafe fn segments(&self) -> Self::Segments<'_> {
         core::iter::once(Segment {
-            memory: self.address(),
+            memory: self.address_unshown(),
             direction: D::DATA_DIRECTION,
         })
     }
@@ -201,12 +191,6 @@ unsafe impl<'a, B: Buffer, D: Direction> Held<'a> for Streaming<'a, B, D> {
     #[inline]
     fn len(&self) -> usize {
         Streaming::len(self)
-    }
-
-    #[inline]
-    unsafe fn forget_addresses(&self) {
-        // SAFETY: By the safety requirements nobody has the address.
-        unsafe { self.forget_address() };
     }
 
     #[inline]
@@ -244,12 +228,12 @@ unsafe impl<'a, S: Scatter, D: Direction> Held<'a> for ScatterMap<'a, S, D> {
     const IS_SHARED: bool = false;
 
     #[inline]
-    fn check(&self, dma: Mapper<'_>) -> Result {
+    fn check(&mut self, dma: Mapper<'_>) -> Result {
         if !is_same(self.dma().device(), dma.device()) {
             return Err(EINVAL);
         }
 
-        if self.is_shown() {
+        if self.was_shown() {
             return Err(EBUSY);
         }
 
@@ -258,18 +242,12 @@ unsafe impl<'a, S: Scatter, D: Direction> Held<'a> for ScatterMap<'a, S, D> {
 
     #[inline]
     unsafe fn segments(&self) -> Self::Segments<'_> {
-        ListSegments(ScatterMap::segments(self), PhantomData)
+        ListSegments(self.segments_unshown(), PhantomData)
     }
 
     #[inline]
     fn len(&self) -> usize {
         ScatterMap::len(self)
-    }
-
-    #[inline]
-    unsafe fn forget_addresses(&self) {
-        // SAFETY: By the safety requirements nobody has an address.
-        unsafe { ScatterMap::forget_addresses(self) };
     }
 
     #[inline]
@@ -291,12 +269,12 @@ unsafe impl<'a, T: FromBytes + IntoBytes + Send + 'static> Held<'a> for PoolEntr
     const IS_SHARED: bool = true;
 
     #[inline]
-    fn check(&self, dma: Mapper<'_>) -> Result {
+    fn check(&mut self, dma: Mapper<'_>) -> Result {
         if !is_same(self.dma().device(), dma.device()) {
             return Err(EINVAL);
         }
 
-        if self.is_shown() {
+        if self.was_shown() {
             return Err(EBUSY);
         }
 
@@ -306,7 +284,7 @@ unsafe impl<'a, T: FromBytes + IntoBytes + Send + 'static> Held<'a> for PoolEntr
     #[inline]
     unsafe fn segments(&self) -> Self::Segments<'_> {
         core::iter::once(Segment {
-            memory: self.address(),
+            memory: self.address_unshown(),
             direction: DataDirection::Bidirectional,
         })
     }
@@ -314,12 +292,6 @@ unsafe impl<'a, T: FromBytes + IntoBytes + Send + 'static> Held<'a> for PoolEntr
     #[inline]
     fn len(&self) -> usize {
         size_of::<T>()
-    }
-
-    #[inline]
-    unsafe fn forget_addresses(&self) {
-        // SAFETY: By the safety requirements nobody has the address.
-        unsafe { self.forget_address() };
     }
 
     #[inline]
@@ -340,7 +312,7 @@ unsafe impl<'a, P: Held<'a>, R: Held<'a>> Held<'a> for (P, R) {
     const IS_SHARED: bool = P::IS_SHARED || R::IS_SHARED;
 
     #[inline]
-    fn check(&self, dma: Mapper<'_>) -> Result {
+    fn check(&mut self, dma: Mapper<'_>) -> Result {
         self.0.check(dma)?;
         self.1.check(dma)
     }
@@ -355,15 +327,6 @@ unsafe impl<'a, P: Held<'a>, R: Held<'a>> Held<'a> for (P, R) {
     fn len(&self) -> usize {
         // Both are in memory at the same time.
         self.0.len() + self.1.len()
-    }
-
-    #[inline]
-    unsafe fn forget_addresses(&self) {
-        // SAFETY: By the safety requirements, which hold for both parts.
-        unsafe {
-            self.0.forget_addresses();
-            self.1.forget_addresses();
-        }
     }
 
     #[inline]
@@ -387,8 +350,8 @@ unsafe impl<'a, P: Held<'a>> Held<'a> for Option<P> {
     const IS_SHARED: bool = P::IS_SHARED;
 
     #[inline]
-    fn check(&self, dma: Mapper<'_>) -> Result {
-        self.as_ref().map_or(Ok(()), |part| part.check(dma))
+    fn check(&mut self, dma: Mapper<'_>) -> Result {
+        self.as_mut().map_or(Ok(()), |part| part.check(dma))
     }
 
     #[inline]
@@ -404,14 +367,6 @@ unsafe impl<'a, P: Held<'a>> Held<'a> for Option<P> {
     #[inline]
     fn len(&self) -> usize {
         self.as_ref().map_or(0, P::len)
-    }
-
-    #[inline]
-    unsafe fn forget_addresses(&self) {
-        if let Some(part) = self {
-            // SAFETY: By the safety requirements.
-            unsafe { part.forget_addresses() };
-        }
     }
 
     #[inline]
@@ -474,7 +429,7 @@ unsafe impl<'a, P: Held<'a>, R: Held<'a>> Held<'a> for Either<P, R> {
     const IS_SHARED: bool = P::IS_SHARED || R::IS_SHARED;
 
     #[inline]
-    fn check(&self, dma: Mapper<'_>) -> Result {
+    fn check(&mut self, dma: Mapper<'_>) -> Result {
         match self {
             Self::First(part) => part.check(dma),
             Self::Second(part) => part.check(dma),
@@ -497,17 +452,6 @@ unsafe impl<'a, P: Held<'a>, R: Held<'a>> Held<'a> for Either<P, R> {
         match self {
             Self::First(part) => part.len(),
             Self::Second(part) => part.len(),
-        }
-    }
-
-    #[inline]
-    unsafe fn forget_addresses(&self) {
-        // SAFETY: By the safety requirements.
-        unsafe {
-            match self {
-                Self::First(part) => part.forget_addresses(),
-                Self::Second(part) => part.forget_addresses(),
-            }
         }
     }
 

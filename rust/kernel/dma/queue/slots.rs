@@ -413,10 +413,10 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
     ///   payload, since it may be in flight elsewhere;
     /// - [`EINVAL`] if the payload is mapped for another device;
     /// - what [`SlotSubmission::describe`] returned.
-    pub fn submit(&mut self, payload: P, command: Q::Command) -> Result<Ticket, ErrorWith<P>> {
+    pub fn submit(&mut self, mut payload: P, command: Q::Command) -> Result<Ticket, ErrorWith<P>> {
         let slot = self.free.trailing_zeros();
 
-        match self.describe(slot, &payload, &command) {
+        match self.describe(slot, &mut payload, &command) {
             Ok(entry) => {
                 self.put(slot, &entry, payload);
 
@@ -433,7 +433,7 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
         }
     }
 
-    fn describe(&mut self, slot: u32, payload: &P, command: &Q::Command) -> Result<Q::Entry> {
+    fn describe(&mut self, slot: u32, payload: &mut P, command: &Q::Command) -> Result<Q::Entry> {
         let dma = self.owned.entries.dma();
 
         // CAST: Widening.
@@ -444,21 +444,19 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
 
         payload.check(dma)?;
 
-        self.queue
-            .describe(
-                command,
-                Call {
-                    dma,
-                    tag: slot,
-                    told: &self.told,
-                    payload,
-                    pool: self.pool,
-                    scratch: &mut contents.scratch,
-                },
-            )
-            // SAFETY: By point 3 of the contract of `SlotSubmission`, `describe` keeps no address.
-            // The device was shown none, since there is no entry.
-            .inspect_err(|_| unsafe { payload.forget_addresses() })
+        // If that fails the payload goes back: by point 3 of the contract of `SlotSubmission`,
+        // `describe` keeps no address.
+        self.queue.describe(
+            command,
+            Call {
+                dma,
+                tag: slot,
+                told: &self.told,
+                payload,
+                pool: self.pool,
+                scratch: &mut contents.scratch,
+            },
+        )
     }
 
     /// Puts a command into a slot, which must be free.

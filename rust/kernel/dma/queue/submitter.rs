@@ -149,8 +149,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
     /// - [`EINVAL`] if the payload is mapped for another device;
     /// - what [`Submission::describe`] returned.
     #[inline]
-    pub fn submit(&mut self, payload: P, command: Q::Command) -> Result<Ticket, ErrorWith<P>> {
-        match self.try_submit(&payload, &command) {
+    pub fn submit(&mut self, mut payload: P, command: Q::Command) -> Result<Ticket, ErrorWith<P>> {
+        match self.try_submit(&mut payload, &command) {
             Ok((index, tag, entry)) => {
                 // SAFETY: These were just returned for this payload.
                 unsafe { self.put(index, tag, &entry, payload) };
@@ -164,7 +164,11 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
     }
 
     #[inline]
-    fn try_submit(&mut self, payload: &P, command: &Q::Command) -> Result<(u16, u32, Q::Entry)> {
+    fn try_submit(
+        &mut self,
+        payload: &mut P,
+        command: &Q::Command,
+    ) -> Result<(u16, u32, Q::Entry)> {
         if self.taken == self.freed && self.refresh() == 0 {
             return Err(EBUSY);
         }
@@ -181,22 +185,19 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
 
         let tag = contents.tag;
 
-        let entry = self
-            .queue
-            .describe(
-                command,
-                Call {
-                    dma: self.dma,
-                    tag,
-                    told: &self.memory.told,
-                    payload,
-                    pool: self.scratch,
-                    scratch: &mut contents.scratch,
-                },
-            )
-            // SAFETY: By point 3 of the contract of `Submission`, `describe` keeps no address. The
-            // device was shown none, since there is no entry.
-            .inspect_err(|_| unsafe { payload.forget_addresses() })?;
+        // If that fails the payload goes back: by point 3 of the contract of `Submission`,
+        // `describe` keeps no address.
+        let entry = self.queue.describe(
+            command,
+            Call {
+                dma: self.dma,
+                tag,
+                told: &self.memory.told,
+                payload,
+                pool: self.scratch,
+                scratch: &mut contents.scratch,
+            },
+        )?;
 
         Ok((index, tag, entry))
     }
@@ -216,12 +217,13 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
             (slot, slot.contents())
         };
 
-        if let Some(block) = &contents.scratch {
-            hand_over(block.as_ptr().cast());
+        if size_of::<Q::Scratch>() > 0 {
+            if let Some(block) = &contents.scratch {
+                hand_over(block.as_ptr().cast());
+            }
         }
 
-        // SAFETY: There is no payload in a free slot, so nothing has to be dropped.
-        unsafe { core::ptr::write(&mut contents.payload, Some(payload)) };
+        contents.payload.write(payload);
         contents.entry = self.tail;
 
         // SAFETY: The memory exists as long as `self`. The entry is ours: the queue has more

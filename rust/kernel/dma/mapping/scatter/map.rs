@@ -435,6 +435,12 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
         self.is_shown.load(Relaxed)
     }
 
+    /// As [`is_shown`](Self::is_shown). It costs nothing where the compiler knows the answer.
+    #[inline]
+    pub(in crate::dma) fn was_shown(&mut self) -> bool {
+        *self.is_shown.get_mut()
+    }
+
     /// Records that nothing was shown, though somebody asked for the segments.
     ///
     /// # Safety
@@ -454,8 +460,8 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
     ///
     /// `self` comes back if somebody asked for the [segments](Self::segments), since the device may
     /// be accessing the memory.
-    pub fn take_back(self) -> Result<ScatterBox<'a, S, D>, Self> {
-        if self.is_shown() {
+    pub fn take_back(mut self) -> Result<ScatterBox<'a, S, D>, Self> {
+        if self.was_shown() {
             return Err(self);
         }
 
@@ -523,7 +529,7 @@ impl<S: Scatter, D: Direction> Drop for ScatterMap<'_, S, D> {
         // SAFETY: `self` is not used afterwards.
         let mapping = unsafe { ManuallyDrop::take(&mut self.mapping) };
 
-        release_or_keep(mapping, self.is_shown());
+        release_or_keep(mapping, self.was_shown());
     }
 }
 
