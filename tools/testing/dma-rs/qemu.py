@@ -25,6 +25,9 @@ TOTAL = 1500
 MISMEASURED = re.compile(r"tsc: PIT calibration deviates from|APIC timer disabled due to verification failure")
 BOOTS = 8
 
+# A cable at whose end a frame is as soon as it was sent, by the guest's clock.
+HUB = "hub"
+
 # The QEMU processes that run now; end them with `stop_all`.
 running = set()
 
@@ -39,7 +42,7 @@ class Guest:
     kernel: pathlib.Path
     initramfs: pathlib.Path
     slots: tuple = ()
-    # A folder for the two sockets of a cable, if there is to be one.
+    # The cable between two NICs, if there is to be one: a folder for its two sockets, or HUB.
     cable: str = ""
     # One CPU, and a clock that tells how many instructions it has executed, in nanoseconds. It
     # doesn't wait while the guest is idle.
@@ -69,22 +72,25 @@ class Guest:
         words = [machine.qemu, "-M", ",".join(filter(None, (machine.machine, self.variant.machine))),
                  *(("-cpu", cpu) if cpu else ()),
                  "-m", "1G", "-smp", "1" if self.counted else str(self.cpus or self.variant.cpus),
-                 "-nodefaults", "-display", "none", "-no-reboot", *machine.extra]
+                 "-nodefaults", "-display", "none", "-no-reboot", *self.firmware(), *machine.extra]
         if machine.device_tree:
             return words
         for device in (*self.variant.iommu, self.variant.edu, *COMMON_DEVICES, NVME):
             words += ["-device", self.supported(device)]
         words += self.drive("disk")
         if self.cable:
-            # A hub would do, too, but that qboot does not start where there is one.
             for end, device in enumerate((NIC, PEER)):
-                words += ["-netdev", f"dgram,id=end{end},"
-                          f"local.type=unix,local.path={self.cable}/{end},"
-                          f"remote.type=unix,remote.path={self.cable}/{1 - end}",
+                sockets = (f"dgram,id=end{end},local.type=unix,local.path={self.cable}/{end},"
+                           f"remote.type=unix,remote.path={self.cable}/{1 - end}")
+                words += ["-netdev", f"hubport,id=end{end},hubid=0" if self.cable == HUB else sockets,
                           "-device", f"{self.supported(device)},netdev=end{end}"]
         for number, slot in enumerate(self.slots):
             words += self.slot_arguments(number, slot)
         return words
+
+    def firmware(self):
+        """What starts the kernel. The fast one does not start where there is a hub."""
+        return self.machine.firmware if self.cable != HUB else ()
 
     def drive(self, name, *options):
         """The disk of an NVMe device: a file of zeros, of which nobody needs more than what a test

@@ -29,6 +29,8 @@ class Machine:
     cpu: str
     console: str
     extra: tuple = ()
+    # What starts the kernel, if not what QEMU would take.
+    firmware: tuple = ()
     # What the kernel must be told.
     kernel: str = ""
     # And besides, where instructions are counted: there what waits by looping takes
@@ -75,7 +77,7 @@ class Variant:
 # the timer ticks, for a few milliseconds; a guest that a busy host leaves waiting so long panics.
 MACHINES = {
     "x86_64": Machine("qemu-system-x86_64", "q35", "max,la57=off", "ttyS0", (
-        "-bios", "qboot.rom", "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"),
+        "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"), ("-bios", "qboot.rom"),
         "no_timer_check", "nolapic_timer"),
     "arm64": Machine("qemu-system-aarch64", "virt,gic-version=3", "max", "ttyAMA0",
                      counted_cpu="neoverse-n1"),
@@ -93,10 +95,11 @@ INTEL_IOMMU = ("intel-iommu,intremap=on",)
 
 # No boot ROM is looked for, which Debian has in another package. Interrupts come at once in a QEMU that
 # can do so; a property with a "?" is left out where QEMU doesn't have it, and then they come 128
-# microseconds later at most. The kernel's own driver is kept away from these: it reads each EEPROM
-# bit by bit, which takes QEMU half a second.
+# microseconds later at most.
 NIC = "e1000,mitigation?=off,romfile="
-KERNEL = "pci-stub.ids=8086:100e"
+# The kernel's own driver is kept away from these: it reads each EEPROM bit by bit, which takes QEMU half
+# a second. IPv6 has much to say at once, and frames are counted: it begins when it is told to.
+KERNEL = "pci-stub.ids=8086:100e ipv6.disable_ipv6=1"
 # Another member of the family, which that driver has.
 PEER = "e1000-82545em,mitigation?=off,romfile="
 
@@ -124,14 +127,11 @@ SLOT_TESTS = {
 TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
                "dma_rs_e1000_net.tx_descriptors=64 dma_rs_e1000_net.rx_descriptors=64")
 
-# IPv6 has much to say at once, and frames are counted: it begins when it is told to.
-QUIET = "ipv6.disable_ipv6=1"
-
-# What our interface does where there are Internet protocols.
-NET_TESTS = ("interface", "interface_faults", "interface_floods", "internet", "interface_unplug")
+# What takes our interface long.
+NET_TESTS = ("interface_faults", "interface_floods", "interface_unplug")
 
 # What disturbs devices at work. unplug leaves lockdep off.
-DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "nic_reset", "nic_suspend", "rebind",
+DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "internet", "nic_reset", "nic_suspend", "rebind",
                 "nvme_suspend", "nvme_rebind", "unplug", "nic_unplug", "nvme_unplug")
 
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
@@ -206,14 +206,12 @@ VARIANTS = {
                       slow=True, flavour="rt", guest_tests=("modules",)),
         "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
                                slow=True, flavour="rt", controls=RT_CONTROLS),
-        "net": Variant("a kernel with Internet protocols: our interface talks to the kernel's own driver", QUIET,
-                       suites=NET_SUITES, slow=True, flavour="net",
+        "net": Variant("our network interface talks to the kernel's own driver", suites=NET_SUITES, slow=True,
                        guest_tests=("interface_rounds", *NET_TESTS)),
-        "net-swiotlb": Variant("that kernel, every mapping bounces", f"swiotlb=force {QUIET}",
-                               suites=NET_SUITES, slow=True, flavour="net", guest_tests=NET_TESTS),
-        "net-iommu": Variant("that kernel, Intel IOMMU, unmapped at once", f"intel_iommu=on iommu.strict=1 {QUIET}",
-                             iommu=INTEL_IOMMU, suites=NET_SUITES, slow=True, flavour="net",
-                             guest_tests=NET_TESTS),
+        "net-swiotlb": Variant("the same, every mapping bounces", "swiotlb=force", suites=NET_SUITES, slow=True,
+                               guest_tests=NET_TESTS),
+        "net-iommu": Variant("the same, Intel IOMMU, unmapped at once", "intel_iommu=on iommu.strict=1",
+                             iommu=INTEL_IOMMU, suites=NET_SUITES, slow=True, guest_tests=NET_TESTS),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",
                             edu=WIDE_EDU, controls=CONTROLS),
@@ -241,7 +239,8 @@ VARIANTS = {
                           suites="rust_dmaengine_copy", slow=True, guest_tests=("engine",)),
         "plain": Variant("dma-direct; probes fail at each allocation", WIDE, edu=WIDE_EDU,
                          lacks=("rust_doctests_kernel",),
-                         guest_tests=("sweep", "nic_sweep", "mmap", "mmap_sweep", "peer", "interface", "interface_faults",
+                         guest_tests=("sweep", "nic_sweep", "mmap", "mmap_sweep", "peer", "interface", "internet",
+                                     "interface_faults",
                                      "rebind")),
         "controls": Variant("the kernel misbehaves: each oracle must say so",
                             f"kmemleak=on slab_debug=F kasan_multi_shot {WIDE}",

@@ -31,11 +31,12 @@ arrived() {
 		result "failed: of $(wc -c < "$2") bytes, $(wc -c < "$3") arrived at $1, or others"
 }
 
-# claim: binds the driver of network interfaces to our end. Leaves the interface's name in $mine.
+# claim [DRIVER]: binds a driver of network interfaces to our end: ours, if none is named. Leaves the
+# interface's name in $mine.
 claim() {
-	echo dma_rs_e1000_net > "$devices/$ours/driver_override"
+	echo "${1:-dma_rs_e1000_net}" > "$devices/$ours/driver_override"
 	[ ! -e "$devices/$ours/driver" ] || echo "$ours" > "$devices/$ours/driver/unbind"
-	echo "$ours" > /sys/bus/pci/drivers/dma_rs_e1000_net/bind ||
+	echo "$ours" > "/sys/bus/pci/drivers/${1:-dma_rs_e1000_net}/bind" ||
 		result "failed: cannot bind $ours"
 	for path in "$devices/$ours"/net/*; do
 		mine=${path##*/}
@@ -43,9 +44,9 @@ claim() {
 	[ -e "/sys/class/net/$mine" ] || result "failed: $ours has no interface"
 }
 
-# unbind: takes our end from that driver.
+# unbind: takes our end from its driver.
 unbind() {
-	echo "$ours" > /sys/bus/pci/drivers/dma_rs_e1000_net/unbind ||
+	echo "$ours" > "$devices/$ours/driver/unbind" ||
 		result "failed: cannot unbind $ours"
 }
 

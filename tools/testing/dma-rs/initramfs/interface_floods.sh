@@ -5,26 +5,9 @@
 
 test=interface_floods
 . /ends.sh
+. /pktgen.sh
 
 many=5000
-
-# generate WHO... INTERFACE STATION SIZE: many frames to a station, by somebody. Nobody has the
-# address that they are for.
-generate() {
-	who=$1
-	shift
-	for command in "rem_device_all" "add_device $1"; do
-		$who sh -c "echo $command > /proc/net/pktgen/kpktgend_0" ||
-			result "failed: pktgen refuses $command"
-	done
-	for command in "count $many" "pkt_size $3" "dst_mac $2" "dst 10.9.0.77" "delay 0"; do
-		$who sh -c "echo $command > /proc/net/pktgen/$1" ||
-			result "failed: pktgen refuses $command"
-	done
-	$who sh -c "echo start > /proc/net/pktgen/pgctrl" || result "failed: pktgen does not start"
-	$who cat "/proc/net/pktgen/$1" | grep -q "Result: OK" ||
-		result "failed: $($who tail -n 1 "/proc/net/pktgen/$1")"
-}
 
 # count_of WHO INTERFACE NAME: what somebody's interface has counted.
 count_of() {
@@ -47,7 +30,7 @@ flood() {
 	receiver=$4
 	sent_before=$(count_of "$from" "$sender" $sent)
 	received_before=$(count_of "$to" "$receiver" $received)
-	generate "$from" "$sender" "$5" "$6"
+	pktgen "$from" "$sender" "$5" "$6" $many
 	within 20 all_there ||
 		result "failed: of $many frames of $6 bytes $sender has counted" \
 			"$(($(count_of "$from" "$sender" $sent) - sent_before)), $receiver" \
