@@ -236,9 +236,14 @@ fn read_once(mailbox: &Shared<'_, Mailbox>) -> Untrusted<u32> {
 
 /// Writes a word that a device may read.
 pub(crate) fn write_word(work: &mut Work<'_>, n: u32) -> Result {
-    for i in 0..n {
-        write_once(&work.mailbox, i);
+    let mut left = n;
+
+    // Downwards, as in C.
+    while left > 0 {
+        write_once(&work.mailbox, left);
+        left -= 1;
     }
+
     Ok(())
 }
 
@@ -412,5 +417,8 @@ fn engine_copy_once(channel: &Channel<'_>, from: Frame, to: Frame) -> Option<(Fr
     let copy = channel.submit(Memcpy::new(from, to)).ok()?;
     let (from, to) = copy.wait(PATIENCE).ok()?;
 
-    Some((from.unmap(), to.unmap()))
+    // In the order in which C does so.
+    let to = to.unmap();
+
+    Some((from.unmap(), to))
 }

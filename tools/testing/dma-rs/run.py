@@ -218,7 +218,8 @@ def demo(options):
     """The demonstration: shows what the guest's demo.sh says, and nothing else."""
     boots, _ = guests(options, [one(options)])
     # KVM can't count.
-    guest = dataclasses.replace(boots[0], name=f"{boots[0].name}-demo", counted=True, accel="tcg")
+    guest = dataclasses.replace(boots[0], name=f"{boots[0].name}-demo", counted=True, accel="tcg",
+                                cable=qemu.HUB)
     verdicts = []
 
     def on_line(line):

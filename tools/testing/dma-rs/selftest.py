@@ -573,10 +573,10 @@ class Bench(unittest.TestCase):
 
     KERNEL = bench.Kernel("x86_64", "bench", ("plain",))
 
-    def count(self, rust, c=100):
+    def count(self, rust, c=100, name="op"):
         """A document with one count."""
-        rows = [("op", "c", "10", str(c * 10 + 50), str(c * 10 + 70)), ("op", "device", "10", "50", "50"),
-                ("op", "rust", "10", str(rust * 10 + 50), str(rust * 10 + 50))]
+        rows = [(name, "c", "10", str(c * 10 + 50), str(c * 10 + 70)), (name, "device", "10", "50", "50"),
+                (name, "rust", "10", str(rust * 10 + 50), str(rust * 10 + 50))]
         return {"counts": bench.counts(self.KERNEL, "plain", rows)}
 
     def test_counts(self):
@@ -592,6 +592,14 @@ class Bench(unittest.TestCase):
                                     (50, 100, 0)):
             with self.subTest((rust, c)):
                 self.assertEqual(len(bench.worse(self.count(rust, c)["counts"], before)), complaints)
+
+    def test_worse_interface(self):
+        """For a network interface, over a per cent."""
+        before = self.count(1000, 1000, "interface/send/60")
+        for rust, complaints in ((1009, 0), (1011, 1)):
+            with self.subTest(rust):
+                now = self.count(rust, 1000, "interface/send/60")["counts"]
+                self.assertEqual(len(bench.worse(now, before)), complaints)
 
     def test_unknown(self):
         """What the baseline doesn't have can't be compared, and is named."""

@@ -1,16 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Runs the benchmark, which reports to the log: all its operations, frames through a NIC, and
-# transfers of edu, in C and in Rust; or, after "parallel", mapping and unmapping by as many
-# processes at a time as there are CPUs.
+# Counts what DMA costs in C and in Rust: the operations of the benchmark, frames through a NIC, and
+# transfers of edu.
 
 . /nics.sh
-
-files=$debugfs/dma_rs_bench
-
-say() {
-	echo "<6>dma-rs-bench: $*" > /dev/kmsg
-}
+. /report.sh
 
 # own DEVICE DRIVER: binds a driver to a device, which another may have.
 own() {
@@ -50,29 +44,14 @@ move() {
 	echo "$1" > "/sys/bus/pci/drivers/$3/unbind"
 }
 
-if [ "$1" != parallel ]; then
-	echo > "$files/run"
+echo > $debugfs/dma_rs_bench/run
 
-	nic=$(on_bus | head -n 1)
-	send "$nic" c dma_rs_bench_nic
-	send "$nic" rust dma_rs_e1000
+nic=$(on_bus | head -n 1)
+send "$nic" c dma_rs_bench_nic
+send "$nic" rust dma_rs_e1000
 
-	for edu in /sys/bus/pci/drivers/dma_rs_edu/*:*; do
-		move "${edu##*/}" c dma_rs_bench_edu
-		move "${edu##*/}" rust dma_rs_edu
-	done
-	say end
-	exit
-fi
-
-cpus=$(grep -c ^processor /proc/cpuinfo)
-
-for round in 1 2 3 4 5; do
-	for who in c rust; do
-		for _ in $(seq "$cpus"); do
-			echo "$who 200000" > "$files/parallel" &
-		done
-		wait
-	done
+for edu in /sys/bus/pci/drivers/dma_rs_edu/*:*; do
+	move "${edu##*/}" c dma_rs_bench_edu
+	move "${edu##*/}" rust dma_rs_edu
 done
 say end

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The demonstration in the guest: random bytes go to each edu device by DMA and come back, and
-# through it in pieces; checksums are compared. Then a NIC sends itself frames, through its rings,
-# and an NVMe device carries out commands in the order that suits it.
+# through it in pieces; checksums are compared. Then a NIC sends itself frames, through its rings, an
+# NVMe device carries out commands in the order that suits it, and a network interface talks to
+# another one.
 # What the DMA API was called for is counted by its tracepoints, not by the drivers. Each device has
 # a folder of its own in debugfs.
 
@@ -203,6 +204,11 @@ else
 	echo
 	echo "The last queue was done with its last reads, of $size bytes, in this order:"
 	echo "$order"
+fi
+
+if [ -e /sys/bus/pci/drivers/dma_rs_e1000_net ]; then
+	title "A network interface and its peer: the kernel's own driver, then ours"
+	sh /demo_interface.sh || fail "our network interface does not carry what it should"
 fi
 
 echo
