@@ -374,8 +374,8 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         }
     }
 
-    /// Takes a command out of its slot, and gives that back. `entry` says how many bytes were moved,
-    /// if it is about this command.
+    /// Takes a command out of its slot, and gives that back. `entry` says how many bytes were
+    /// moved, if it is about this command.
     ///
     /// # Safety
     ///

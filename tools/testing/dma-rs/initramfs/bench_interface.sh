@@ -37,8 +37,8 @@ row() {
 	say "op interface/$1 $2 $3 $4 $4"
 }
 
-# transfer WHO TO FROM: sends bytes by TCP, from somebody's end to another's. Leaves the instructions
-# in $spent.
+# transfer WHO TO FROM: sends bytes by TCP, from somebody's end to another's. Leaves in $spent the
+# instructions of that.
 transfer() {
 	$3 nc -l -p 5000 < /tmp/pause > /dev/null &
 	listener=$!
