@@ -50,12 +50,14 @@ __rust_helper int rust_helper_dev_to_node(struct device *dev)
 
 /*
  * As virt_to_phys(), for memory that is in the linear map, and not in the
- * kernel's image, for which x86 would look.
+ * kernel's image, for which x86 and arm64 would look.
  */
 __rust_helper phys_addr_t rust_helper_dma_linear_to_phys(const void *address)
 {
 #if defined(CONFIG_X86_64) && !defined(CONFIG_DEBUG_VIRTUAL)
 	return (unsigned long)address - PAGE_OFFSET;
+#elif defined(CONFIG_ARM64) && !defined(CONFIG_DEBUG_VIRTUAL)
+	return __lm_to_phys(__tag_reset((unsigned long)address));
 #else
 	return virt_to_phys((void *)address);
 #endif

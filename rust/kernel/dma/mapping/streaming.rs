@@ -59,7 +59,8 @@ struct Mapping<'a, B: Buffer, D: Direction> {
 /// # Errors
 ///
 /// As [`Streaming::map`].
-#[inline]
+// C's are always inlined, too. A call would have its result in memory.
+#[inline(always)]
 pub(in crate::dma) fn map<B: Buffer, D: Direction>(
     dma: Mapper<'_>,
     buf: &B,
@@ -100,7 +101,7 @@ pub(in crate::dma) unsafe fn map_to_read(
     map_checked::<ToDevice>(dma, Bytes { ptr, len }, MapAttrs::NONE)
 }
 
-#[inline]
+#[inline(always)]
 fn map_checked<D: Direction>(dma: Mapper<'_>, bytes: Bytes, attrs: MapAttrs) -> Result<DmaAddress> {
     if bytes.len > dma.record().plain_len {
         let Mapped { addr, errno } = map_limited::<D>(dma, bytes, attrs);
@@ -623,7 +624,8 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     /// - [`EOVERFLOW`] if it is longer than [`Mapper::max_mapping_size`], or than the longest
     ///   segment of the constraints;
     /// - [`ENOMEM`] if there is no room for the mapping or the bounce buffer.
-    #[inline]
+    // As `map()` above.
+    #[inline(always)]
     pub fn map(dma: Mapper<'a>, buf: B) -> Result<Self, ErrorWith<B>> {
         let mut mapping = Mapping::new(dma, buf, MapAttrs::NONE)?;
 

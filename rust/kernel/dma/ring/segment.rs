@@ -87,7 +87,8 @@ impl<'a, D: Direction, T: private::Held<'a, D>> Segment<'a, D> for T {}
 //    buffer is moved.
 // 2. By the contract of `Buffer`.
 unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
-    #[inline]
+    // As `streaming::map()`.
+    #[inline(always)]
     unsafe fn map(&mut self, dma: Mapper<'a>) -> Result<DmaAddress> {
         streaming::hand_over(Buffer::as_mut_ptr(self));
         streaming::map::<B, D>(dma, self, MapAttrs::NONE)
