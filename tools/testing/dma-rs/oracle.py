@@ -9,8 +9,9 @@ kernel stumble prints "dma-rs-tolerate: <text>": such lines are permitted until 
 import re
 
 # Each line that matches one of these is an offence. controls.py provokes each of them, but for what
-# our kernels can't print as they are configured and booted (AMD-Vi, virtio_iommu, hung tasks), and
-# for panics: one of the kernel's ends the guest, which is noticed too, one of Rust's is a BUG.
+# our kernels can't print as they are configured and booted (AMD-Vi, virtio_iommu, hung tasks), for
+# lines that were lost, of which any may have been one of these, and for panics: one of the kernel's ends
+# the guest, which is noticed too, one of Rust's is a BUG.
 OFFENCES = [re.compile(pattern) for pattern in (
     r"DMA-API:",
     r"DMAR:.*\b[Ff]ault\b",
@@ -32,6 +33,7 @@ OFFENCES = [re.compile(pattern) for pattern in (
     r"Unable to handle kernel",
     r"general protection fault",
     r"kmemleak: [1-9]\d* new suspected",
+    r"\*\* \d+ printk messages dropped \*\*",
 )]
 
 # Lines that look like offences and are none. "disabled" is not among them: an oracle that is off
