@@ -175,6 +175,12 @@ pub fn quarantined() -> u64 {
     QUARANTINED.load(Relaxed)
 }
 
+/// Returns how many of these were freed since, for tests.
+#[cfg(all(CONFIG_RUST_DMA_DEBUG, CONFIG_RUST_DMAENGINE_KUNIT_TEST))]
+pub(in crate::dma) fn reclaimed() -> u64 {
+    RECLAIMED.load(Relaxed)
+}
+
 /// Writes the counters for a person to read.
 #[cfg(CONFIG_RUST_DMA_DEBUG)]
 pub(super) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {

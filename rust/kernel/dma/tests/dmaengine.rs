@@ -18,6 +18,7 @@ use super::{
         },
         leaked,
         quarantined,
+        session::quarantine::reclaimed,
         Constraints,
         DmaMask,
         FromDevice,
@@ -60,7 +61,9 @@ use crate::{
     },
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     }, //
 };
 
@@ -535,6 +538,17 @@ mod channels {
         }
     }
 
+    /// Returns for how many transfers there are places. They are submitted, and dropped.
+    fn room(channel: &Channel<'_>) -> Result<usize> {
+        let mut copies = KVec::new();
+
+        while let Ok(copy) = channel.submit(copy(channel.mapper(), 1)?) {
+            copies.push(copy, GFP_KERNEL)?;
+        }
+
+        Ok(copies.len())
+    }
+
     /// Transfers are terminated in each phase. Only then the memory comes back.
     #[test]
     fn terminating() -> Result {
@@ -645,6 +659,7 @@ mod channels {
     fn terminating_while_waiting() -> Result {
         with_channel(|engine, channel| {
             let copy = channel.submit(copy(channel.mapper(), 1)?)?;
+            let start = Instant::<Monotonic>::now();
 
             at_once(
                 || {
@@ -658,7 +673,11 @@ mod channels {
                     ensure!(copy.wait(LONG).is_err_and(|e| e.error == ECANCELED));
                     Ok(())
                 },
-            )
+            )?;
+
+            // It was woken, and didn't find out by itself.
+            ensure!(start.elapsed() < LONG);
+            Ok(())
         })
     }
 
@@ -794,6 +813,8 @@ mod channels {
     /// What is dropped in flight stays as long as the engine may access it.
     #[test]
     fn dropped_in_flight() -> Result {
+        let freed = reclaimed();
+
         with_channel(|engine, channel| {
             let before = quarantined();
 
@@ -804,6 +825,7 @@ mod channels {
             channel.issue_pending()?;
             engine.run(TX)?;
             channel.terminate_sync()?;
+            ensure!(reclaimed() == freed + 4);
 
             // One that is over is freed at once.
             let done = channel.submit(copy(channel.mapper(), 3)?)?;
@@ -823,8 +845,12 @@ mod channels {
             channel.issue_pending()?;
             ensure!(engine.advance(TX, LEN / 2)? == LEN / 2);
             ensure!(quarantined() == before + 6);
+            ensure!(reclaimed() == freed + 4);
             Ok(())
-        })
+        })?;
+
+        ensure!(reclaimed() == freed + 6);
+        Ok(())
     }
 
     /// There are 64 places, which are taken while the engine may call back.
@@ -870,17 +896,6 @@ mod channels {
     #[test]
     fn forgotten() -> Result {
         with_channel(|engine, channel| {
-            let room = || -> Result<usize> {
-                let mut copies = KVec::new();
-
-                while let Ok(copy) = channel.submit(copy(channel.mapper(), 1)?) {
-                    copies.push(copy, GFP_KERNEL)?;
-                }
-
-                channel.terminate_sync()?;
-                Ok(copies.len())
-            };
-
             for is_done in [false, true] {
                 let (from, to) = (pattern(1, LEN)?, pattern(2, LEN)?);
                 let pointers = (from.as_ptr(), to.as_ptr());
@@ -896,8 +911,10 @@ mod channels {
                     engine.run(TX)?;
                 }
 
-                ensure!(room()? == 63);
-                ensure!(room()? == 64);
+                ensure!(room(channel)? == 63);
+                channel.terminate_sync()?;
+                ensure!(room(channel)? == 64);
+                channel.terminate_sync()?;
 
                 // SAFETY: They were forgotten, and all transfers were terminated.
                 unsafe {
@@ -983,6 +1000,10 @@ mod channels {
             let other = is_in_flight(other)?;
             drop(other);
             ensure!(engine.advance(TX, LEN)? == LEN);
+
+            // The second call found a place that was free, and stays so.
+            ensure!(room(channel)? == 64);
+            channel.terminate_sync()?;
 
             engine.script(Script {
                 calls: 0,

@@ -7,6 +7,7 @@ use super::{
     fixture,
     noncoherent::there_and_back,
     shared::{
+        absurd_lengths,
         open,
         sizes_with,
         stop,
@@ -71,6 +72,12 @@ mod cases {
             ensure!(alone.address().len() == 1 << 20);
             Ok(())
         })
+    }
+
+    /// An IOMMU, for which lists of pages are made, isn't asked for more than there can be either.
+    #[test]
+    fn absurd() -> Result {
+        on_nic(absurd_lengths)
     }
 
     /// An IOMMU makes one piece for the device of many, unless it is told not to.
