@@ -17,9 +17,11 @@ static int busy_get(void *data, u64 *value)
 	unsigned int cpu;
 
 	*value = 0;
-	for_each_online_cpu(cpu)
-		*value += ktime_get_ns() -
-			  get_cpu_idle_time_us(cpu, NULL) * NSEC_PER_USEC;
+	for_each_online_cpu(cpu) {
+		u64 idle = get_cpu_idle_time_us(cpu, NULL);
+
+		*value += ktime_get_ns() - idle * NSEC_PER_USEC;
+	}
 
 	return 0;
 }

@@ -189,7 +189,9 @@ def kunit(subject):
         return NOTHING
     build.configure(subject.opened)
     make(subject, [build.ARCHES[ARCH].target], "building the kernel")
-    guest = qemu.Guest(ARCH, f"series-{subject.one.number}", variants.VARIANTS[ARCH][VARIANT],
+    # Also those suites for which the variant makes no difference.
+    variant = dataclasses.replace(variants.VARIANTS[ARCH][VARIANT], suites="*")
+    guest = qemu.Guest(ARCH, f"series-{subject.one.number}", variant,
                        build.copy_image(subject.opened), initramfs.build(subject.opened))
     runner = subject.repository.folder / "tools/testing/kunit/kunit.py"
     cases, words = run.judged_boot(guest, runner, Suites(defined=tuple(defined)))

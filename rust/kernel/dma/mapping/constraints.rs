@@ -44,7 +44,7 @@ const DEFAULT_BOUNDARY: usize = u32::MAX as usize;
 /// piece.
 ///
 /// Take them from the data sheet. They hold for everything that is mapped or allocated for the
-/// device: streaming buffers, blocks of a [`Pool`](super::Pool), rings. The kernel picks memory
+/// device: streaming buffers, blocks of a `Pool`, rings. The kernel picks memory
 /// that suits the masks, by bouncing if need be. It doesn't move a buffer to suit the other limits:
 /// a mapping that breaks one of those is refused with an error. A limit that isn't given is not
 /// checked. For lists the kernel then keeps to limits of its own: a segment has at most 64 KiB, and

@@ -2,7 +2,7 @@
 
 //! Coherent memory that the CPU and a running device both use.
 //!
-//! Small blocks of it are in a [`Pool`](super::Pool).
+//! Small blocks of it are in a `Pool`.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
@@ -68,7 +68,7 @@ use self::memory::Memory;
 /// `dma_free_coherent()`). Forgetting it leaks the memory.
 ///
 /// A `T` is plain data, or a slice of such, and not zero-sized. The memory comes in whole pages:
-/// for less there is a [`Pool`](super::Pool).
+/// for less there is a `Pool`.
 ///
 /// Context of dropping it: any. C frees such memory only where interrupts are on, and on some
 /// machines only where one may sleep. Elsewhere a work item frees it soon.

@@ -34,7 +34,7 @@ use core::mem::MaybeUninit;
 
 /// A part of memory that the CPU and a device use at the same time: a field, an element, all of it.
 ///
-/// It is how the CPU accesses a [`Shared`](super::Shared) or a [`PoolEntry`](super::PoolEntry). The
+/// It is how the CPU accesses a [`Shared`](super::Shared) or a `PoolEntry`. The
 /// device may change the memory at any time. So there are no references to it: values are copied
 /// out, as [`Untrusted`], and copied in.
 ///
@@ -401,7 +401,7 @@ impl IoBackend for SharedBackend {
 /// Reads a word of memory that the CPU shares with a device, before all that it reads later.
 ///
 /// `dma_read!(memory, .field)`, where `memory` is a `&`[`Shared`](super::Shared), a
-/// `&`[`PoolEntry`](super::PoolEntry) or a [`SharedView`], and the rest
+/// `&PoolEntry` or a [`SharedView`], and the rest
 /// [says which part](crate::ptr::project). It is [`SharedView::read`] of that part, an
 /// [`Untrusted`].
 ///
@@ -434,7 +434,7 @@ pub use crate::dma_read;
 /// # Examples
 ///
 /// ```
-/// # use kernel::{dma::PoolEntry, prelude::*};
+/// # use kernel::{dma::Shared, prelude::*};
 /// use kernel::dma::dma_write;
 ///
 /// #[derive(FromBytes, IntoBytes)]
@@ -445,7 +445,7 @@ pub use crate::dma_read;
 /// }
 ///
 /// /// The device sees the arguments before it sees `go`.
-/// fn send(command: &PoolEntry<'_, Command>, argument: u32) {
+/// fn send(command: &Shared<'_, Command>, argument: u32) {
 ///     dma_write!(command, .arguments[build: 0], argument);
 ///     dma_write!(command, .go, 1);
 /// }

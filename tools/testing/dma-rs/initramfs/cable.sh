@@ -31,8 +31,8 @@ arrived() {
 		result "failed: of $(wc -c < "$2") bytes, $(wc -c < "$3") arrived at $1, or others"
 }
 
-# claim [DRIVER]: binds a driver of network interfaces to our end: ours, if none is named. Leaves the
-# interface's name in $mine.
+# claim [DRIVER]: binds a driver of network interfaces to our end: ours, if none is named. Leaves
+# the interface's name in $mine.
 claim() {
 	echo "${1:-dma_rs_e1000_net}" > "$devices/$ours/driver_override"
 	[ ! -e "$devices/$ours/driver" ] || echo "$ours" > "$devices/$ours/driver/unbind"

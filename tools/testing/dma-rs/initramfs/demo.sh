@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The demonstration in the guest: random bytes go to each edu device by DMA and come back, and
-# through it in pieces; checksums are compared. Then a NIC sends itself frames, through its rings, an
-# NVMe device carries out commands in the order that suits it, and a network interface talks to
+# through it in pieces; checksums are compared. Then a NIC sends itself frames, through its rings,
+# an NVMe device carries out commands in the order that suits it, and a network interface talks to
 # another one.
 # What the DMA API was called for is counted by its tracepoints, not by the drivers. Each device has
 # a folder of its own in debugfs.
