@@ -11,7 +11,7 @@
 //! - each access of the device is checked against what is mapped, in which direction, and whose
 //!   turn it is ([`Fault`]);
 //! - the k-th mapping or allocation fails, or the address space ends, where the test wants it;
-//! - a device ([`CopyEngine`], [`RingConsumer`]) does what its [`Script`] says: late, out of order,
+//! - a device (`CopyEngine`, [`RingConsumer`]) does what its [`Script`] says: late, out of order,
 //!   twice, never, with lies about lengths and indexes; it may refuse to stop, or be gone;
 //! - loads and stores are reordered where no barrier keeps them from it, if the script says so
 //!   ([`Script::weak_order`]);

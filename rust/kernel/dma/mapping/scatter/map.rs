@@ -446,7 +446,7 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
     /// # Safety
     ///
     /// The device must not have been shown an address, or must not use it. Nobody may keep one.
-    #[inline]
+    #[cfg(CONFIG_DMA_ENGINE)]
     pub(in crate::dma) unsafe fn forget_addresses(&self) {
         // INVARIANT: By the safety requirements nobody has an address.
         self.is_shown.store(false, Relaxed);
