@@ -67,12 +67,14 @@ class Subject:
     opened: build.Build
 
     def suites(self):
-        """The KUnit suites of our files, but for those that a switch hides which isn't there yet."""
+        """The KUnit suites of our files, but for those that a switch hides which isn't there yet, and
+        those of a kernel with KCSAN."""
         pristine = self.repository.source.pristine
         found = [match for path, (content, _) in self.one.files.items()
                  if path.endswith(".rs") and not (pristine / path).exists()
                  for match in SUITE.finditer(content.decode())]
-        return sorted(match["name"] for match in found if match["switch"] not in self.opened.absent)
+        return sorted(match["name"] for match in found if match["switch"] not in self.opened.absent
+                      and match["name"] not in variants.RACY_SUITES)
 
 
 def absent(files, last):
