@@ -122,9 +122,12 @@ def stale(mutants, folder):
 
 
 def flavour_of(arch, mutant):
-    """Which kernel a mutant is built as: the small one, or that of its variant."""
+    """Which kernel a mutant is built as: the small one, or that of its variant, by name or flavour."""
     if mutant.variant == misuse.VARIANT:
         return "mutants"
+    apart = f"mutants-{mutant.variant}"
+    if apart in build.FRAGMENTS_OF:
+        return apart
     return "-".join(filter(None, ("mutants", variants.VARIANTS[arch][mutant.variant].flavour)))
 
 

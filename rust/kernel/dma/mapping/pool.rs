@@ -494,7 +494,7 @@ impl<T> Drop for PoolBox<'_, T> {
 /// # Invariants
 ///
 /// This owns `block`, which holds a valid `T`, whatever the device writes; there are no references
-/// to it. Unless `is_shown`, nobody has the address.
+/// to it. `is_shown` is as in [`Streaming`](super::Streaming).
 ///
 /// # Examples
 ///

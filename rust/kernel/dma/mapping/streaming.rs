@@ -583,7 +583,8 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 ///
 /// # Invariants
 ///
-/// The CPU doesn't access the buffer. Unless `is_shown`, nobody has the address.
+/// The CPU doesn't access the buffer. Unless `is_shown`, nobody has the address; or who has it owns
+/// the buffer, and drops it only when the device is done.
 ///
 /// # Examples
 ///

@@ -208,8 +208,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
 
         // SAFETY: The result is used once, below.
         let Some((slot, contents)) = (unsafe { self.find(tag) }) else {
-            self.count_stray();
-            return Err(Stray::Unknown(seen.entry()));
+            return Err(self.unknown(&seen));
         };
 
         // SAFETY: By point 4 of the contract of `Entry` the device is done with the memory of the
@@ -265,8 +264,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
 
         // SAFETY: Only looked at.
         if unsafe { self.find(last) }.is_none() {
-            self.count_stray();
-            return Err(Stray::Unknown(seen.entry()));
+            return Err(self.unknown(&seen));
         }
 
         let mut count = 0;
@@ -324,7 +322,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         };
 
         // Any number will do: it is only compared.
-        tag.validate(Ok).map_err(|_| Stray::Unknown(seen.entry()))
+        tag.validate(Ok).map_err(|_| self.unknown(seen))
     }
 
     /// Returns the slot, and its contents, of a command that is in flight with that tag, and of
@@ -421,7 +419,14 @@ impl<'a, Q: Submission, P: Payload<'a>> Completer<'a, Q, P> {
         }
     }
 
-    /// Counts an entry that isn't believed.
+    /// Counts an entry that isn't believed, and returns it.
+    #[inline(always)]
+    fn unknown<'c>(&mut self, seen: &Seen<'c, Q::Completion>) -> Stray<'c, Q::Completion> {
+        self.count_stray();
+        Stray::Unknown(seen.entry())
+    }
+
+    // Without the entry, which only who looks at it puts together.
     #[cold]
     #[inline(never)]
     fn count_stray(&mut self) {

@@ -153,7 +153,7 @@ unsafe impl<'a> Held<'a> for () {
 }
 
 // SAFETY:
-// 1. The buffer stays mapped until it is completed. If it is dropped, it is quarantined.
+// 1. The buffer stays mapped until it is completed or dropped.
 // 2. There is one segment, the whole buffer.
 // 3. A `Streaming` knows whether somebody asked for its address.
 unsafe impl<'a, B: Buffer, D: Direction> Held<'a> for Streaming<'a, B, D> {

@@ -331,8 +331,8 @@ impl<S: Scatter, D: Direction> Drop for ScatterBox<'_, S, D> {
 ///
 /// # Invariants
 ///
-/// The CPU doesn't access the memory, unless others have it, too. Unless `is_shown`, nobody has an
-/// address.
+/// The CPU doesn't access the memory, unless others have it, too. `is_shown` is as in
+/// [`Streaming`](super::super::Streaming).
 ///
 /// # Examples
 ///
