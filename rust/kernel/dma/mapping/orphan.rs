@@ -32,8 +32,11 @@ use core::{
 ///
 /// # Safety
 ///
-/// Any thread may call [`release`](Self::release), in any context in which the value may be
-/// dropped, and in process context.
+/// 1. Any thread may call [`release`](Self::release), in any context in which the value may be
+///    dropped, and in process context.
+/// 2. What the value borrows is there until the device is unbound, although no lifetime says so
+///    where it is kept. So what a caller chooses the type of is `'static`, or lives for the `'a` of
+///    a [`Core<'a>`](crate::device::Core).
 pub(in crate::dma) unsafe trait Orphan: Send {
     /// Whether a driver that drops it in flight has a bug. Then it is logged and counted.
     const ACCIDENT: bool;

@@ -144,8 +144,10 @@ impl Block<'_> {
     }
 }
 
-// SAFETY: A block may be given back in any context. The keeper records the last proof before the
-// device's resources are released, of which the pool is one, and leaks the blocks that are left.
+// SAFETY:
+// 1. A block may be given back in any context.
+// 2. The keeper records the last proof before the device's resources are released, of which the
+//    pool is one, and leaks the blocks that are left.
 unsafe impl Orphan for Block<'_> {
     const ACCIDENT: bool = true;
 
@@ -386,7 +388,8 @@ impl<'a, T: FromBytes + IntoBytes + Send + 'static> Pool<'a, T> {
 ///
 /// # Invariants
 ///
-/// This owns `block`, which holds a valid `T`; no device accesses it.
+/// This owns `block`, which holds a valid `T`. No device writes to it, and one that reads it is
+/// done before somebody else gets this.
 ///
 /// # Examples
 ///

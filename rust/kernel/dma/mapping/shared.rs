@@ -285,7 +285,8 @@ impl<T: ?Sized> Drop for SharedBox<'_, T> {
 /// # Invariants
 ///
 /// This owns `memory`, which is a valid `T` at `ptr`, whatever the device writes; there are no
-/// references to it. Unless `is_shown`, nobody has the address.
+/// references to it. Unless `is_shown`, nobody has the address; or who has it owns this, and drops
+/// it only when the device is done.
 ///
 /// # Examples
 ///

@@ -2,8 +2,9 @@
 
 //! Streaming mappings of single buffers.
 //!
-//! [`Streaming`] is a buffer that the device owns, [`StreamingBox`] one that the CPU owns. The
-//! protocols of this crate, such as `transfer`, call [`Streaming::complete`] when they have seen
+//! [`Streaming`] is a buffer that the device owns, [`StreamingBox`] one that the CPU owns. A
+//! *protocol* tells the device of a buffer, and sees its completion. Those of this crate, such as
+//! `transfer`, call [`Streaming::complete`] when they have seen
 //! the device finish. [`map`], [`unmap`] and [`sync_for_cpu`] are for protocols that keep a buffer
 //! and its address apart, such as `ring`.
 //!
@@ -461,8 +462,8 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
     /// Gives the buffer to the device, and makes it see what the CPU wrote (C:
     /// `dma_sync_single_for_device()`).
     ///
-    /// The device isn't told: hand the result to a protocol for that. If the CPU could only read,
-    /// the sync is left out. Context: any.
+    /// The device isn't told: hand the result to a protocol for that. A buffer that was just mapped
+    /// is synced whole; later only one that the CPU may write to is. Context: any.
     #[inline]
     pub fn submit(self) -> Streaming<'a, B, D> {
         let (mut mapping, defined, fresh) = self.into_parts();
@@ -490,8 +491,8 @@ impl<'a, B: Buffer, D: Direction> StreamingBox<'a, B, D> {
 
     /// Undoes the mapping and returns the buffer (C: `dma_unmap_single()`).
     ///
-    /// All its bytes are [defined](Self) then. Beyond what the device reported they are what it
-    /// wrote there, or what was there before.
+    /// All its bytes are [defined](Self) then. Those beyond what the device reported may be old or
+    /// new.
     ///
     /// Context: any.
     #[inline]
@@ -600,7 +601,7 @@ impl<B: Buffer, D: Direction> Drop for StreamingBox<'_, B, D> {
 ///     Ok(rx)
 /// }
 /// ```
-#[must_use = "give it to a transfer or a ring; dropping it frees the buffer, or quarantines it"]
+#[must_use = "give it to a transfer or a queue; dropping it frees the buffer, or quarantines it"]
 pub struct Streaming<'a, B: Buffer, D: Direction> {
     mapping: ManuallyDrop<Mapping<'a, B, D>>,
     is_shown: Atomic<bool>,
@@ -618,8 +619,8 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
     /// The buffer comes back, with
     ///
     /// - [`EINVAL`] if it is empty;
-    /// - [`EINVAL`] if the device writes it and isn't cache coherent, the buffer doesn't begin and
-    ///   end on cache lines of its own, and the kernel doesn't bounce it for that reason;
+    /// - [`EINVAL`] if the device writes it and isn't cache coherent, while the buffer shares a
+    ///   cache line with other memory and the kernel doesn't bounce it for that reason;
     /// - [`EINVAL`] if it breaks the boundary or the alignment of the device's
     ///   [`Constraints`](super::Constraints);
     /// - [`EOVERFLOW`] if it is longer than [`Mapper::max_mapping_size`], or than the longest
@@ -729,7 +730,8 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
 
         let len = self.len();
 
-        // SAFETY: By the type invariants nobody has the address, so the device was never shown it.
+        // SAFETY: By the type invariants nobody else has the address. Who had it has given this
+        // back, and the device wasn't shown it, or is done.
         Ok(unsafe { self.complete(0..len) })
     }
 
@@ -782,7 +784,8 @@ impl<B: Buffer, D: Direction> Drop for Streaming<'_, B, D> {
 #[cold]
 fn release_or_keep<B: Buffer, D: Direction>(mapping: Mapping<'_, B, D>, is_shown: bool) {
     if !is_shown {
-        // SAFETY: Nobody knows the address, so no device accesses the buffer.
+        // SAFETY: By the type invariants nobody knows the address, or the device is done. So no
+        // device accesses the buffer.
         drop(unsafe { mapping.unmap() });
         return;
     }
@@ -792,8 +795,10 @@ fn release_or_keep<B: Buffer, D: Direction>(mapping: Mapping<'_, B, D>, is_shown
     put_away(dma.device(), dma.record(), None, mapping);
 }
 
-// SAFETY: Unmapping may be done in any context, and by any thread. Dropping the buffer may be done
-// in process context, and in any in which the driver drops it.
+// SAFETY:
+// 1. Unmapping may be done in any context, and by any thread. Dropping the buffer may be done in
+//    process context, and in any in which the driver drops it.
+// 2. A `Buffer` is `'static`.
 unsafe impl<B: Buffer, D: Direction> Orphan for Mapping<'_, B, D> {
     const ACCIDENT: bool = true;
 

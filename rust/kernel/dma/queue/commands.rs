@@ -444,8 +444,11 @@ impl<'a, Q: Submission, P: Payload<'a>> Drop for Memory<'a, Q, P> {
 // ones.
 unsafe impl<'a, T, P: Payload<'a>, S: Send> Send for Owned<'a, T, P, S> {}
 
-// SAFETY: To release it is to drop it, which may be done in process context, by any thread. Halves
-// are dropped in process context, too.
+// SAFETY:
+// 1. To release it is to drop it, which may be done in process context, by any thread. Halves are
+//    dropped in process context, too.
+// 2. What makes up payloads is `'static`: `Buffer`, `Scatter`, `Private`, blocks. Pools are lent by
+//    the device.
 unsafe impl<'a, T, P, S> Orphan for Owned<'a, T, P, S>
 where
     T: FromBytes + IntoBytes + Copy,

@@ -425,8 +425,10 @@ impl<C: CompletionQueue> Drop for Completions<'_, C> {
 /// The memory of a completion queue that was dropped.
 struct Dropped<'a, T>(Entries<'a, T>);
 
-// SAFETY: To release it is to drop it, which may be done in process context, by any thread. A
-// completion queue is dropped in process context, too.
+// SAFETY:
+// 1. To release it is to drop it, which may be done in process context, by any thread. A completion
+//    queue is dropped in process context, too.
+// 2. It borrows the device.
 unsafe impl<T: FromBytes + IntoBytes + Copy> Orphan for Dropped<'_, T> {
     const ACCIDENT: bool = true;
 

@@ -608,8 +608,11 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
     }
 }
 
-// SAFETY: To release it is to drop it, which may be done in process context, by any thread. Halves
-// are dropped in process context, too.
+// SAFETY:
+// 1. To release it is to drop it, which may be done in process context, by any thread. Halves are
+//    dropped in process context, too.
+// 2. What makes up segments is `'static`: `Buffer`, `Scatter`, `Readable`. Pools are lent by the
+//    device.
 unsafe impl<'a, T: Descriptor, P: Segment<'a, D>, D: Direction> Orphan for Owned<'a, T, P, D> {
     const ACCIDENT: bool = true;
 

@@ -66,7 +66,7 @@ use crate::{
 ///     tx.kick()
 /// }
 /// ```
-pub unsafe trait Readable: Send {
+pub unsafe trait Readable: Send + 'static {
     /// Returns the number of parts.
     fn count(&self) -> usize;
 

@@ -206,7 +206,9 @@ impl<R: Send> Drop for Session<'_, R> {
 /// The contents of a session that was dropped.
 struct Contents<R>(Pin<KBox<R>>);
 
-// SAFETY: To release the contents is to drop them, and they are `Send`.
+// SAFETY:
+// 1. To release the contents is to drop them, and they are `Send`.
+// 2. `Session::new()` has them live for the `'a` of a `Core<'a>`.
 unsafe impl<R: Send> Orphan for Contents<R> {
     // The bus stops the device at unbind, so a driver may drop its session before that.
     const ACCIDENT: bool = false;

@@ -658,7 +658,7 @@ mod cases {
     fn leaks_without_proof() -> Result {
         struct Huge;
 
-        // SAFETY: There is nothing to release.
+        // SAFETY: 1. There is nothing to release. 2. It borrows nothing.
         unsafe impl Orphan for Huge {
             const ACCIDENT: bool = true;
 

@@ -467,7 +467,8 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
 
         let len = self.len();
 
-        // SAFETY: By the type invariants nobody has an address, so the device was never shown one.
+        // SAFETY: By the type invariants nobody else has an address. Who had one has given this
+        // back, and the device wasn't shown it, or is done.
         Ok(unsafe { self.finish(len) })
     }
 
@@ -537,7 +538,8 @@ impl<S: Scatter, D: Direction> Drop for ScatterMap<'_, S, D> {
 #[cold]
 fn release_or_keep<S: Scatter, D: Direction>(mapping: Mapping<'_, S, D>, is_shown: bool) {
     if !is_shown {
-        // SAFETY: Nobody knows an address, so no device accesses the memory.
+        // SAFETY: By the type invariants nobody knows an address, or the device is done. So no
+        // device accesses the memory.
         drop(unsafe { mapping.unmap() });
         return;
     }
@@ -547,8 +549,10 @@ fn release_or_keep<S: Scatter, D: Direction>(mapping: Mapping<'_, S, D>, is_show
     put_away(dma.device(), dma.record(), None, mapping);
 }
 
-// SAFETY: Unmapping may be done in any context, and by any thread. Dropping the memory may be done
-// in process context, and in any in which the driver drops it.
+// SAFETY:
+// 1. Unmapping may be done in any context, and by any thread. Dropping the memory may be done in
+//    process context, and in any in which the driver drops it.
+// 2. A `Scatter` is `'static`.
 unsafe impl<S: Scatter, D: Direction> Orphan for Mapping<'_, S, D> {
     const ACCIDENT: bool = true;
 

@@ -338,7 +338,9 @@ impl<'a> Memory<'a> {
     }
 }
 
-// SAFETY: Memory may be freed in any context, and by any thread.
+// SAFETY:
+// 1. Memory may be freed in any context, and by any thread.
+// 2. It borrows the device.
 unsafe impl Orphan for Memory<'_> {
     const ACCIDENT: bool = true;
 
