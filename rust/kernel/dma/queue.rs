@@ -41,11 +41,11 @@
 //!
 //! # What the device is trusted with
 //!
-//! A device may lie in everything that it writes, with one exception (point 4 of [`Entry`]): when
-//! it names the tag of a command that is in flight, it is done with that command. A device that
-//! confuses commands can't be found out if both are in flight. One that repeats itself is found
-//! out, until the generations of the slot come round. With `n` bits for generations, that takes 2^n
-//! commands in the same slot.
+//! A device may lie in everything that it writes, with one exception: when it names the tag of a
+//! command that is in flight, it is done with that command (point 4 of [`Entry`]), and has fetched
+//! its entry and those before it (point 5 of [`Submission`]). A device that confuses commands can't
+//! be found out if both are in flight. One that repeats itself is found out, until the generations
+//! of the slot come round. With `n` bits for generations, that takes 2^n commands in the same slot.
 //!
 //! # Ordering
 //!
@@ -68,8 +68,9 @@
 //! 3. *New before the rest.* [`Completions::reap`] loads the word that says that an entry is new on
 //!    its own. If it is, a `dma_rmb()` orders that load before those of the other words, and of the
 //!    payload.
-//! 4. *Tag before idle.* Only the completer clears the tag of a slot, and it does so before it
-//!    gives the slot back. Both loads and stores are its own, so they need no order until then.
+//! 4. *Tag before idle.* While commands complete, only the completer clears the tag of a slot, and
+//!    it does so before it gives the slot back. Both loads and stores are its own, so they need no
+//!    order until then. (Draining the queue does it with both halves in hand.)
 //! 5. *Slot before freed.* The completer empties a slot, puts it into the list of free slots, and
 //!    then stores how many there are with release semantics. The submitter loads that with acquire
 //!    semantics before it takes a slot out. This also orders the load by which the completer has
@@ -240,9 +241,12 @@
 //!     sectors: impl Iterator<Item = (u64, Buf<'a>)>,
 //!     mut read: impl FnMut(StreamingBox<'a, KVec<u8>, FromDevice>),
 //! ) -> Result {
-//!     for (sector, buf) in sectors {
+//!     // If one can't be submitted, for instance since all tags are in flight, the others are.
+//!     let submitted = sectors.into_iter().try_for_each(|(sector, buf)| {
 //!         reads.submitter.submit(buf, sector)?;
-//!     }
+//!         Ok(())
+//!     });
+//!
 //!     // One doorbell for all of them.
 //!     reads.submitter.kick()?;
 //!
@@ -251,7 +255,7 @@
 //!             read(completed.payload);
 //!         }
 //!     });
-//!     Ok(())
+//!     submitted
 //! }
 //! ```
 
@@ -287,6 +291,7 @@ pub use self::{
     payload::{
         Either,
         Payload,
+        Private,
         Segment, //
     },
     slots::{
@@ -375,9 +380,10 @@ impl Head {
     }
 }
 
-/// Which command it is: to compare, and to look something up. It is worth nothing else.
+/// Which command it is: to compare, and to look something up.
 ///
-/// The ticket of a command that was completed may come again: see [`Submission::TAG_BITS`].
+/// Its index is free again as soon as the command has completed. The ticket of a command that was
+/// completed may come again: see [`Submission::TAG_BITS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     tag: u32,
@@ -451,7 +457,7 @@ pub unsafe trait Entry: FromBytes + IntoBytes + Copy + Send {
     fn tag(&self) -> Option<Untrusted<u32>>;
 
     /// Returns how many bytes of the payload the device reports to have moved: 0 for a command that
-    /// has failed, and [`None`] for all of them.
+    /// has failed; [`None`] if it doesn't say, and then all bytes count as moved.
     ///
     /// More than there are is counted ([`Completer::malformed`]), and taken for 0. Context: any.
     #[inline]

@@ -320,7 +320,7 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
     /// The buffer comes back, and [`Streaming::take_back`] gives it to the CPU, with
     ///
     /// - [`EBUSY`] if the transfer before is still in flight;
-    /// - [`EBUSY`] if somebody asked for the [address](Streaming::address) of the buffer, since it
+    /// - [`EINVAL`] if somebody asked for the [address](Streaming::address) of the buffer, since it
     ///   may be in flight elsewhere. This buffer can't be taken back;
     /// - [`EINVAL`] if `range` is empty or not inside the buffer, or if the buffer is mapped for
     ///   another device;
@@ -363,7 +363,7 @@ impl<'a, E: Engine, B: Buffer> TransferSlot<'a, E, B> {
 
         // Another protocol may have shown it to the device.
         if buf.is_shown() {
-            return Err(EBUSY);
+            return Err(EINVAL);
         }
 
         self.free_up()?;

@@ -693,7 +693,7 @@ impl<'a> Channel<'a> {
     /// The transfer comes back, and the engine knows nothing of it, with
     ///
     /// - [`EBUSY`] if too many transfers are in flight, or were forgotten;
-    /// - [`EBUSY`] if somebody asked for the address of the memory;
+    /// - [`EINVAL`] if somebody asked for the address of the memory;
     /// - [`EINVAL`] if memory was mapped for something else than this channel, if the ranges don't
     ///   fit, or if the engine needs another alignment;
     /// - [`EOPNOTSUPP`] if the channel can't do this;

@@ -76,9 +76,9 @@ impl<'c, T: ?Sized + KnownSize, D: OneWay> Cyclic<'c, T, D> {
     ///
     /// The memory comes back, with
     ///
-    /// - [`EINVAL`] if it isn't that of the channel's [mapper](Channel::mapper), or if it isn't a
-    ///   multiple of `period`;
-    /// - [`EBUSY`] if somebody asked for its address, or if too many transfers are in flight;
+    /// - [`EINVAL`] if it isn't that of the channel's [mapper](Channel::mapper), if somebody asked
+    ///   for its address, or if it isn't a multiple of `period`;
+    /// - [`EBUSY`] if too many transfers are in flight;
     /// - [`EOPNOTSUPP`] if the channel can't do this;
     /// - [`ESHUTDOWN`] if transfers are being terminated, or couldn't be terminated;
     /// - [`ENOMEM`] if the provider can't prepare it, and what it says on submission.
@@ -134,7 +134,7 @@ impl<'c, T: ?Sized + KnownSize, D: OneWay> Cyclic<'c, T, D> {
         }
 
         if memory.is_shown() {
-            return Err(EBUSY);
+            return Err(EINVAL);
         }
 
         let address = memory.address().bits();

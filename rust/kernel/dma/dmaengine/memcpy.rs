@@ -124,7 +124,7 @@ unsafe impl<'c, S: Buffer, T: Buffer> Describe for Memcpy<'c, S, T> {
         }
 
         if self.from.is_shown() || self.to.is_shown() {
-            return Err(EBUSY);
+            return Err(EINVAL);
         }
 
         self.addresses()

@@ -210,7 +210,7 @@ unsafe impl<'c, B: Buffer, D: OneWay> Describe for Slave<'c, B, D> {
         check_slave(target)?;
 
         if self.buf.is_shown() {
-            return Err(EBUSY);
+            return Err(EINVAL);
         }
 
         match self.buf.address().slice(self.range.clone()) {
@@ -317,7 +317,7 @@ unsafe impl<'c, S: Scatter + 'c, D: OneWay> Describe for SlaveList<'c, S, D> {
         check_slave(target)?;
 
         if self.list.is_shown() {
-            return Err(EBUSY);
+            return Err(EINVAL);
         }
 
         let _ = self.list.segments();

@@ -14,8 +14,9 @@ pub struct Cookie(pub(super) bindings::dma_cookie_t);
 
 /// What the provider says about a transfer at present, if it is asked.
 ///
-/// Only [`Complete`](Self::Complete) says that the engine is done with the memory. All the others
-/// leave the transfer in flight, [`Error`](Self::Error) too: a provider may try once more.
+/// Only [`Complete`](Self::Complete) says that the engine is done with the memory. Of the others
+/// none does, [`Error`](Self::Error) either: a provider may try once more. Whether the memory can
+/// come back is what [`Submitted::poll`](super::Submitted::poll) tells.
 #[derive(Clone, Copy)]
 pub enum Status {
     /// It is done (C: `DMA_COMPLETE`).

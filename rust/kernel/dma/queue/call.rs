@@ -51,8 +51,8 @@ impl<'c, 'a, P: Payload<'a>, S: FromBytes + IntoBytes + Send + 'static> Call<'c,
     #[inline]
     pub fn segments(&self) -> Segments<'c, 'a, P> {
         // SAFETY: By point 3 of the contracts of `Submission` and `SlotSubmission`, `describe` puts
-        // them into the entry or the scratch block, and nowhere else. The queue owns the payload
-        // from then on.
+        // them into the entry or the scratch block, and nowhere else. If it succeeds the queue owns
+        // the payload from then on; if not, nobody has the addresses.
         Segments(unsafe { self.payload.segments() })
     }
 

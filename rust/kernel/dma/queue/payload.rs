@@ -83,7 +83,7 @@ mod private {
         /// # Errors
         ///
         /// - [`EINVAL`] for memory of another device;
-        /// - [`EBUSY`] if somebody asked for an address.
+        /// - [`EINVAL`] if somebody asked for an address.
         fn check(&mut self, dma: Mapper<'_>) -> Result;
 
         /// Returns the segments, of memory that a queue owns until the device is done.
@@ -117,6 +117,7 @@ pub(super) use private::Held;
 /// | [`ScatterMap`] | [`ScatterBox`] | memory in pieces |
 /// | [`PoolEntry`] | [`PoolBox`] | a small block, for instance a header and a status |
 /// | `(P, R)` | both | a block and a buffer |
+/// | [`Private`] | the value | what the driver knows of the command |
 /// | [`Option`] | the same | commands of which some have data |
 /// | [`Either`] | the same | queues on which reads and writes go |
 ///
@@ -152,6 +153,74 @@ unsafe impl<'a> Held<'a> for () {
     unsafe fn complete(self, _moved: usize) {}
 }
 
+/// A value of the driver's own that goes along with a command: the request that it belongs to, or
+/// where its outcome is to be put (C: `void *private`).
+///
+/// It comes back with the command; the device sees nothing of it. Put it into a pair with the
+/// memory that the command is about. If the command is cancelled it comes back, too. Context of
+/// dropping it: that of dropping what it is a part of, and process context.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     dma::{
+///         queue::{Commands, Private, Submission, Ticket},
+///         FromDevice, Streaming,
+///     },
+///     error::ErrorWith,
+///     prelude::*,
+///     sync::Arc,
+/// };
+///
+/// /// What somebody has asked for.
+/// struct Request {
+///     // ...
+/// }
+///
+/// type Data<'a> = (Streaming<'a, KVec<u8>, FromDevice>, Private<Arc<Request>>);
+///
+/// fn submit<'a, Q: Submission>(
+///     commands: &mut Commands<'a, Q, Data<'a>>,
+///     request: Arc<Request>,
+///     buf: Streaming<'a, KVec<u8>, FromDevice>,
+///     command: Q::Command,
+/// ) -> Result<Ticket, ErrorWith<Data<'a>>> {
+///     commands.submitter.submit((buf, Private(request)), command)
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Private<T>(pub T);
+
+// SAFETY: There is no memory. The value borrows nothing that could be gone when the command is
+// dropped in the quarantine.
+unsafe impl<'a, T: Send + 'static> Held<'a> for Private<T> {
+    type Back = T;
+    type Segments<'s> = core::iter::Empty<Segment<'s>>;
+
+    const IS_SHARED: bool = false;
+
+    #[inline]
+    fn check(&mut self, _dma: Mapper<'_>) -> Result {
+        Ok(())
+    }
+
+    #[inline]
+    unsafe fn segments(&self) -> Self::Segments<'_> {
+        core::iter::empty()
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        0
+    }
+
+    #[inline]
+    unsafe fn complete(self, _moved: usize) -> T {
+        self.0
+    }
+}
+
 // SAFETY:
 // 1. The buffer stays mapped until it is completed or dropped.
 // 2. There is one segment, the whole buffer.
@@ -174,7 +243,7 @@ unsafe impl<'a, B: Buffer, D: Direction> Held<'a> for Streaming<'a, B, D> {
 
         // Another protocol may have shown it to the device.
         if self.was_shown() {
-            return Err(EBUSY);
+            return Err(EINVAL);
         }
 
         Ok(())
@@ -234,7 +303,7 @@ unsafe impl<'a, S: Scatter, D: Direction> Held<'a> for ScatterMap<'a, S, D> {
         }
 
         if self.was_shown() {
-            return Err(EBUSY);
+            return Err(EINVAL);
         }
 
         Ok(())
@@ -275,7 +344,7 @@ unsafe impl<'a, T: FromBytes + IntoBytes + Send + 'static> Held<'a> for PoolEntr
         }
 
         if self.was_shown() {
-            return Err(EBUSY);
+            return Err(EINVAL);
         }
 
         Ok(())
@@ -325,7 +394,7 @@ unsafe impl<'a, P: Held<'a>, R: Held<'a>> Held<'a> for (P, R) {
 
     #[inline]
     fn len(&self) -> usize {
-        // Both are in memory at the same time.
+        // Both are mapped at the same time.
         self.0.len() + self.1.len()
     }
 

@@ -161,7 +161,9 @@ impl<'a, T, P: Payload<'a>, S> Drop for Owned<'a, T, P, S> {
     }
 }
 
-// SAFETY: To release it is to drop it, which may be done in process context, by any thread.
+// SAFETY:
+// 1. To release it is to drop it, which may be done in process context, by any thread.
+// 2. As for a queue with halves.
 unsafe impl<'a, T, P, S> Orphan for Owned<'a, T, P, S>
 where
     T: FromBytes + IntoBytes + Copy,
@@ -295,13 +297,16 @@ where
 ///     sectors: impl Iterator<Item = (u64, Buf<'a>)>,
 ///     mut read: impl FnMut(StreamingBox<'a, KVec<u8>, FromDevice>),
 /// ) -> Result {
-///     for (sector, buf) in sectors {
+///     // If one can't be submitted, for instance since no slot is free, the others are.
+///     let submitted = sectors.into_iter().try_for_each(|(sector, buf)| {
 ///         slots.submit(buf, sector)?;
-///     }
+///         Ok(())
+///     });
+///
 ///     // One write of the register for all of them.
 ///     slots.kick()?;
 ///     slots.reap(|completed| read(completed.payload))?;
-///     Ok(())
+///     submitted
 /// }
 /// ```
 pub struct CommandSlots<'a, Q: SlotSubmission, P: Payload<'a>> {
@@ -409,7 +414,7 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
     /// The payload comes back as it was, with
     ///
     /// - [`EBUSY`] if no slot is free;
-    /// - [`EBUSY`] if somebody asked for the [address](super::super::Streaming::address) of the
+    /// - [`EINVAL`] if somebody asked for the [address](super::super::Streaming::address) of the
     ///   payload, since it may be in flight elsewhere;
     /// - [`EINVAL`] if the payload is mapped for another device;
     /// - what [`SlotSubmission::describe`] returned.
@@ -521,8 +526,8 @@ impl<'a, Q: SlotSubmission, P: Payload<'a>> CommandSlots<'a, Q, P> {
     ///
     /// Nothing completes, with
     ///
-    /// - [`ESHUTDOWN`] if the device was stopped: a bit that is clear means nothing then. What is
-    ///   in flight comes back from the next [`start`](Self::start);
+    /// - [`ESHUTDOWN`] if the device was stopped with commands in flight: a bit that is clear means
+    ///   nothing then. They come back from the next [`start`](Self::start);
     /// - what [`SlotSubmission::busy`] returned.
     pub fn reap(&mut self, mut give: impl FnMut(Completed<'a, P, Q::Entry>)) -> Result<u32> {
         if self.issued == 0 {

@@ -144,7 +144,7 @@ impl<'a, Q: Submission, P: Payload<'a>> Submitter<'a, Q, P> {
     /// The payload comes back as it was, with
     ///
     /// - [`EBUSY`] if as many commands are in flight as can be;
-    /// - [`EBUSY`] if somebody asked for the [address](super::super::Streaming::address) of the
+    /// - [`EINVAL`] if somebody asked for the [address](super::super::Streaming::address) of the
     ///   payload, since it may be in flight elsewhere;
     /// - [`EINVAL`] if the payload is mapped for another device;
     /// - what [`Submission::describe`] returned.

@@ -361,26 +361,26 @@ mod channels {
 
             let _ = to.address();
             let refused = channel.submit(Memcpy::new(from, to));
-            ensure!(refused.is_err_and(|e| e.error == EBUSY));
+            ensure!(refused.is_err_and(|e| e.error == EINVAL));
             ensure!(quarantined() == before + 1);
 
             let buf = Streaming::<_, ToDevice>::map(channel.mapper(), pattern(1, LEN)?)?;
             let _ = buf.address();
             let refused = channel.submit(Slave::new(buf, engine.peripheral(TX)));
-            ensure!(refused.is_err_and(|e| e.error == EBUSY));
+            ensure!(refused.is_err_and(|e| e.error == EINVAL));
             ensure!(quarantined() == before + 2);
 
             let list = ScatterMap::<_, ToDevice>::map(channel.mapper(), pages(2)?, GFP_KERNEL)?;
             let _ = list.segments();
             let refused = channel.submit(SlaveList::new(list, engine.peripheral(TX)));
-            ensure!(refused.is_err_and(|e| e.error == EBUSY));
+            ensure!(refused.is_err_and(|e| e.error == EINVAL));
             ensure!(quarantined() == before + 3);
 
             let memory = SharedBox::<[u8; LEN]>::new(channel.mapper(), GFP_KERNEL)?.submit();
             let _ = memory.address();
             let fifo = engine.peripheral(TX);
             let refused = Cyclic::<_, FromDevice>::start(channel, memory, LEN, fifo);
-            ensure!(refused.is_err_and(|e| e.error == EBUSY));
+            ensure!(refused.is_err_and(|e| e.error == EINVAL));
             ensure!(quarantined() == before + 4);
             Ok(())
         })

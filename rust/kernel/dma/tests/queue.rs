@@ -43,6 +43,7 @@ use crate::{
             Entry,
             Head,
             Payload,
+            Private,
             QueueMemory,
             QueuePlace,
             Stray,
@@ -862,7 +863,7 @@ mod cases {
 
             let buf = read(rig.dma, 10)?;
             let _ = buf.address();
-            ensure!(back(rig.io.submitter.submit(buf, Say::Plain))? == (EBUSY, false));
+            ensure!(back(rig.io.submitter.submit(buf, Say::Plain))? == (EINVAL, false));
 
             ensure!(rig.io.submitter.refresh() == before);
             ensure!(rig.io.completer.in_flight() == 0);
@@ -1289,6 +1290,69 @@ mod cases {
         })
     }
 
+    /// What the driver knows of a command comes back with it, whether it is completed, refused or
+    /// cancelled. If the queue is dropped in flight it is dropped after the proof, and once.
+    #[test]
+    fn private() -> Result {
+        type Known<'a> = (Read<'a>, Private<Counted>);
+
+        struct Counted(Arc<Atomic<u32>>, u32);
+
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+
+        fn on<'a>(pdev: &platform::Device<Core<'a>>) -> Result {
+            let dma = open(pdev.as_ref().bound())?;
+            let drops = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+            let known =
+                |number| Ok::<_, Error>((read(dma, 10)?, Private(Counted(drops.clone(), number))));
+            let dropped = || drops.load(Relaxed);
+            let mut rig = Rig::<16, Known<'a>>::new(dma, 8, 4)?;
+
+            let (tag, _) = rig.submit(known(7)?, Say::Plain)?;
+
+            // The device sees the buffer only.
+            ensure!(rig.last().segments == 1 && rig.last().len == 10);
+            rig.device.done(tag, 10);
+
+            let (buf, counted) = rig.complete()?.payload;
+
+            ensure!(counted.1 == 7 && dropped() == 0 && buf.bytes().len() == 10);
+            drop(counted);
+            ensure!(dropped() == 1);
+
+            let Err(refused) = rig.io.submitter.submit(known(8)?, Say::Refuse) else {
+                return Err(EINVAL);
+            };
+
+            ensure!(refused.error == EDOM && refused.value.1 .0 .1 == 8 && dropped() == 1);
+            drop(refused);
+            ensure!(dropped() == 2);
+
+            rig.submit(known(9)?, Say::Plain)?;
+
+            let mut numbers = 0;
+
+            rig.restart(|_, (_, counted)| numbers += counted.1)?;
+            ensure!(numbers == 9 && dropped() == 3);
+
+            rig.submit(known(1)?, Say::Plain)?;
+            rig.submit(known(2)?, Say::Plain)?;
+            drop(rig);
+            ensure!(dropped() == 3);
+
+            // SAFETY: The device (the test) accesses nothing.
+            unsafe { prove(dma) };
+            ensure!(dropped() == 5);
+            Ok(())
+        }
+
+        on_each_bus(on)
+    }
+
     /// A block of a pool and a buffer; and what the device says to have moved of both.
     #[test]
     fn pairs() -> Result {
@@ -1328,14 +1392,14 @@ mod cases {
                 return Err(EINVAL);
             };
 
-            ensure!(e.error == EBUSY && e.value.1.take_back().is_ok());
+            ensure!(e.error == EINVAL && e.value.1.take_back().is_ok());
 
             let (block, buf) = (pool.alloc(GFP_KERNEL)?.submit(), read(dma, 100)?);
             let _ = buf.address();
 
             let refused = rig.io.submitter.submit((block, buf), Say::Plain);
 
-            ensure!(refused.err().map(|e| e.error) == Some(EBUSY));
+            ensure!(refused.err().map(|e| e.error) == Some(EINVAL));
             rig.stop();
             // After the proof the block is freed.
             Ok(())
@@ -1421,7 +1485,7 @@ mod cases {
             let _ = shown.segments();
             let refused = rig.io.submitter.submit(shown, Say::Plain);
 
-            ensure!(refused.err().map(|e| e.error) == Some(EBUSY));
+            ensure!(refused.err().map(|e| e.error) == Some(EINVAL));
             rig.stop();
             Ok(())
         })

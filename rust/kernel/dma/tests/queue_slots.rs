@@ -386,7 +386,7 @@ mod cases {
 
                 let refused = rig.slots.submit(shown, Say::Plain);
 
-                ensure!(refused.is_err_and(|e| e.error == EBUSY));
+                ensure!(refused.is_err_and(|e| e.error == EINVAL));
                 ensure!(rig.slots.free() == 1);
                 Ok(())
             })?;

@@ -263,7 +263,7 @@ mod cases {
                 return Err(EINVAL);
             };
 
-            ensure!(refused.error == EBUSY);
+            ensure!(refused.error == EINVAL);
 
             let Err(buf) = refused.value.take_back() else {
                 return Err(EINVAL);
