@@ -4,7 +4,10 @@
 //!
 //! `Documentation/rust/dma/queues.rst` shows parts of it.
 
-use core::mem::offset_of;
+use core::mem::{
+    offset_of,
+    replace, //
+};
 use kernel::{
     device::{
         Core,
@@ -22,11 +25,11 @@ use kernel::{
             Entry,
             Head,
             Payload,
+            Private,
             QueueMemory,
             Submission,
             Submitter,
             Tail,
-            Ticket,
             Turn, //
         },
         sim::{
@@ -49,6 +52,7 @@ use kernel::{
         ToDevice,
         Untrusted, //
     },
+    error::ErrorWith,
     irq,
     new_mutex,
     new_wait_queue,
@@ -294,6 +298,17 @@ type Pair<'a> = (
     Streaming<'a, Buffer, FromDevice>,
 );
 
+/// A command that was submitted: the place for its outcome. Each must be waited for.
+#[derive(Debug)]
+struct Request(usize);
+
+/// What is known of a command.
+enum Place<'a> {
+    Free,
+    InFlight,
+    Over(Outcome<'a>),
+}
+
 /// How a command ended.
 enum Outcome<'a> {
     Written,
@@ -308,18 +323,19 @@ enum Outcome<'a> {
 /// What the context that reaps needs.
 struct Back<'a> {
     done: Completions<'a, Done>,
-    completer: Completer<'a, Io, Data<'a>>,
-    /// By the index of the ticket.
-    outcomes: [Option<(Ticket, Outcome<'a>)>; TAGS as usize],
+    completer: Completer<'a, Io, (Data<'a>, Private<usize>)>,
 }
 
 /// What the device may access.
 #[pin_data]
 struct Queues<'a> {
     #[pin]
-    submitter: Mutex<Submitter<'a, Io, Data<'a>>>,
+    submitter: Mutex<Submitter<'a, Io, (Data<'a>, Private<usize>)>>,
     #[pin]
     back: Mutex<Back<'a>>,
+    /// Taken after the other locks.
+    #[pin]
+    places: Mutex<[Place<'a>; TAGS as usize]>,
 }
 
 /// The interrupt handler: an interrupt only says that it is worth looking.
@@ -356,11 +372,8 @@ impl<'a> Disk<'a> {
             submitter,
             completer,
         } = Commands::new(dma, Io(registers), port, Some(lists))?;
-        let back = Back {
-            done,
-            completer,
-            outcomes: Default::default(),
-        };
+        let back = Back { done, completer };
+        let places = [const { Place::Free }; TAGS as usize];
 
         let disk = Self {
             dma,
@@ -370,6 +383,7 @@ impl<'a> Disk<'a> {
                 pin_init!(Queues {
                     submitter <- new_mutex!(submitter),
                     back <- new_mutex!(back),
+                    places <- new_mutex!(places),
                 }),
             )?,
             waiters: Arc::pin_init(new_wait_queue!("rust_dma_queue"), GFP_KERNEL)?,
@@ -386,38 +400,44 @@ impl<'a> Disk<'a> {
 
         let mut submitter = self.queues.submitter.lock();
         let mut back = self.queues.back.lock();
-        let Back {
-            done,
-            completer,
-            outcomes,
-        } = &mut *back;
+        let mut places = self.queues.places.lock();
+        let Back { done, completer } = &mut *back;
 
         // It is told where its queues are, the completion queue first.
         done.start()?;
 
         // What was in flight when it was stopped has failed.
-        submitter.start(completer, |ticket, _| {
-            outcomes[ticket.index()] = Some((ticket, Outcome::Failed));
+        submitter.start(completer, |_, (_, place)| {
+            places[place] = Place::Over(Outcome::Failed);
         })
     }
     // [end of bringing up]
 
     // [start of submitting]
-    /// Lets the device carry out commands, and returns at once: their tickets say which is which.
+    /// Lets the device carry out commands, and returns at once. Gives the request for each to
+    /// `submitted`.
     fn submit(
         &self,
         commands: impl IntoIterator<Item = (u64, Data<'a>)>,
-        mut submitted: impl FnMut(Ticket) -> Result,
+        mut submitted: impl FnMut(Request) -> Result,
     ) -> Result {
         let mut submitter = self.queues.submitter.lock();
+        let mut places = self.queues.places.lock();
 
-        for (sector, data) in commands {
+        let all = commands.into_iter().try_for_each(|(sector, data)| {
+            // Its number goes along, and comes back with the data.
+            let place = places.iter().position(|place| matches!(place, Place::Free));
+            let place = place.ok_or(EBUSY)?;
+
             // If that fails, for instance since all tags are in flight, the error has the data.
-            submitted(submitter.submit(data, sector)?)?;
-        }
+            submitter.submit((data, Private(place)), sector)?;
+            places[place] = Place::InFlight;
+            submitted(Request(place))
+        });
 
-        // One doorbell for all of them.
-        submitter.kick()
+        // One doorbell for all that was submitted, even if a later command wasn't.
+        submitter.kick()?;
+        all
     }
     // [end of submitting]
 
@@ -425,11 +445,8 @@ impl<'a> Disk<'a> {
     /// Looks which commands are done.
     fn poll(&self) -> u32 {
         let mut back = self.queues.back.lock();
-        let Back {
-            done,
-            completer,
-            outcomes,
-        } = &mut *back;
+        let mut places = self.queues.places.lock();
+        let Back { done, completer } = &mut *back;
 
         done.reap(64, |seen| {
             // A device that repeats itself, or makes up a tag, is counted by `completer.strays()`.
@@ -437,8 +454,9 @@ impl<'a> Disk<'a> {
                 return;
             };
             let has_failed = completed.entry.validate(|entry| Ok(entry.has_failed()));
+            let (data, place) = completed.payload;
 
-            let outcome = match completed.payload {
+            let outcome = match data {
                 _ if has_failed != Ok(false) => Outcome::Failed,
                 Either::First(_) => Outcome::Written,
                 // As many bytes as the device has reported, and never more than there are.
@@ -446,30 +464,37 @@ impl<'a> Disk<'a> {
                 Either::Second(Either::Second((first, second))) => Outcome::ReadTwo(first, second),
             };
 
-            outcomes[completed.ticket.index()] = Some((completed.ticket, outcome));
+            places[place] = Place::Over(outcome);
         })
     }
     // [end of completing]
 
     // [start of waiting]
-    /// Waits for a command.
-    fn wait(&self, ticket: Ticket, timeout: Delta) -> Result<Outcome<'a>> {
+    /// Waits for a command. If that fails, the error has the request, to be waited for again.
+    fn wait(&self, request: Request, timeout: Delta) -> Result<Outcome<'a>, ErrorWith<Request>> {
         let found = self.queues.wait_until(&self.waiters, timeout, || {
             self.poll();
 
-            let mut back = self.queues.back.lock();
-            let outcome = &mut back.outcomes[ticket.index()];
+            {
+                let place = &mut self.queues.places.lock()[request.0];
 
-            if let Some((_, outcome)) = outcome.take_if(|(other, _)| *other == ticket) {
-                return Some(Ok(outcome));
+                match replace(place, Place::Free) {
+                    Place::Over(outcome) => return Some(Ok(outcome)),
+                    other => *place = other,
+                }
             }
 
             // Nothing more comes from a device that was stopped.
+            let back = self.queues.back.lock();
+
             back.completer.is_stopped().then_some(Err(ESHUTDOWN))
         });
 
         // After a time-out the command is still in flight, and its data are the queue's.
-        found.unwrap_or(Err(ETIMEDOUT))
+        found.unwrap_or(Err(ETIMEDOUT)).map_err(|error| ErrorWith {
+            error,
+            value: request,
+        })
     }
     // [end of waiting]
 
@@ -528,7 +553,7 @@ mod tests {
             let _connection = sim.connect(waker, Clock::Timer)?;
 
             for turn in 0..20_u64 {
-                let mut tickets = KVec::new();
+                let mut requests = KVec::new();
                 let write = Streaming::map(disk.dma, zeros(40)?)?;
                 let pair = (disk.room(30)?, disk.room(50)?);
 
@@ -538,25 +563,27 @@ mod tests {
                         (turn + 1, Either::Second(Either::First(disk.room(100)?))),
                         (turn + 2, Either::Second(Either::Second(pair))),
                     ],
-                    |ticket| Ok(tickets.push(ticket, GFP_KERNEL)?),
+                    |request| Ok(requests.push(request, GFP_KERNEL)?),
                 )?;
 
+                let mut next = || requests.pop().ok_or(EIO);
+
                 // The last one first.
-                let Outcome::ReadTwo(first, second) = disk.wait(tickets[2], LONG)? else {
+                let Outcome::ReadTwo(first, second) = disk.wait(next()?, LONG)? else {
                     return Err(EIO);
                 };
                 ensure!(first.bytes().len() == 30 && are_of(turn + 2, 0, first.bytes()));
                 ensure!(second.bytes().len() == 50 && are_of(turn + 2, 30, second.bytes()));
 
-                ensure!(matches!(disk.wait(tickets[0], LONG)?, Outcome::Written));
-                ensure!(device
-                    .next_read()
-                    .is_some_and(|read| read.bytes == [0; 40][..]));
-
-                let Outcome::Read(read) = disk.wait(tickets[1], LONG)? else {
+                let Outcome::Read(read) = disk.wait(next()?, LONG)? else {
                     return Err(EIO);
                 };
                 ensure!(read.bytes().len() == 100 && are_of(turn + 1, 0, read.bytes()));
+
+                ensure!(matches!(disk.wait(next()?, LONG)?, Outcome::Written));
+                ensure!(device
+                    .next_read()
+                    .is_some_and(|read| read.bytes == [0; 40][..]));
             }
 
             Ok(())
@@ -567,30 +594,34 @@ mod tests {
     #[test]
     fn fails() -> Result {
         with_disk(|disk, sim, device| {
-            let mut tickets = KVec::new();
+            let mut requests = KVec::new();
 
-            device.then(Fate::after(0).bad())?;
             device.then(Fate::after(30))?;
+            device.then(Fate::after(0).bad())?;
             disk.submit(
                 [
                     (1, Either::Second(Either::First(disk.room(100)?))),
                     (2, Either::Second(Either::First(disk.room(100)?))),
                 ],
-                |ticket| Ok(tickets.push(ticket, GFP_KERNEL)?),
+                |request| Ok(requests.push(request, GFP_KERNEL)?),
             )?;
 
-            ensure!(matches!(disk.wait(tickets[0], LONG)?, Outcome::Failed));
+            let mut next = || requests.pop().ok_or(EIO);
 
-            let late = disk.wait(tickets[1], Delta::from_millis(1));
+            ensure!(matches!(disk.wait(next()?, LONG)?, Outcome::Failed));
 
-            ensure!(late.err() == Some(ETIMEDOUT));
-            sim.advance(40);
-
-            let Outcome::Read(read) = disk.wait(tickets[1], LONG)? else {
+            let Err(late) = disk.wait(next()?, Delta::from_millis(1)) else {
                 return Err(EIO);
             };
 
-            ensure!(are_of(2, 0, read.bytes()));
+            ensure!(late.error == ETIMEDOUT);
+            sim.advance(40);
+
+            let Outcome::Read(read) = disk.wait(late.value, LONG)? else {
+                return Err(EIO);
+            };
+
+            ensure!(are_of(1, 0, read.bytes()));
             Ok(())
         })
     }
@@ -599,18 +630,73 @@ mod tests {
     #[test]
     fn stops() -> Result {
         with_disk(|disk, _, device| {
-            let mut tickets = KVec::new();
+            let mut requests = KVec::new();
 
             device.then(Fate::never())?;
             disk.submit(
                 [(1, Either::Second(Either::First(disk.room(100)?)))],
-                |ticket| Ok(tickets.push(ticket, GFP_KERNEL)?),
+                |request| Ok(requests.push(request, GFP_KERNEL)?),
             )?;
             ensure!(disk.queues.stop() == StopOutcome::Stopped);
-            ensure!(disk.wait(tickets[0], LONG).err() == Some(ESHUTDOWN));
 
+            let Err(stopped) = disk.wait(requests.pop().ok_or(EIO)?, LONG) else {
+                return Err(EIO);
+            };
+
+            ensure!(stopped.error == ESHUTDOWN);
             disk.start()?;
-            ensure!(matches!(disk.wait(tickets[0], LONG)?, Outcome::Failed));
+            ensure!(matches!(disk.wait(stopped.value, LONG)?, Outcome::Failed));
+            Ok(())
+        })
+    }
+
+    /// The outcome of a command is there for who waits for it late, though its tag was used again
+    /// since. When all places are taken, or all tags in flight, more is refused, and the others
+    /// were submitted.
+    #[test]
+    fn waits_late() -> Result {
+        with_disk(|disk, sim, _| {
+            let waker = Arc::new(IrqHandler(disk.waiters.clone()), GFP_KERNEL)?;
+            let _connection = sim.connect(waker, Clock::Timer)?;
+            let mut requests = KVec::new();
+            let read =
+                |sector| Ok::<_, Error>((sector, Either::Second(Either::First(disk.room(64)?))));
+            let submit = |sector, requests: &mut KVec<Request>| {
+                disk.submit([read(sector)?], |request| {
+                    Ok(requests.push(request, GFP_KERNEL)?)
+                })
+            };
+            let wait = |request, sector| match disk.wait(request, LONG)? {
+                Outcome::Read(read) => Ok(are_of(sector, 0, read.bytes())),
+                _ => Err(EIO),
+            };
+
+            submit(1, &mut requests)?;
+
+            let late = requests.pop().ok_or(EIO)?;
+
+            for sector in 2..2 + 3 * u64::from(TAGS) {
+                submit(sector, &mut requests)?;
+                ensure!(wait(requests.pop().ok_or(EIO)?, sector)?);
+            }
+
+            // The first one has its place.
+            let mut commands = KVec::new();
+
+            for sector in 0..u64::from(TAGS) {
+                commands.push(read(sector)?, GFP_KERNEL)?;
+            }
+
+            let all = disk.submit(commands, |request| Ok(requests.push(request, GFP_KERNEL)?));
+
+            ensure!(all == Err(EBUSY) && requests.len() == usize::from(TAGS) - 1);
+
+            for (sector, request) in requests.into_iter().enumerate() {
+                // CAST: Widening.
+                ensure!(wait(request, sector as u64)?);
+            }
+
+            ensure!(wait(late, 1)?);
             Ok(())
         })
     }

@@ -302,17 +302,18 @@ impl<'a> Nic<'a> {
     ) -> Result {
         let mut tx = self.rings.tx.lock();
 
-        for frame in frames {
-            // Mapped. If that fails, the error has the frame.
+        let posted = frames.into_iter().try_for_each(|frame| {
+            // Mapped. If that fails, or the ring is full, the error has the frame.
             tx.producer.post(frame, ())?;
-        }
+            Ok(())
+        });
 
-        // One doorbell for all that was posted.
+        // One doorbell for all that was posted, even if a later frame wasn't.
         tx.producer.kick()?;
 
         // Unmapped, and the driver's again.
         tx.consumer.reap_each(sent);
-        Ok(())
+        posted
     }
 
     /// Sends a frame of two segments.

@@ -5,6 +5,7 @@
 //!
 //! `Documentation/rust/dma/queues.rst` says how such devices work.
 
+use core::mem::replace;
 use kernel::{
     device::{
         Core,
@@ -18,6 +19,7 @@ use kernel::{
             Call,
             CommandSlots,
             Payload,
+            Private,
             QueueMemory,
             SlotSubmission, //
         },
@@ -172,13 +174,20 @@ unsafe impl SlotSubmission for Registers {
 }
 // [end of the device]
 
-type Buf<'a> = Streaming<'a, KVec<u8>, FromDevice>;
+/// A buffer, and the place for what was read.
+type Data<'a> = (Streaming<'a, KVec<u8>, FromDevice>, Private<usize>);
+
+/// What is known of a command.
+enum Place {
+    Free,
+    InFlight,
+    Read(KVec<u8>),
+}
 
 /// What the device may access, and what came of it.
 struct Contents<'a> {
-    slots: CommandSlots<'a, Registers, Buf<'a>>,
-    /// By the index of the ticket: the bytes that were read.
-    read: [Option<KVec<u8>>; SLOTS as usize],
+    slots: CommandSlots<'a, Registers, Data<'a>>,
+    places: [Place; SLOTS as usize],
 }
 
 /// The driver.
@@ -192,7 +201,7 @@ impl<'a> Driver<'a> {
         let dma = Mapper::get(dev.bound())?;
         let contents = Contents {
             slots: CommandSlots::new(dma, registers.clone(), SLOTS, None)?,
-            read: [const { None }; SLOTS as usize],
+            places: [const { Place::Free }; SLOTS as usize],
         };
         let session = Session::new(dev, Stopper(registers), new_spinlock_irq!(contents))?;
         let this = Self { dma, session };
@@ -203,15 +212,19 @@ impl<'a> Driver<'a> {
 
     fn start(&self) -> Result {
         self.session.start()?;
+
         // What was in flight before has failed.
-        self.session.lock().slots.start(|_, _| {})
+        let mut contents = self.session.lock();
+
+        contents.places = [const { Place::Free }; SLOTS as usize];
+        contents.slots.start(|_, _| {})
     }
 
     // [start of reading]
     /// Reads sectors, all at once.
     fn read(&self, sectors: &[u64], len: usize) -> Result<KVec<KVec<u8>>> {
         let mut bufs = KVec::new();
-        let mut tickets = KVec::with_capacity(sectors.len(), GFP_KERNEL)?;
+        let mut submitted = KVec::with_capacity(sectors.len(), GFP_KERNEL)?;
         let mut all = KVec::new();
 
         for _ in sectors {
@@ -222,41 +235,49 @@ impl<'a> Driver<'a> {
 
         let mut contents = self.session.lock();
 
-        for (sector, buf) in sectors.iter().zip(bufs) {
-            let ticket = contents.slots.submit(buf, *sector)?;
+        let outcome = sectors.iter().zip(bufs).try_for_each(|(sector, buf)| {
+            let Contents { slots, places } = &mut *contents;
 
-            tickets.push_within_capacity(ticket)?;
-        }
+            // The slot can be used again when the command is done, and not only when somebody has
+            // looked. So the number of another place goes along.
+            let place = places.iter().position(|place| matches!(place, Place::Free));
+            let place = place.ok_or(EBUSY)?;
 
-        // One write of the register for all of them.
+            slots.submit((buf, Private(place)), *sector)?;
+            places[place] = Place::InFlight;
+            submitted.push_within_capacity(place)?;
+            Ok(())
+        });
+
+        // One write of the register for all of them, even if a later one couldn't be submitted.
         contents.slots.kick()?;
         drop(contents);
 
-        for ticket in tickets {
-            all.push(self.wait(ticket.index())?, GFP_KERNEL)?;
+        for place in submitted {
+            all.push(self.wait(place)?, GFP_KERNEL)?;
         }
 
-        Ok(all)
+        outcome.map(|()| all)
     }
 
-    /// Waits for a command; those of others that are done, too, are put into a table.
-    fn wait(&self, index: usize) -> Result<KVec<u8>> {
+    /// Waits for a command; what came of others is kept for those who wait for them.
+    fn wait(&self, place: usize) -> Result<KVec<u8>> {
         for _ in 0..PATIENCE {
             let mut contents = self.session.lock();
-            let Contents { slots, read } = &mut *contents;
+            let Contents { slots, places } = &mut *contents;
 
             slots.reap(|completed| {
-                if let Some(read) = read.get_mut(completed.ticket.index()) {
-                    let len = completed.payload.bytes().len();
-                    let mut bytes = completed.payload.unmap();
+                let (buf, place) = completed.payload;
+                let len = buf.bytes().len();
+                let mut bytes = buf.unmap();
 
-                    bytes.truncate(len);
-                    *read = Some(bytes);
-                }
+                bytes.truncate(len);
+                places[place] = Place::Read(bytes);
             })?;
 
-            if let Some(bytes) = read.get_mut(index).and_then(Option::take) {
-                return Ok(bytes);
+            match replace(&mut places[place], Place::Free) {
+                Place::Read(bytes) => return Ok(bytes),
+                other => places[place] = other,
             }
         }
 
@@ -275,7 +296,7 @@ struct Stopper(Registers);
 // 3. It has written to memory when such an access returns.
 // 4. When it was pulled out, it accesses nothing any more.
 // 5. As 2.
-// 6. `quiesce` never says so.
+// 6. `quiesce` never returns `Gone`.
 // 7. `HEEDS_BUS` is false.
 // 8. Addresses have 64 bits. It copies byte by byte.
 // 9. Both end at once. Neither knows the session.
@@ -458,6 +479,9 @@ mod tests {
 
             ensure!(driver.read(&[1], 100).err() == Some(EINVAL));
             ensure!(driver.read(&[0; 9], SECTOR).err() == Some(EBUSY));
+            // The first eight were read.
+            ensure!(driver.session.lock().slots.in_flight() == 0);
+            ensure!(driver.read(&[5], SECTOR)?[0][1] == content(5, 1));
             Ok(())
         })
     }

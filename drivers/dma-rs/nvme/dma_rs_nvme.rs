@@ -36,6 +36,7 @@ mod files;
 mod hardware;
 mod nvme;
 mod regs;
+mod requests;
 #[cfg(CONFIG_DMA_RS_NVME_KUNIT_TEST)]
 mod tests;
 

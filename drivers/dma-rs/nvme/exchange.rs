@@ -9,14 +9,12 @@ use super::{
         Data,
         Nvme,
         TAGS, //
-    }, //
+    },
+    requests::Request, //
 };
 use kernel::{
     dma::{
-        queue::{
-            Either,
-            Ticket, //
-        },
+        queue::Either,
         Streaming, //
     },
     fmt,
@@ -160,28 +158,38 @@ fn all_at_once<'a>(
     is_right: impl Fn(usize, &[u8]) -> Result<bool>,
 ) -> Result {
     let mut commands = KVec::with_capacity(report.in_flight, GFP_KERNEL)?;
-    let mut tickets = KVec::with_capacity(report.in_flight, GFP_KERNEL)?;
+    let mut requests = KVec::with_capacity(report.in_flight, GFP_KERNEL)?;
     let mut order = KVec::with_capacity(report.in_flight, GFP_KERNEL)?;
 
     for command in 0..report.in_flight {
         commands.push(make(command)?, GFP_KERNEL)?;
     }
 
-    nvme.submit(pair, commands, |ticket| {
-        Ok(tickets.push(ticket, GFP_KERNEL)?)
-    })?;
+    let submitted = nvme.submit(pair, commands, |request| {
+        Ok(requests.push(request, GFP_KERNEL)?)
+    });
+    let over = submitted.and_then(|()| {
+        requests
+            .iter()
+            .enumerate()
+            .try_for_each(|(command, request)| {
+                let (done, (back, status)) = nvme.wait_numbered(pair, *request)?;
+                let is_right = match &back {
+                    Some(Either::First(_)) => true,
+                    Some(Either::Second(read)) => is_right(command, read.bytes())?,
+                    None => false,
+                };
 
-    for (command, ticket) in tickets.into_iter().enumerate() {
-        let (done, (back, status)) = nvme.wait_numbered(pair, ticket)?;
-        let is_right = match &back {
-            Some(Either::First(_)) => true,
-            Some(Either::Second(read)) => is_right(command, read.bytes())?,
-            None => false,
-        };
+                report.mismatches += usize::from(status != Some(0) || !is_right);
+                Ok(order.push((done, command), GFP_KERNEL)?)
+            })
+    });
 
-        report.mismatches += usize::from(status != Some(0) || !is_right);
-        order.push((done, command), GFP_KERNEL)?;
-    }
+    // Does nothing for those that were waited for.
+    requests
+        .into_iter()
+        .for_each(|request| nvme.abandon(pair, request));
+    over?;
 
     // By when they were done.
     order.sort_unstable();
@@ -206,7 +214,7 @@ fn all_at_once<'a>(
 #[derive(Default)]
 pub(crate) struct Ahead {
     pair: usize,
-    tickets: KVec<Ticket>,
+    requests: KVec<Request>,
 }
 
 impl Ahead {
@@ -217,7 +225,7 @@ impl Ahead {
     /// [`EBUSY`] if there are such reads, and what mappings and the device say. What was submitted
     /// is known nevertheless.
     pub(crate) fn submit(&mut self, nvme: &Nvme<'_>) -> Result {
-        if !self.tickets.is_empty() {
+        if !self.requests.is_empty() {
             return Err(EBUSY);
         }
 
@@ -230,9 +238,9 @@ impl Ahead {
             reads.push((IoCommand::Read(0), Some(Either::Second(data))), GFP_KERNEL)?;
         }
 
-        self.tickets.reserve(TAGS.into(), GFP_KERNEL)?;
-        nvme.submit(self.pair, reads, |ticket| {
-            Ok(self.tickets.push(ticket, GFP_KERNEL)?)
+        self.requests.reserve(TAGS.into(), GFP_KERNEL)?;
+        nvme.submit(self.pair, reads, |request| {
+            Ok(self.requests.push(request, GFP_KERNEL)?)
         })
     }
 
@@ -244,15 +252,21 @@ impl Ahead {
     /// As [`Nvme::wait`], and [`EIO`] if one has failed. The reads are known no more then.
     pub(crate) fn wait(&mut self, nvme: &Nvme<'_>) -> Result<(usize, usize)> {
         let (mut done, mut cancelled) = (0, 0);
-
-        for ticket in self.tickets.drain_all() {
-            match nvme.wait(self.pair, ticket)?.1 {
+        let over = self.requests.iter().try_for_each(|request| {
+            match nvme.wait(self.pair, *request)?.1 {
                 Some(0) => done += 1,
                 Some(_) => return Err(EIO),
                 None => cancelled += 1,
             }
+
+            Ok(())
+        });
+
+        // Does nothing for those that were waited for.
+        for request in self.requests.drain_all() {
+            nvme.abandon(self.pair, request);
         }
 
-        Ok((done, cancelled))
+        over.map(|()| (done, cancelled))
     }
 }

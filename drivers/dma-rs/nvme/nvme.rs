@@ -2,21 +2,29 @@
 
 //! The device as the rest of the driver sees it: blocks that are read and written.
 
-use super::hardware::{
-    self,
-    Admin,
-    AdminCommand,
-    AdminData,
-    Answer,
-    Control,
-    IoCommand,
-    Namespace,
-    Page,
-    Pair,
-    Parts,
-    IDENTIFY,
-    MAX_BYTES,
-    PAIRS, //
+use super::{
+    hardware::{
+        self,
+        Admin,
+        AdminCommand,
+        AdminData,
+        Answer,
+        Control,
+        IoCommand,
+        Namespace,
+        Page,
+        Pair,
+        Parts,
+        IDENTIFY,
+        MAX_BYTES,
+        PAIRS, //
+    },
+    requests::{
+        Numbered,
+        Outcome,
+        Request,
+        Requests, //
+    }, //
 };
 use kernel::{
     cpu::{
@@ -30,7 +38,7 @@ use kernel::{
     dma::{
         queue::{
             Either,
-            Ticket, //
+            Private, //
         },
         FromDevice,
         Mapper,
@@ -74,19 +82,10 @@ pub(crate) type Data<'a> =
 pub(crate) type Back<'a> =
     Option<Either<StreamingBox<'a, KVec<u8>, ToDevice>, StreamingBox<'a, KVec<u8>, FromDevice>>>;
 
-/// A command that is over: what came back, and the status, 0 for success. [`None`] if the device
-/// was stopped before.
-pub(crate) type Outcome<'a> = (Back<'a>, Option<u16>);
-
-/// And how many commands of the queue were over before it.
-type Numbered<'a> = (u64, Outcome<'a>);
-
-/// A pair of queues for reads and writes, and what came of them.
+/// A pair of queues for reads and writes, and what was submitted to them.
 pub(crate) struct Io<'a> {
-    pub(crate) pair: Pair<'a, Data<'a>>,
-    /// By the index of the ticket, and with a number that says in which order they came.
-    outcomes: KVec<Option<(Ticket, Numbered<'a>)>>,
-    over: u64,
+    pub(crate) pair: Pair<'a, (Data<'a>, Private<Request>)>,
+    requests: Requests<'a>,
 }
 
 /// What the device may access.
@@ -269,18 +268,11 @@ impl<'a> Nvme<'a> {
         for (registers, queue) in pairs.into_iter().take(count).zip(1..) {
             // CAST: At most `PAIRS`.
             let vector = vector_of(queue, vectors) as u16;
-            let mut outcomes = KVec::new();
-
-            for _ in 0..TAGS {
-                outcomes.push(None, GFP_KERNEL)?;
-            }
-
             let pair = registers.make(dma, (TAGS, COMPLETIONS), vector, lists)?;
             let one = KBox::pin_init(
                 new_mutex!(Io {
                     pair,
-                    outcomes,
-                    over: 0
+                    requests: Requests::new()?,
                 }),
                 GFP_KERNEL,
             )?;
@@ -388,19 +380,11 @@ impl<'a> Nvme<'a> {
             // What was over before the stop is.
             io.reap();
 
-            let Io {
-                pair,
-                outcomes,
-                over,
-            } = &mut *io;
+            let Io { pair, requests } = &mut *io;
 
             pair.done.start()?;
-            pair.commands.start(|ticket, back| {
-                if let Some(outcome) = outcomes.get_mut(ticket.index()) {
-                    *outcome = Some((ticket, (*over, (back, None))));
-                    *over += 1;
-                }
-            })?;
+            pair.commands
+                .start(|_, (back, request)| requests.over(request, (back, None)))?;
 
             if number < usable {
                 let completions = AdminCommand::create_completions(&pair.done);
@@ -547,29 +531,43 @@ impl<'a> Nvme<'a> {
 
     /// Submits reads and writes to a pair of queues, and kicks the device once.
     ///
-    /// Context: may sleep.
+    /// Gives each request to `submitted`: [wait](Self::wait) for it, or [abandon](Self::abandon)
+    /// it. Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if as many are in flight as can be, [`EINVAL`] if the data aren't as long as the
-    /// command is to be, or there is no such pair; [`EAGAIN`] while the device is being started,
-    /// [`ESHUTDOWN`] if it is stopped. Those before were submitted.
+    /// [`EBUSY`] if as many are in flight, or were not waited for, as can be, [`EINVAL`] if the
+    /// data aren't as long as the command is to be, or there is no such pair; [`EAGAIN`] while the
+    /// device is being started, [`ESHUTDOWN`] if it is stopped. Those before were submitted.
     pub(crate) fn submit(
         &self,
         pair: usize,
         commands: impl IntoIterator<Item = (IoCommand, Data<'a>)>,
-        mut submitted: impl FnMut(Ticket) -> Result,
+        mut submitted: impl FnMut(Request) -> Result,
     ) -> Result {
         let mut io = self.io(pair)?.lock();
-        let submitter = &mut io.pair.commands.submitter;
         let all = commands.into_iter().try_for_each(|(command, data)| {
-            let ticket = submitter.submit(data, command).map_err(|e| e.error)?;
+            let request = io.next_request()?;
+            let submitter = &mut io.pair.commands.submitter;
 
-            submitted(ticket)
+            submitter
+                .submit((data, Private(request)), command)
+                .map_err(|e| e.error)?;
+            io.requests.submitted(request);
+            submitted(request)
         });
 
-        submitter.kick()?;
+        io.pair.commands.submitter.kick()?;
         all
+    }
+
+    /// Says that nobody will wait for a request: what comes back of it is dropped.
+    ///
+    /// Does nothing for one that was waited for. Context: may sleep.
+    pub(crate) fn abandon(&self, pair: usize, request: Request) {
+        if let Some(io) = self.session.io.get(pair) {
+            io.lock().requests.abandon(request);
+        }
     }
 
     /// Waits for a command; returns what came back of it, and its status.
@@ -579,13 +577,15 @@ impl<'a> Nvme<'a> {
     /// # Errors
     ///
     /// [`ETIMEDOUT`]: it is still in flight. [`ESHUTDOWN`] if the device was stopped: what was in
-    /// flight comes back after the next [`start`](Self::start).
-    pub(crate) fn wait(&self, pair: usize, ticket: Ticket) -> Result<Outcome<'a>> {
-        self.wait_numbered(pair, ticket).map(|(_, outcome)| outcome)
+    /// flight comes back after the next [`start`](Self::start). Wait again then, or
+    /// [abandon](Self::abandon) it.
+    pub(crate) fn wait(&self, pair: usize, request: Request) -> Result<Outcome<'a>> {
+        self.wait_numbered(pair, request)
+            .map(|(_, outcome)| outcome)
     }
 
     /// As [`wait`](Self::wait). The number is the greater the later the command was done.
-    pub(crate) fn wait_numbered(&self, pair: usize, ticket: Ticket) -> Result<Numbered<'a>> {
+    pub(crate) fn wait_numbered(&self, pair: usize, request: Request) -> Result<Numbered<'a>> {
         let waiters = self.waiters.get(pair + 1).ok_or(EINVAL)?;
         let io = self.io(pair)?;
 
@@ -595,9 +595,7 @@ impl<'a> Nvme<'a> {
 
                 io.reap();
 
-                let outcome = io.outcomes.get_mut(ticket.index())?;
-
-                if let Some((_, outcome)) = outcome.take_if(|(other, _)| *other == ticket) {
+                if let Some(outcome) = io.requests.take(request) {
                     return Some(Ok(outcome));
                 }
 
@@ -622,17 +620,21 @@ impl<'a> Nvme<'a> {
     pub(crate) fn execute(&self, command: IoCommand, data: Data<'a>) -> Result<Back<'a>> {
         let resets = self.resets();
         let pair = self.pair_here();
-        let mut ticket = None;
-
-        self.submit(pair, [(command, data)], |submitted| {
-            ticket = Some(submitted);
+        let mut request = None;
+        let submitted = self.submit(pair, [(command, data)], |submitted| {
+            request = Some(submitted);
             Ok(())
-        })?;
+        });
+        let Some(request) = request else {
+            return Err(submitted.err().unwrap_or(EIO));
+        };
 
-        match self.wait(pair, ticket.ok_or(EIO)?) {
+        match submitted.and_then(|()| self.wait(pair, request)) {
             Ok((back, Some(0))) => Ok(back),
             Ok(_) => Err(EIO),
             Err(e) => {
+                self.abandon(pair, request);
+
                 if e == ETIMEDOUT {
                     self.reset(resets)?;
                 }
@@ -708,13 +710,18 @@ impl<'a> Nvme<'a> {
 }
 
 impl Io<'_> {
+    /// Returns the next request. If there is no place for it, some may be over that nobody waits
+    /// for.
+    fn next_request(&mut self) -> Result<Request> {
+        self.requests.next().or_else(|_| {
+            self.reap();
+            self.requests.next()
+        })
+    }
+
     /// Looks which commands are done; returns how many entries the device has written.
     fn reap(&mut self) -> u32 {
-        let Self {
-            pair,
-            outcomes,
-            over,
-        } = self;
+        let Self { pair, requests } = self;
         let Pair { done, commands } = pair;
 
         done.reap(COMPLETIONS, |seen| {
@@ -724,11 +731,9 @@ impl Io<'_> {
             };
             // Any number will do.
             let status = completed.entry.validate(|entry| Ok(entry.status())).ok();
+            let (back, request) = completed.payload;
 
-            if let Some(outcome) = outcomes.get_mut(completed.ticket.index()) {
-                *outcome = Some((completed.ticket, (*over, (completed.payload, status))));
-                *over += 1;
-            }
+            requests.over(request, (back, status));
         })
     }
 }

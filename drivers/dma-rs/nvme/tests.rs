@@ -13,6 +13,7 @@ use super::{
         COMPLETIONS,
         TAGS, //
     },
+    requests::Request,
     DEVICE,
     VENDOR, //
 };
@@ -29,10 +30,7 @@ use kernel::{
         },
         leaked,
         quarantined,
-        queue::{
-            Either,
-            Ticket, //
-        },
+        queue::Either,
         StopOutcome,
         Streaming,
         ToDevice, //
@@ -109,7 +107,7 @@ fn can_map(nvme: &Nvme<'_>, len: usize) -> Result<bool> {
 /// `first` on: writes in even turns, and in odd ones reads of what was written. Each must come back
 /// as what it was.
 fn take_turn(nvme: &Nvme<'_>, pair: usize, first: u64, blocks: usize, turn: usize) -> Result {
-    let mut tickets = KVec::<Ticket>::new();
+    let mut requests = KVec::<Request>::new();
     let mut commands = KVec::new();
     let len = |i: usize| 512 * (1 + i.checked_rem(blocks).unwrap_or(0));
     // CAST: Widening.
@@ -131,13 +129,13 @@ fn take_turn(nvme: &Nvme<'_>, pair: usize, first: u64, blocks: usize, turn: usiz
 
     let before = nvme.doorbells(pair);
 
-    nvme.submit(pair, commands, |ticket| {
-        Ok(tickets.push(ticket, GFP_KERNEL)?)
+    nvme.submit(pair, commands, |request| {
+        Ok(requests.push(request, GFP_KERNEL)?)
     })?;
     ensure!(nvme.doorbells(pair) == before + 1);
 
-    for (i, ticket) in tickets.into_iter().enumerate() {
-        let (back, status) = nvme.wait(pair, ticket)?;
+    for (i, request) in requests.into_iter().enumerate() {
+        let (back, status) = nvme.wait(pair, request)?;
 
         ensure!(status == Some(0));
 
@@ -341,17 +339,93 @@ mod cases {
         }
 
         with_nvme(|nvme| {
-            let mut tickets = KVec::<Ticket>::new();
+            let mut requests = KVec::<Request>::new();
             let commands = (0..=TAGS).map(|_| (IoCommand::Flush, None));
-            let outcome = nvme.submit(0, commands, |ticket| Ok(tickets.push(ticket, GFP_KERNEL)?));
+            let outcome = nvme.submit(0, commands, |request| {
+                Ok(requests.push(request, GFP_KERNEL)?)
+            });
 
-            ensure!(outcome == Err(EBUSY) && tickets.len() == usize::from(TAGS));
+            ensure!(outcome == Err(EBUSY) && requests.len() == usize::from(TAGS));
 
-            for ticket in tickets {
-                ensure!(nvme.wait(0, ticket)?.1 == Some(0));
+            for request in requests {
+                ensure!(nvme.wait(0, request)?.1 == Some(0));
             }
 
             ensure!(nvme.submit(nvme.pairs(), [], |_| Ok(())) == Err(EINVAL));
+            ensure_idle(nvme)
+        })
+    }
+
+    /// What came of a command is kept until somebody waits for it, though its tag was used again
+    /// since. What was abandoned makes room.
+    #[test]
+    fn waits_late() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        with_nvme(|nvme| {
+            let mut late = KVec::<Request>::new();
+            let mut given_up = KVec::<Request>::new();
+            let flush = || (IoCommand::Flush, None);
+
+            nvme.write(0, pattern(512, 5)?)?;
+
+            let data = Streaming::map(nvme.dma, blank(512)?)?;
+            let read = (IoCommand::Read(0), Some(Either::Second(data)));
+
+            nvme.submit(0, [read], |request| Ok(late.push(request, GFP_KERNEL)?))?;
+
+            for _ in 0..2 * TAGS {
+                let mut requests = KVec::<Request>::new();
+
+                nvme.submit(0, [flush()], |request| {
+                    Ok(requests.push(request, GFP_KERNEL)?)
+                })?;
+                ensure!(nvme.wait(0, requests[0])?.1 == Some(0));
+            }
+
+            let all = nvme.submit(0, (0..TAGS).map(|_| flush()), |request| {
+                Ok(given_up.push(request, GFP_KERNEL)?)
+            });
+
+            // The first one has its place.
+            ensure!(all == Err(EBUSY) && given_up.len() == usize::from(TAGS) - 1);
+
+            let Some(Either::Second(read)) = nvme.wait(0, late[0])?.0 else {
+                return Err(EIO);
+            };
+
+            ensure!(read.bytes() == &pattern(512, 5)?[..]);
+
+            for request in given_up {
+                nvme.abandon(0, request);
+            }
+
+            for turn in 0..2 {
+                let mut requests = KVec::<Request>::new();
+
+                for _ in 0..usize::from(TAGS) {
+                    let mut patience = 10_000;
+
+                    while let Err(e) = nvme.submit(0, [flush()], |request| {
+                        Ok(requests.push(request, GFP_KERNEL)?)
+                    }) {
+                        ensure!(e == EBUSY && turn == 0 && patience > 0);
+                        patience -= 1;
+                        udelay(Delta::from_micros(100));
+                    }
+                }
+
+                // It was waited for, and its place is somebody else's: in flight, or over.
+                nvme.abandon(0, late[0]);
+
+                while let Some(request) = requests.pop() {
+                    ensure!(nvme.wait(0, request)?.1 == Some(0));
+                    nvme.abandon(0, late[0]);
+                }
+            }
+
             ensure_idle(nvme)
         })
     }
@@ -606,14 +680,14 @@ mod cases {
             // Beyond the end; the buffer comes back, and nothing in it is believed.
             for pair in 0..nvme.pairs() {
                 let beyond = IoCommand::Read(nvme.identity.blocks);
-                let mut ticket = None;
+                let mut request = None;
 
                 nvme.submit(pair, [(beyond, read(512)?)], |submitted| {
-                    ticket = Some(submitted);
+                    request = Some(submitted);
                     Ok(())
                 })?;
 
-                let (back, status) = nvme.wait(pair, ticket.ok_or(EIO)?)?;
+                let (back, status) = nvme.wait(pair, request.ok_or(EIO)?)?;
                 let Some(Either::Second(buf)) = back else {
                     return Err(EIO);
                 };
@@ -687,7 +761,7 @@ mod cases {
             nvme.write(0, pattern(len, 3)?)?;
 
             for turn in 0..100 {
-                let mut tickets = KVec::<Ticket>::new();
+                let mut requests = KVec::<Request>::new();
                 let mut reads = KVec::new();
 
                 for _ in 0..TAGS {
@@ -696,13 +770,15 @@ mod cases {
                     reads.push((IoCommand::Read(0), Some(Either::Second(data))), GFP_KERNEL)?;
                 }
 
-                nvme.submit(pair, reads, |ticket| Ok(tickets.push(ticket, GFP_KERNEL)?))?;
+                nvme.submit(pair, reads, |request| {
+                    Ok(requests.push(request, GFP_KERNEL)?)
+                })?;
 
                 let mut outcomes = KVec::new();
 
                 if !interrupted {
-                    for ticket in tickets.drain_all() {
-                        outcomes.push(nvme.wait(pair, ticket)?, GFP_KERNEL)?;
+                    for request in requests.drain_all() {
+                        outcomes.push(nvme.wait(pair, request)?, GFP_KERNEL)?;
                     }
                 }
 
@@ -718,8 +794,8 @@ mod cases {
 
                 nvme.start()?;
 
-                for ticket in tickets {
-                    outcomes.push(nvme.wait(pair, ticket)?, GFP_KERNEL)?;
+                for request in requests {
+                    outcomes.push(nvme.wait(pair, request)?, GFP_KERNEL)?;
                 }
 
                 for (back, status) in outcomes {

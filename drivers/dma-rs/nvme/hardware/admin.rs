@@ -314,7 +314,7 @@ impl<'a> Admin<'a> {
             asked,
         } = self;
 
-        done.reap(u32::MAX, |seen| {
+        done.reap(ADMIN_COMPLETIONS, |seen| {
             // A device that makes up completions is counted by `strays()`.
             let Ok(completed) = commands.completer.complete(seen) else {
                 return;
