@@ -21,7 +21,7 @@
 //! - [`Untrusted`] is a value that a device wrote; [`Reader`] takes whole messages apart.
 //! - [`DmaRegisters`] keeps the registers that aim DMA from the rest of a driver.
 //!
-//! This floor knows nothing of how a device is started and stopped, or reports completion. See
+//! This module knows nothing of how a device is started and stopped, or reports completion. See
 //! `Documentation/rust/dma/ownership.rst`.
 
 pub(super) mod address;

@@ -51,7 +51,7 @@
 //! the device clears the bit or is stopped. Of a frame with several descriptors, each must have its
 //! bit cleared.
 //!
-//! Descriptors that came back keep their address and status until they are posted again. To clear
+//! Descriptors that came back keep their address and status until they are posted again. Clearing
 //! them would cost two stores for each, in a cache line that the device has just written. It would
 //! gain nothing, since a device that breaks point 4 can write an address as easily as a bit. All
 //! descriptors are cleared by [`Producer::start`], [`drain`](Producer::drain) and
@@ -173,16 +173,19 @@
 //!     messages: impl Iterator<Item = KVec<u8>>,
 //!     mut sent: impl FnMut(KVec<u8>),
 //! ) -> Result {
-//!     for message in messages {
+//!     // If one can't be posted, for instance since the ring is full, the others are.
+//!     let posted = messages.into_iter().try_for_each(|message| {
 //!         ring.producer.post(message, ())?;
-//!     }
+//!         Ok(())
+//!     });
+//!
 //!     // One doorbell for all of them.
 //!     ring.producer.kick()?;
 //!
 //!     while let Some(segments) = ring.consumer.reap() {
 //!         segments.for_each(&mut sent);
 //!     }
-//!     Ok(())
+//!     posted
 //! }
 //! ```
 
@@ -241,7 +244,7 @@ const MAX_LEN: u32 = 1 << 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {
     /// By a register with the index of the first descriptor that is not ready. The device doesn't
-    /// look at a descriptor before the register says so.
+    /// process a descriptor before the register says so, nor by what it has read of it before.
     Tail,
     /// By a bit in the status word of the descriptor, which this is the mask of. The device may
     /// look at any time; the doorbell, if there is one, only wakes it.
@@ -495,9 +498,10 @@ impl Tail {
 /// 2. After [`start`](Self::start) returned `Ok`, the device processes the descriptors in `ring` as
 ///    a ring, in order, beginning with the first. For this ring it accesses these descriptors and
 ///    the memory that they name, and nothing else. It doesn't process a descriptor before it is
-///    ready: with [`Publish::Tail`], before [`doorbell`](Self::doorbell) was called with a tail
-///    beyond it; with [`Publish::OwnBit`], before its status word has an own bit set. (In the data
-///    sheet: when does the device fetch descriptors, and how many ahead?)
+///    ready, nor by what it has read of it before: with [`Publish::Tail`], before
+///    [`doorbell`](Self::doorbell) was called with a tail beyond it; with [`Publish::OwnBit`],
+///    before its status word has an own bit set. (In the data sheet: when does the device fetch
+///    descriptors, how many ahead, and does it fetch them again?)
 /// 3. After the device has reported a descriptor as done, it accesses neither the descriptor nor
 ///    its memory, until it is ready again. It has reported that when [`Descriptor::is_done`] is
 ///    true for the status word and, with [`Publish::OwnBit`], all own bits there are clear.

@@ -3,7 +3,7 @@
 //! How a device is started and stopped, and what it may access meanwhile.
 //!
 //! Memory that was shown to a device may be freed when its completion was seen, or when the device
-//! was proven to have stopped. This floor makes the proof. A driver implements [`Quiesce`], which
+//! was proven to have stopped. This module makes the proof. A driver implements [`Quiesce`], which
 //! says how its hardware is stopped, and how it is *disarmed*: made to let go of all addresses. The
 //! one [`Session`] of a bound device calls it at the right times.
 //!
@@ -14,8 +14,9 @@
 //! - The bus stops and disarms the device when it is unbound, when its probe fails, and at
 //!   shutdown. The driver core still holds the device's DMA and power then. The driver need do
 //!   nothing in `unbind()`.
-//! - A stop wakes the threads that wait for the device, and they get [`ESHUTDOWN`]. No interrupt
-//!   would wake them any more: message-signalled interrupts are memory writes, too.
+//! - A stop wakes the threads that wait for the device. No interrupt would wake them any more:
+//!   message-signalled interrupts are memory writes, too. [`Session::wait_until`] looks once more
+//!   then, and a transfer's wait returns [`ESHUTDOWN`].
 //! - Without a proof no memory is freed that the device may access: it goes to the quarantine.
 //!
 //! The device is stopped before a suspend, a reset or the recovery from a bus error, and started

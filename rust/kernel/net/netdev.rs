@@ -15,8 +15,8 @@
 //! | [`Features`] | what the device does itself: checksums, segmentation, VLAN tags |
 //! | [`RxMode`] | which frames it is to receive |
 //! | [`Link`], [`RingLengths`], [`Messages`] | what administrators ask, and set |
-//! | [`Napi`] | what an interrupt handler has of it all: it can have the device polled |
-//! | [`Device`] | what the rest of the driver has of it: it can schedule work |
+//! | [`Napi`] | the handle by which an interrupt handler schedules polling |
+//! | [`Device`] | the handle by which the rest of the driver schedules work |
 //!
 //! # Who may touch what, and when
 //!
@@ -25,12 +25,12 @@
 //!
 //! | callback | context | serialised by | what it lends |
 //! |---|---|---|---|
-//! | `open`, `stop`, `work`, `set_...` | may sleep | the instance lock | [`Control`] |
+//! | `open`, `stop`, `work`, `set_...`, `self_test` | may sleep | the instance lock | [`Control`] |
 //! | `start_xmit`, `kick` | softirqs are off | the queue's lock | [`Driver::Tx`] |
 //! | `poll` | softirqs are off | `NAPI_STATE_SCHED` | [`Driver::Poll`] |
 //! | `rearm` | softirqs are off | nothing | |
 //!
-//! `open` makes both states, and `stop` gets them back. A ring has two halves for that: the one
+//! `open` returns both states, and `stop` gets them back. A ring has two halves for that: the one
 //! that sends lies in the first, the one that gets sent frames back lies in the second.
 //!
 //! Between these the device is *running*. It is *halted* while [`restart`](Control::restart) is at

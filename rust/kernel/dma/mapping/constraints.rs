@@ -35,8 +35,8 @@ const _: () = assert!(
     "that alignment is at most half of it"
 );
 
-/// What C takes for the limits that no driver has set: see `dma_get_max_seg_size()` and
-/// `dma_get_seg_boundary()`.
+/// The limits that no driver has set: see `dma_get_max_seg_size()`, and `pci_device_add()`, which
+/// sets the boundary.
 const DEFAULT_SEGMENT: u32 = 64 << 10;
 const DEFAULT_BOUNDARY: usize = u32::MAX as usize;
 

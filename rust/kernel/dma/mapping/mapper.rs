@@ -28,8 +28,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// `record` is that of `dev`. Its constraints were applied to the device since it was bound, and
-/// stay as they are until unbind.
+/// `record` is what is known of `dev`. Its constraints were applied to the device since it was
+/// bound, and stay as they are until unbind.
 ///
 /// # Examples
 ///

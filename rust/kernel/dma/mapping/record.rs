@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the floors know of a bound device: its constraints, and whether it may access memory.
+//! What is known of a bound device: its constraints, and whether it may access memory.
 
 use super::{
     orphan::Keeper,
@@ -82,7 +82,8 @@ static RECORD: Kind = Kind::new();
 const FIRST: u64 = 1;
 
 impl Record {
-    /// Makes a record of what is shown nothing yet: a device to which the constraints were applied.
+    /// Makes a record of what is shown nothing yet: a device with these constraints, which were
+    /// applied to it, or which its driver has.
     ///
     /// Context: may sleep.
     pub(in crate::dma) fn new(dev: &Device, constraints: Constraints) -> Result<Self> {

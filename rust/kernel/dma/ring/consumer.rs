@@ -158,8 +158,8 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
         self.reset();
     }
 
-    /// Returns how many descriptors the device was told of, and weren't given back to the producer
-    /// yet.
+    /// Returns how many descriptors there are that the device was told of and that weren't given
+    /// back to the producer yet.
     ///
     /// Context: any.
     #[inline]

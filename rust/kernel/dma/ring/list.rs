@@ -38,7 +38,8 @@ pub struct ListPart<'a, S: Scatter> {
 /// # Invariants
 ///
 /// In a slot of a ring, the state is `Mapped`: the device can access `len` bytes at `addr`. The
-/// slot with the list is the last of those with parts of it, and the others are emptied with it.
+/// slot with the list is the last of those with parts of it. The others are emptied with it, or, in
+/// a chain that was forgotten, before they are used again; the device wasn't told of these.
 enum State<'a, S: Scatter> {
     /// Part of a list that this or a later slot has.
     Mapped(Option<ScatterMap<'a, S, ToDevice>>),
@@ -211,6 +212,7 @@ where
     /// The list comes back, and the chain is as before, with
     ///
     /// - [`EBUSY`] if there aren't enough free descriptors;
+    /// - [`EOVERFLOW`] if the ring doesn't have as many;
     /// - [`EINVAL`] if it is mapped for another device, or if somebody asked for its
     ///   [addresses](ScatterMap::segments);
     /// - what [`Descriptor::new`] returned for a part of it, or for the segment before.

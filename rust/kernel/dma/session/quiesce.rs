@@ -49,8 +49,8 @@ pub enum StopOutcome {
 ///    nothing, since an unplugged device reads so. (In the data sheet: a register with a known
 ///    value.)
 /// 5. After `quiesce` returned [`StopOutcome::Stopped`], the device accesses none of its memory
-///    until the driver starts something. It may do so when its bus, which keeps it from memory
-///    after this call, allows it again. (In the data sheet: the bit that shows that the engine is
+///    until the driver starts something, or until its bus, which keeps it from memory after this
+///    call, lets it access memory again. (In the data sheet: the bit that shows that the engine is
 ///    idle.)
 /// 6. `quiesce` returns [`StopOutcome::Gone`] only for a device that can't come back without being
 ///    reset. If in doubt return [`StopOutcome::Unproven`]: the bus finds out by itself.
@@ -103,8 +103,9 @@ pub enum StopOutcome {
 /// // 3. It never writes.
 /// // 4. `is_busy` fails without an identification.
 /// // 5. As 2.
-/// // 6. `quiesce` never says so.
-/// // 7. It is a function of its own, with one requester ID.
+/// // 6. `quiesce` never returns `Gone`.
+/// // 7. It is a PCI function of its own, with one requester ID. It accesses nothing while its bus
+/// //    master bit is off, and drops a read that is cut off.
 /// // 8. The address register has 32 bits, the length register as well.
 /// // 9. Both end after 100 ms at most.
 /// unsafe impl Quiesce for Reader<'_> {
@@ -140,8 +141,8 @@ pub enum StopOutcome {
 /// }
 /// ```
 pub unsafe trait Quiesce: Send {
-    /// Whether it is a proof that the bus keeps the device from memory, if
-    /// [`quiesce`](Self::quiesce) gives none (point 7 of the contract).
+    /// Whether the device accesses no memory while its bus keeps it from memory (point 7 of the
+    /// contract). If so, a stop is proven even where [`quiesce`](Self::quiesce) can't tell.
     const HEEDS_BUS: bool = false;
 
     /// Returns the device whose hardware this stops.

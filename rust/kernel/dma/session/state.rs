@@ -8,7 +8,8 @@
 /// The state of a device that a driver is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The driver has not started it yet. It was shown nothing, and its bus keeps it from memory.
+    /// The driver has not started it yet. It was shown nothing, and its bus keeps it from memory,
+    /// if it can.
     Closed,
     /// It may be shown addresses, and access memory there.
     Running,

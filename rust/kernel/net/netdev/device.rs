@@ -329,7 +329,8 @@ impl Events {
     pub const RESET: Self = Self(1 << 0);
     /// The state of the link may have changed.
     pub const LINK: Self = Self(1 << 1);
-    /// The device was asleep, or was reset by its bus, and runs again.
+    /// The device was asleep, or was reset by its bus, and runs again: it is to be told of its
+    /// rings. The driver schedules it in its `resume()`.
     pub const RESUMED: Self = Self(1 << 2);
 
     /// Returns whether all of these are among them.
@@ -372,8 +373,8 @@ pub(super) fn add(counter: &Atomic<u64>, n: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
-/// What the driver has of its network device (C: `struct net_device`), for as long as the device is
-/// bound.
+/// The handle that a driver has of its network device (C: `struct net_device`), for as long as the
+/// device is bound.
 #[repr(transparent)]
 pub struct Device(Opaque<bindings::net_device>);
 
@@ -537,13 +538,15 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
 
     /// Makes the ring of the transmit queue, of `len` descriptors.
     ///
-    /// Context: may sleep.
+    /// It must have a tail register ([`Publish::Tail`](crate::dma::ring::Publish::Tail)). With own
+    /// bits it doesn't compile, since the device could be done with a frame before its bytes are
+    /// counted. Context: may sleep.
     ///
     /// # Errors
     ///
     /// [`EBUSY`] if there is one already, [`EINVAL`] if it is too short for two frames of as many
-    /// pieces as the [features](Self::set_features) allow; as
-    /// [`Ring::new`](crate::dma::ring::Ring::new) otherwise.
+    /// pieces as the [features](Self::set_features) allow (`CONFIG_MAX_SKB_FRAGS` and one with
+    /// [`Features::SG`], or else one); as [`Ring::new`](crate::dma::ring::Ring::new) otherwise.
     pub fn transmit_ring<Q: Queue<Direction = ToDevice>>(
         &mut self,
         dma: Mapper<'a>,

@@ -66,7 +66,7 @@ impl<T: Driver> Core<T> {
     /// Whether there is something that it can test: likewise.
     const TESTS: bool = T::HAS_SELF_TEST && !T::SELF_TESTS.is_empty();
 
-    /// What the driver of a device has of it.
+    /// The callbacks, of those methods that the driver has.
     pub(super) const ETHTOOL: &'static bindings::ethtool_ops = &bindings::ethtool_ops {
         supported_coalesce_params: if T::HAS_SET_COALESCING { RX_USECS } else { 0 },
         op_needs_rtnl: LINK_NEEDS_RTNL,

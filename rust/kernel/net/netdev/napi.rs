@@ -26,7 +26,7 @@ const HEADER: u32 = bindings::ETH_HLEN;
 /// The longest frame that is received.
 const LONGEST: usize = 1 << 16;
 
-/// What an interrupt handler has of a network device (C: `struct napi_struct`).
+/// The handle by which an interrupt handler schedules polling (C: `struct napi_struct`).
 ///
 /// A handler masks the device's interrupts and calls [`schedule`](Self::schedule). The driver's
 /// [`poll`](super::Driver::poll) is called soon then, again and again, until it says that it is

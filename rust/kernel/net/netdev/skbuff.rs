@@ -76,7 +76,7 @@ pub struct Segmentation {
 /// The stack counts each frame that is lost, by its reason. So a frame isn't freed by going out of
 /// scope: if the optimiser can't show that this never happens, the code isn't linked (undefined
 /// symbol `rust_build_error`). Where that is allowed (`CONFIG_RUST_BUILD_ASSERT_ALLOW`) it is a
-/// warning in the log. To forget it ([`core::mem::forget`]) leaks it, and does no other harm.
+/// warning in the log. Forgetting it ([`core::mem::forget`]) leaks it, and does no other harm.
 ///
 /// # Invariants
 ///

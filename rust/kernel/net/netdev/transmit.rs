@@ -333,8 +333,8 @@ impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
     }
 
     /// Sends bytes, from the Ethernet header on, for a device that tests itself: while it is
-    /// [halted](super::Control::restart), when the stack sends nothing. They are counted nowhere,
-    /// and [`drain`](Self::drain) frees them.
+    /// [halted](super::Control::restart), when the stack sends nothing. They are not counted as
+    /// sent: [`drain`](Self::drain) frees them, which must follow.
     ///
     /// Context: may sleep.
     ///

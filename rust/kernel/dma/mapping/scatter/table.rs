@@ -47,12 +47,13 @@ pub(in super::super) struct Limits {
     len: usize,
     /// A power of two less one: the boundary that none may cross.
     boundary: PhysAddr,
-    /// A power of two. Where an entry is divided, the parts begin at multiples of it, if possible.
+    /// A power of two. Where an entry is divided, each part but the last has a multiple of it, if
+    /// possible.
     alignment: usize,
 }
 
 impl Limits {
-    /// Returns the limits of a device to which constraints were applied, with this alignment.
+    /// Returns the limits of a device that has its constraints, with this alignment.
     pub(in super::super) fn new(dev: &Device, alignment: usize) -> Self {
         // SAFETY: `dev` is a valid `struct device`; the last function has no requirements.
         let (max, boundary, line) = unsafe {

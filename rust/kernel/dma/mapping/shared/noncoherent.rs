@@ -300,7 +300,8 @@ impl<'a, D: Direction> NoncoherentBox<'a, D> {
     /// Gives the memory to the device, and makes it see what the CPU wrote
     /// (C: `dma_sync_single_for_device()`).
     ///
-    /// The device isn't told. If the CPU could only read, the sync is left out. Context: any.
+    /// The device isn't told. Memory that is new is synced; later only where the CPU may write.
+    /// Context: any.
     pub fn submit(self) -> Noncoherent<'a, D> {
         let mut this = ManuallyDrop::new(self);
 
