@@ -17,11 +17,11 @@ use kernel::{
             DescriptorInfo,
             Length,
             Publish,
-            Queue,
             ReceiveDescriptor,
             Received,
             Ring,
             RingMemory,
+            RingRegisters,
             Tail,
             Verdict, //
         },
@@ -147,7 +147,7 @@ struct RxQueue {
 // 5. Without memory it knows nothing of the ring.
 // 6. There is no register.
 // 7. There is one queue.
-unsafe impl Queue for RxQueue {
+unsafe impl RingRegisters for RxQueue {
     type Descriptor = RxDescriptor;
     type Direction = FromDevice;
     const PUBLISH: Publish = Publish::OwnBit(RxDescriptor::OWN);

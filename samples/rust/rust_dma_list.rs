@@ -10,8 +10,8 @@ use kernel::{
         ring::{
             Descriptor,
             Gathered,
-            Queue,
-            Ring, //
+            Ring,
+            RingRegisters, //
         },
         sim::{
             self,
@@ -56,13 +56,13 @@ impl kernel::Module for Sample {
 /// A printer. A print has a title, and a document in pieces, `S`.
 ///
 /// `Q` knows the registers: a queue of the driver's, or a simulated one.
-struct Printer<'a, Q: Queue<Direction = ToDevice>, S: Scatter> {
+struct Printer<'a, Q: RingRegisters<Direction = ToDevice>, S: Scatter> {
     ring: Ring<'a, Q, Gathered<'a, KVec<u8>, S>>,
 }
 
 impl<'a, Q, S> Printer<'a, Q, S>
 where
-    Q: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
+    Q: RingRegisters<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
     S: Scatter,
 {
     fn new(dma: Mapper<'a>, queue: Q) -> Result<Self> {
@@ -127,7 +127,7 @@ mod tests {
     /// A document in a `vmalloc()` area is mapped once, and printed twice, with changes.
     fn prints<Q>(model: Model, queue: fn(Arc<RingConsumer>) -> Q) -> Result
     where
-        Q: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
+        Q: RingRegisters<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
     {
         sim::run(Script::new(model).fate(Fate::after(1)), |pdev, sim| {
             let device = RingConsumer::new(sim)?;

@@ -18,11 +18,11 @@ use kernel::{
             Frame,
             Length,
             Publish,
-            Queue,
             ReceiveDescriptor,
             Received,
             Ring,
             RingMemory,
+            RingRegisters,
             Tail,
             Verdict, //
         },
@@ -132,7 +132,7 @@ struct RxQueue(ARef<Device>, Arc<RingConsumer>);
 // 5. It keeps no ring that it refuses.
 // 6. Writing to its registers is ordered after what was written to memory.
 // 7. The driver makes one for each queue.
-unsafe impl Queue for RxQueue {
+unsafe impl RingRegisters for RxQueue {
     type Descriptor = RxDescriptor;
     type Direction = FromDevice;
     const PUBLISH: Publish = Publish::Tail;
@@ -197,7 +197,7 @@ unsafe impl Descriptor for TxDescriptor {
 struct TxQueue(ARef<Device>, Arc<RingConsumer>);
 
 // SAFETY: As for `RxQueue`.
-unsafe impl Queue for TxQueue {
+unsafe impl RingRegisters for TxQueue {
     type Descriptor = TxDescriptor;
     type Direction = ToDevice;
     const PUBLISH: Publish = Publish::Tail;

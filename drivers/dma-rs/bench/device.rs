@@ -24,10 +24,10 @@ use kernel::{
             DescriptorInfo,
             Length,
             Publish,
-            Queue,
             ReceiveDescriptor,
             Received,
             RingMemory,
+            RingRegisters,
             Tail,
             Verdict, //
         },
@@ -394,7 +394,7 @@ macro_rules! queue {
 
         // SAFETY: Descriptors are worked off when the doorbell is rung, in order, by the CPU. A
         // loop that counts posts as many as are worked off.
-        unsafe impl Queue for $name<'_> {
+        unsafe impl RingRegisters for $name<'_> {
             type Descriptor = BenchDescriptor;
             type Direction = $direction;
             const PUBLISH: Publish = Publish::Tail;

@@ -27,10 +27,10 @@ use kernel::{
             DescriptorInfo,
             Length,
             Publish,
-            Queue,
             ReceiveDescriptor,
             Received,
             RingMemory,
+            RingRegisters,
             Tail, //
         },
         Constraints,
@@ -396,8 +396,8 @@ pub(crate) struct Stopper<'a>(Hardware<'a>);
 // 1. The registers are those of `dev`: `claim()` has mapped its first BAR.
 // 2. The receiver works only while `RCTL.EN` is set, the transmitter only while `TCTL.EN` is
 //    (13.4.22, 13.4.33). Only this file writes these registers, and sets neither bit but in
-//    `Queue::start()`: `receive_all()` leaves it as it is. `disable()` clears both, gives the
-//    frame that is on its way time to end, and then reads that they are clear. `disarm` also
+//    `RingRegisters::start()`: `receive_all()` leaves it as it is. `disable()` clears both, gives
+//    the frame that is on its way time to end, and then reads that they are clear. `disarm` also
 //    empties both rings (head and tail are equal) and clears where they are, so that not even
 //    enabling them would make the device access memory. That a reset (`CTRL.RST`) would do, QEMU
 //    doesn't.
@@ -495,7 +495,7 @@ pub(crate) struct TxQueue<'a>(Hardware<'a>);
 // 5. All that can fail in `start` does so before the first write.
 // 6. `write_reg()` is ordered after earlier writes to memory, as `writel()` is.
 // 7. There is one for a device: only `claim` makes one, and it does so once.
-unsafe impl Queue for TxQueue<'_> {
+unsafe impl RingRegisters for TxQueue<'_> {
     type Descriptor = TxDescriptor;
     type Direction = ToDevice;
     const PUBLISH: Publish = Publish::Tail;
@@ -548,7 +548,7 @@ pub(crate) struct RxQueue<'a> {
 //    the device looks at it once.
 // 4. There are no own bits.
 // 5., 6., 7. As for `TxQueue`.
-unsafe impl Queue for RxQueue<'_> {
+unsafe impl RingRegisters for RxQueue<'_> {
     type Descriptor = RxDescriptor;
     type Direction = FromDevice;
     const PUBLISH: Publish = Publish::Tail;

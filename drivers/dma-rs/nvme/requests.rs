@@ -27,12 +27,12 @@ pub(crate) type Outcome<'a> = (Back<'a>, Option<u16>);
 /// And how many commands of the queue were over before it.
 pub(crate) type Numbered<'a> = (u64, Outcome<'a>);
 
-/// What is known of a command. All but the first belong to the request of that number.
+/// What is known of a command: of the request of that number.
 enum Place<'a> {
     Free,
     InFlight(u64),
     /// In flight, and nobody will wait for it.
-    Abandoned(u64),
+    Abandoned,
     Over(u64, Numbered<'a>),
 }
 
@@ -88,7 +88,7 @@ impl<'a> Requests<'a> {
     /// Notes what came of a request. If nobody will wait for it, that is dropped.
     pub(super) fn over(&mut self, request: Request, outcome: Outcome<'a>) {
         let place = match self.place(request) {
-            Some(Place::Abandoned(_)) => Place::Free,
+            Some(Place::Abandoned) => Place::Free,
             _ => Place::Over(request.number, (self.over, outcome)),
         };
 
@@ -113,7 +113,7 @@ impl<'a> Requests<'a> {
     pub(super) fn abandon(&mut self, request: Request) {
         match self.place(request) {
             Some(Place::InFlight(number)) if *number == request.number => {
-                self.set(request, Place::Abandoned(request.number));
+                self.set(request, Place::Abandoned);
             }
             _ => drop(self.take(request)),
         }

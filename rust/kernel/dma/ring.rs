@@ -6,8 +6,8 @@
 //! *segment*. One or more segments are a *frame*. The driver *posts* frames: it maps their segments
 //! and fills descriptors. Then it *kicks* the device: a write to a register, the *doorbell*, tells
 //! it up to where descriptors are ready. The device processes them in order, and writes to each
-//! that it is done. The driver implements [`Descriptor`] and [`Queue`] for that, once. Everything
-//! else is the same for all devices, and is here:
+//! that it is done. The driver implements [`Descriptor`] and [`RingRegisters`] for that, once.
+//! Everything else is the same for all devices, and is here:
 //!
 //! ```text
 //!                head              kicked               tail
@@ -42,7 +42,8 @@
 //! # What the device is trusted with
 //!
 //! A device may lie in everything that it writes, with two exceptions (points 3 and 4 of
-//! [`Queue`]): it doesn't report a descriptor as done too early, and it makes none ready by itself.
+//! [`RingRegisters`]): it doesn't report a descriptor as done too early, and it makes none ready by
+//! itself.
 //!
 //! Some devices look at a bit in each descriptor, the *own bit*, to see whether it is ready
 //! ([`Publish::OwnBit`]). There a descriptor is done only if the device has also cleared that bit.
@@ -63,8 +64,9 @@
 //! `Documentation/memory-barriers.txt`. Accesses to coherent memory need no sync, but an order.
 //!
 //! 1. *Descriptor before doorbell* ([`Publish::Tail`]). [`Producer::kick`] calls
-//!    [`Queue::doorbell`], which by its contract writes a register in order after all earlier
-//!    writes to memory, as `writel()` and `Io::write32()` do. So a batch needs no other barrier.
+//!    [`RingRegisters::doorbell`], which by its contract writes a register in order after all
+//!    earlier writes to memory, as `writel()` and `Io::write32()` do. So a batch needs no other
+//!    barrier.
 //! 2. *Descriptor before own bit* ([`Publish::OwnBit`]). The device may look at any time. So the
 //!    status word, which has the own bit, is written after all other words, with a `dma_wmb()`
 //!    between, and not before the whole frame is described. Of a frame of several descriptors, the
@@ -96,7 +98,7 @@
 //! ```
 //! # use kernel::{device::{Bound, Device}, io::{Io, Mmio, Region}, prelude::*};
 //! use kernel::dma::{
-//!     ring::{RingMemory, Descriptor, DescriptorInfo, Publish, Queue, Ring, Tail},
+//!     ring::{RingMemory, Descriptor, DescriptorInfo, Publish, Ring, RingRegisters, Tail},
 //!     ToDevice,
 //! };
 //!
@@ -142,7 +144,7 @@
 //! // 5. `start` fails before it writes a register.
 //! // 6. `write32()` is ordered.
 //! // 7. The driver makes one `Sender` for a device.
-//! unsafe impl Queue for Sender<'_> {
+//! unsafe impl RingRegisters for Sender<'_> {
 //!     type Descriptor = Command;
 //!     type Direction = ToDevice;
 //!     const PUBLISH: Publish = Publish::Tail;
@@ -240,7 +242,7 @@ use crate::{
 const MIN_LEN: u32 = 2;
 const MAX_LEN: u32 = 1 << 15;
 
-/// How a device learns that a descriptor is ready, by [`Queue::PUBLISH`].
+/// How a device learns that a descriptor is ready, by [`RingRegisters::PUBLISH`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {
     /// By a register with the index of the first descriptor that is not ready. The device doesn't
@@ -313,8 +315,8 @@ impl<O> DescriptorInfo<'_, O> {
 ///
 /// 1. The descriptor that [`new`](Self::new) makes names the memory of its [`DescriptorInfo`], or a
 ///    part of it, and no other. `new` keeps the address nowhere else. The device accesses that
-///    memory in the [direction](Queue::Direction) of the queue, which is the same for all queues
-///    that use this type.
+///    memory in the [direction](RingRegisters::Direction) of the queue, which is the same for all
+///    queues that use this type.
 /// 2. [`STATUS`](Self::STATUS) is the offset in bytes of a 32-bit little-endian word, the *status
 ///    word*. [`is_done`](Self::is_done) returns false for the word that `new` makes, and true for
 ///    the word that the device writes when it is done with the descriptor, its memory, and the
@@ -458,7 +460,7 @@ pub trait ReceiveDescriptor: Descriptor {
     fn received(&self) -> Received;
 }
 
-/// Where the descriptors of a ring are, for [`Queue::start`]. Only a ring makes one.
+/// Where the descriptors of a ring are, for [`RingRegisters::start`]. Only a ring makes one.
 #[non_exhaustive]
 pub struct RingMemory<'r> {
     /// The memory of the descriptors, which are zero. Its bus address is a multiple of the smallest
@@ -472,8 +474,8 @@ pub struct RingMemory<'r> {
     pub running: &'r Running<'r>,
 }
 
-/// The index of the first descriptor that is not ready, for [`Queue::doorbell`]. Only a ring makes
-/// one.
+/// The index of the first descriptor that is not ready, for [`RingRegisters::doorbell`]. Only a
+/// ring makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail(u32);
 
@@ -518,7 +520,7 @@ impl Tail {
 /// # Examples
 ///
 /// See the [module documentation](self).
-pub unsafe trait Queue: Send {
+pub unsafe trait RingRegisters: Send {
     /// The layout of the descriptors.
     type Descriptor: Descriptor;
 
@@ -564,7 +566,7 @@ pub unsafe trait Queue: Send {
 /// # Examples
 ///
 /// See the [module documentation](self).
-pub struct Ring<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
+pub struct Ring<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> {
     /// The half that posts segments.
     pub producer: Producer<'a, Q, P>,
 
@@ -572,7 +574,7 @@ pub struct Ring<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     pub consumer: Consumer<'a, Q, P>,
 }
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Ring<'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Ring<'a, Q, P> {
     /// Makes a ring of `len` descriptors, of which `len - 1` can be in use.
     ///
     /// The device isn't told: call [`start`](Self::start), after the session was started. Context:

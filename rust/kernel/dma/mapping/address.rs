@@ -32,7 +32,7 @@ pub(in crate::dma) const fn within(addr: DmaAddress, offset: usize) -> DmaAddres
 /// [`to_bits`](Self::to_bits), which is `unsafe`: from then on the device may access the region,
 /// and the caller vouches that this ends before the memory is freed. It takes the proof that the
 /// device [runs](Running): a device that is stopped, or not started yet, is shown nothing. A driver
-/// calls it where it programs the hardware: in its `Engine`, `Queue`, `CompletionQueue` or
+/// calls it where it programs the hardware: in its `Engine`, `RingRegisters`, `CompletionQueue` or
 /// `Submission`.
 ///
 /// # Invariants

@@ -324,8 +324,8 @@ impl<'a, W: RegisterRanges, const SIZE: usize> PlainRegisters<'a, W, SIZE> {
 
 /// All registers of a region, including those that aim, size or start DMA.
 ///
-/// There is one for each region. Keep it in the driver's `unsafe` file, in its `Engine`, `Queue` or
-/// `Quiesce`. PCI's `DmaRegisters::divide()` maps a BAR and divides it.
+/// There is one for each region. Keep it in the driver's `unsafe` file, in its `Engine`,
+/// `RingRegisters` or `Quiesce`. PCI's `DmaRegisters::divide()` maps a BAR and divides it.
 ///
 /// # Invariants
 ///

@@ -17,9 +17,9 @@ use super::{
     segment::Held,
     Descriptor,
     Length,
-    Queue,
     ReceiveDescriptor,
     Received,
+    RingRegisters,
     Segment,
     Verdict, //
 };
@@ -53,7 +53,7 @@ use core::{
 ///
 /// See the [module documentation](super).
 #[repr(align(64))]
-pub struct Consumer<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
+pub struct Consumer<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> {
     dma: Mapper<'a>,
     layout: Layout<Q, P>,
     /// The first descriptor that wasn't given back to the producer.
@@ -114,9 +114,9 @@ struct Arrived<T> {
 }
 
 // SAFETY: It owns its part of the memory, with segments that are `Send`.
-unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Consumer<'a, Q, P> {}
+unsafe impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Send for Consumer<'a, Q, P> {}
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
     /// How many bytes of memory the ring needs for each descriptor, besides the descriptor. A ring
     /// that sends needs four more.
     pub const SLOT_SIZE: usize = size_of::<Slot<P>>();
@@ -224,7 +224,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Consumer<'a, Q, P> {
     }
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, Q, P> {
+impl<'a, Q: RingRegisters<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, Q, P> {
     /// Returns the segments of the next frame that was sent, unmapped (C: `dma_unmap_single()`);
     /// [`None`] if the device isn't done with it.
     ///
@@ -273,8 +273,8 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{dma::{ring::{Consumer, Queue}, ToDevice}, prelude::*};
-    /// fn clean<'a, Q: Queue<Direction = ToDevice>>(
+    /// # use kernel::{dma::{ring::{Consumer, RingRegisters}, ToDevice}, prelude::*};
+    /// fn clean<'a, Q: RingRegisters<Direction = ToDevice>>(
     ///     tx: &mut Consumer<'a, Q, KVec<u8>>,
     ///     spare: &mut KVec<KVec<u8>>,
     /// ) -> u32 {
@@ -387,7 +387,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Consumer<'a, 
 
 impl<'a, Q, P> Consumer<'a, Q, P>
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
     P: Segment<'a, FromDevice>,
 {
@@ -456,7 +456,8 @@ where
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+    /// # use kernel::dma::{ring::{Consumer, ReceiveDescriptor, RingRegisters}, FromDevice};
+    /// # use kernel::prelude::*;
     /// /// As a network driver polls.
     /// fn poll<'a, Q>(
     ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
@@ -464,7 +465,7 @@ where
     ///     mut copy: impl FnMut(&[u8]),
     /// ) -> u32
     /// where
-    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q: RingRegisters<Direction = FromDevice>,
     ///     Q::Descriptor: ReceiveDescriptor,
     /// {
     ///     rx.receive_each(budget, |frame| frame.segments().for_each(&mut copy))
@@ -729,7 +730,8 @@ where
 /// # Examples
 ///
 /// ```
-/// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+/// # use kernel::dma::{ring::{Consumer, ReceiveDescriptor, RingRegisters}, FromDevice};
+/// # use kernel::prelude::*;
 /// /// Copies what is short, and keeps the buffers of what is long.
 /// fn receive<'a, Q>(
 ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
@@ -737,7 +739,7 @@ where
 ///     mut keep: impl FnMut(KBox<[u8; 2048]>, usize),
 /// ) -> Result
 /// where
-///     Q: Queue<Direction = FromDevice>,
+///     Q: RingRegisters<Direction = FromDevice>,
 ///     Q::Descriptor: ReceiveDescriptor,
 /// {
 ///     while let Some(frame) = rx.receive() {
@@ -754,7 +756,7 @@ where
 #[must_use = "dropping it throws the frame away"]
 pub struct Frame<'c, 'a, Q, P>
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     P: Segment<'a, FromDevice>,
 {
     consumer: &'c mut Consumer<'a, Q, P>,
@@ -774,14 +776,14 @@ where
 // SAFETY: It borrows the consumer, which is `Send`, and points to slots of the consumer only.
 unsafe impl<'a, Q, P> Send for Frame<'_, 'a, Q, P>
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     P: Segment<'a, FromDevice>,
 {
 }
 
 impl<'c, 'a, Q, P> Frame<'c, 'a, Q, P>
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
     P: Segment<'a, FromDevice>,
 {
@@ -926,14 +928,15 @@ where
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+    /// # use kernel::dma::{ring::{Consumer, ReceiveDescriptor, RingRegisters}, FromDevice};
+    /// # use kernel::prelude::*;
     /// /// Gives frames to `keep`, as long as there is memory; returns how many were dropped.
     /// fn receive<'a, Q>(
     ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
     ///     mut keep: impl FnMut(KBox<[u8; 2048]>, usize),
     /// ) -> u32
     /// where
-    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q: RingRegisters<Direction = FromDevice>,
     ///     Q::Descriptor: ReceiveDescriptor,
     /// {
     ///     let mut dropped = 0;
@@ -990,13 +993,14 @@ where
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{dma::{ring::{Frame, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+    /// # use kernel::dma::{ring::{Frame, ReceiveDescriptor, RingRegisters}, FromDevice};
+    /// # use kernel::prelude::*;
     /// /// Returns the buffers of a frame, and how many bytes are in each.
     /// fn keep<'a, Q>(
     ///     frame: Frame<'_, 'a, Q, KBox<[u8; 2048]>>,
     /// ) -> Result<KVec<(KBox<[u8; 2048]>, usize)>>
     /// where
-    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q: RingRegisters<Direction = FromDevice>,
     ///     Q::Descriptor: ReceiveDescriptor,
     /// {
     ///     let mut segments = KVec::with_capacity(frame.count().try_into()?, GFP_KERNEL)?;
@@ -1136,14 +1140,15 @@ where
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{dma::{ring::{Consumer, Queue, ReceiveDescriptor}, FromDevice}, prelude::*};
+    /// # use kernel::dma::{ring::{Consumer, ReceiveDescriptor, RingRegisters}, FromDevice};
+    /// # use kernel::prelude::*;
     /// /// Gives frames of one buffer to `keep`, and leaves others in the ring.
     /// fn receive<'a, Q>(
     ///     rx: &mut Consumer<'a, Q, KBox<[u8; 2048]>>,
     ///     mut keep: impl FnMut(KBox<[u8; 2048]>, usize),
     /// ) -> u32
     /// where
-    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q: RingRegisters<Direction = FromDevice>,
     ///     Q::Descriptor: ReceiveDescriptor,
     /// {
     ///     rx.receive_each(64, |frame| {
@@ -1176,7 +1181,7 @@ where
 
 impl<'a, Q, P> Drop for Frame<'_, 'a, Q, P>
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     P: Segment<'a, FromDevice>,
 {
     #[inline]
@@ -1196,7 +1201,7 @@ where
 /// The `left` slots from `next` on are slots of the frame, and the device is done with them. Unless
 /// `frees` is false, the slots of the frame are the first ones of the consumer.
 #[must_use = "dropping it drops the segments"]
-pub struct Segments<'c, 'a, Q: Queue, P: Segment<'a, Q::Direction>> {
+pub struct Segments<'c, 'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> {
     consumer: &'c mut Consumer<'a, Q, P>,
     /// The next slot.
     next: u32,
@@ -1206,7 +1211,7 @@ pub struct Segments<'c, 'a, Q: Queue, P: Segment<'a, Q::Direction>> {
     frees: bool,
 }
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Segments<'_, 'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Segments<'_, 'a, Q, P> {
     /// Takes the next segment.
     ///
     /// # Safety
@@ -1234,16 +1239,18 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Segments<'_, 'a, Q, P> {
     }
 }
 
-impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Segments<'c, 'a, Q, P> {
+impl<'c, 'a, Q: RingRegisters<Direction = ToDevice>, P: Segment<'a, ToDevice>>
+    Segments<'c, 'a, Q, P>
+{
     /// Returns the last descriptor of the frame, in which some devices report whether it was sent.
     /// Each call reads it again. Context: any.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{dma::{ring::{Consumer, Queue}, ToDevice}, prelude::*};
+    /// # use kernel::{dma::{ring::{Consumer, RingRegisters}, ToDevice}, prelude::*};
     /// /// Returns how many frames the device couldn't send; `has_failed` knows its descriptors.
-    /// fn clean<'a, Q: Queue<Direction = ToDevice>>(
+    /// fn clean<'a, Q: RingRegisters<Direction = ToDevice>>(
     ///     tx: &mut Consumer<'a, Q, KVec<u8>>,
     ///     has_failed: fn(&Q::Descriptor) -> bool,
     /// ) -> u32 {
@@ -1267,7 +1274,7 @@ impl<'c, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Segments<
     }
 }
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Iterator for Segments<'_, 'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Iterator for Segments<'_, 'a, Q, P> {
     type Item = P;
 
     #[inline]
@@ -1277,7 +1284,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Iterator for Segments<'_, 'a, Q
     }
 }
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Drop for Segments<'_, 'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Drop for Segments<'_, 'a, Q, P> {
     #[inline]
     fn drop(&mut self) {
         self.by_ref().for_each(drop);

@@ -16,7 +16,7 @@ use super::{
     segment::Held,
     Chain,
     Descriptor,
-    Queue,
+    RingRegisters,
     Segment, //
 };
 use crate::{
@@ -68,7 +68,8 @@ impl<'a, S: Scatter> ListPart<'a, S> {
 /// A ring that sends a header from a buffer, and a body from memory in pieces:
 ///
 /// ```
-/// # use kernel::{dma::{ring::{Consumer, Descriptor, Producer, Queue}, ToDevice}, prelude::*};
+/// # use kernel::dma::{ring::{Consumer, Descriptor, Producer, RingRegisters}, ToDevice};
+/// # use kernel::prelude::*;
 /// use kernel::dma::{ring::Gathered, ScatterMap};
 ///
 /// type Body = VVec<u8>;
@@ -79,7 +80,7 @@ impl<'a, S: Scatter> ListPart<'a, S> {
 ///     body: ScatterMap<'a, Body, ToDevice>,
 /// ) -> Result
 /// where
-///     Q: Queue<Direction = ToDevice>,
+///     Q: RingRegisters<Direction = ToDevice>,
 ///     Q::Descriptor: Descriptor<Options = ()>,
 /// {
 ///     let mut frame = tx.new_chain();
@@ -91,7 +92,7 @@ impl<'a, S: Scatter> ListPart<'a, S> {
 /// }
 ///
 /// /// Returns how many bodies were sent.
-/// fn clean<'a, Q: Queue<Direction = ToDevice>>(
+/// fn clean<'a, Q: RingRegisters<Direction = ToDevice>>(
 ///     tx: &mut Consumer<'a, Q, Gathered<'a, KVec<u8>, Body>>,
 /// ) -> usize {
 ///     let mut sent = 0;
@@ -197,7 +198,7 @@ unsafe impl<'a, P: Segment<'a, ToDevice>, S: Scatter> Held<'a, ToDevice> for Gat
 
 impl<'a, Q, P, S> Chain<'_, 'a, Q, Gathered<'a, P, S>>
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     P: Segment<'a, ToDevice>,
     S: Scatter,
 {

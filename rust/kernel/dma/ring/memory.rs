@@ -22,8 +22,8 @@ use super::{
     segment::Held,
     Descriptor,
     Publish,
-    Queue,
     RingMemory,
+    RingRegisters,
     Segment,
     MAX_LEN,
     MIN_LEN, //
@@ -94,7 +94,7 @@ impl<P> Slot<P> {
 ///
 /// There are `mask + 1` descriptors and slots, a power of two, and as many notes, unless there are
 /// none.
-pub(super) struct Layout<Q: Queue, P> {
+pub(super) struct Layout<Q: RingRegisters, P> {
     descriptors: NonNull<Q::Descriptor>,
     slots: NonNull<Slot<P>>,
     /// A number for each slot, in rings that send. For a frame that is posted, its first slot has
@@ -105,16 +105,16 @@ pub(super) struct Layout<Q: Queue, P> {
     mask: u32,
 }
 
-impl<Q: Queue, P> Clone for Layout<Q, P> {
+impl<Q: RingRegisters, P> Clone for Layout<Q, P> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<Q: Queue, P> Copy for Layout<Q, P> {}
+impl<Q: RingRegisters, P> Copy for Layout<Q, P> {}
 
-impl<Q: Queue, P> Layout<Q, P> {
+impl<Q: RingRegisters, P> Layout<Q, P> {
     /// Returns the number of descriptors that can be in use.
     #[inline]
     pub(super) fn usable(&self) -> u32 {
@@ -412,7 +412,7 @@ const UNTOLD: u64 = u64::MAX;
 ///   them.
 /// - The device may access the descriptors, and the segments in the slots, only if `told` is the
 ///   record's epoch.
-pub(super) struct Memory<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
+pub(super) struct Memory<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> {
     head: Line,
     tail: Line,
     told: Atomic<u64>,
@@ -421,12 +421,12 @@ pub(super) struct Memory<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
 }
 
 // SAFETY: Everything in it is `Send`. By the type invariants the halves use different parts.
-unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Memory<'a, Q, P> {}
+unsafe impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Send for Memory<'a, Q, P> {}
 
 // SAFETY: As above.
-unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Sync for Memory<'a, Q, P> {}
+unsafe impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Sync for Memory<'a, Q, P> {}
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
     pub(super) fn new(dma: Mapper<'a>, len: u32) -> Result<Arc<Self>> {
         const {
             assert!(
@@ -572,7 +572,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
     ///
     /// # Errors
     ///
-    /// [`ESHUTDOWN`] if the device is stopped, and what [`Queue::start`] returned.
+    /// [`ESHUTDOWN`] if the device is stopped, and what [`RingRegisters::start`] returned.
     pub(super) fn tell(&self, queue: &mut Q) -> Result {
         let running = Running::enter(self.record)?;
 
@@ -589,7 +589,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Memory<'a, Q, P> {
     }
 }
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Drop for Memory<'a, Q, P> {
     fn drop(&mut self) {
         // SAFETY: `self` is not used afterwards.
         let owned = unsafe { ManuallyDrop::take(&mut self.owned) };

@@ -13,7 +13,7 @@ use super::{
     segment::Held,
     Chain,
     Descriptor,
-    Queue, //
+    RingRegisters, //
 };
 use crate::{
     error::ErrorWith,
@@ -39,7 +39,8 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// # use kernel::{dma::{ring::{Descriptor, Producer, Queue}, ToDevice}, prelude::*, sync::Arc};
+/// # use kernel::dma::{ring::{Descriptor, Producer, RingRegisters}, ToDevice};
+/// # use kernel::{prelude::*, sync::Arc};
 /// use kernel::dma::ring::{Part, Readable};
 ///
 /// /// A message that several devices send at the same time.
@@ -59,7 +60,7 @@ use crate::{
 ///
 /// fn send<'a, Q>(tx: &mut Producer<'a, Q, Part<Message>>, message: Arc<[u8; 512]>) -> Result
 /// where
-///     Q: Queue<Direction = ToDevice>,
+///     Q: RingRegisters<Direction = ToDevice>,
 ///     Q::Descriptor: Descriptor<Options = ()>,
 /// {
 ///     tx.post(Part::whole(Message(message)), ())?;
@@ -190,7 +191,7 @@ unsafe fn map(dma: Mapper<'_>, start: *const u8, len: usize) -> Result<DmaAddres
 
 impl<'a, Q, P> Chain<'_, 'a, Q, Part<P>>
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     P: Readable,
 {
     /// Maps all parts of a value, and adds a descriptor for each to the frame (C:

@@ -23,7 +23,7 @@ use super::{
     Descriptor,
     DescriptorInfo,
     Publish,
-    Queue,
+    RingRegisters,
     Segment,
     Tail, //
 };
@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// What the driver gives for each segment.
-type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
+type Options<Q> = <<Q as RingRegisters>::Descriptor as Descriptor>::Options;
 
 /// The half of a ring that posts segments, and tells the device.
 ///
@@ -63,7 +63,7 @@ type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
 ///
 /// See the [module documentation](super).
 #[repr(align(64))]
-pub struct Producer<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
+pub struct Producer<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> {
     dma: Mapper<'a>,
     layout: Layout<Q, P>,
     /// The first descriptor that isn't posted.
@@ -79,9 +79,9 @@ pub struct Producer<'a, Q: Queue, P: Segment<'a, Q::Direction>> {
 
 // SAFETY: It owns its part of the memory, with segments that are `Send`, and a queue that is
 // `Send`.
-unsafe impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Send for Producer<'a, Q, P> {}
+unsafe impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Send for Producer<'a, Q, P> {}
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
     pub(super) fn new(memory: Arc<Memory<'a, Q, P>>, queue: Q) -> Self {
         let layout = memory.layout();
         let first = layout.first();
@@ -161,7 +161,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
             self.memory.set_tail(self.tail);
         }
 
-        // Ordering 1: descriptor before doorbell, by the contract of `Queue`.
+        // Ordering 1: descriptor before doorbell, by the contract of `RingRegisters`.
         self.queue.doorbell(Tail(self.layout.index(self.tail)));
         self.kicked = self.tail;
         self.doorbells += 1;
@@ -184,8 +184,8 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
     /// - [`EBUSY`] if the device may still access the ring, since it wasn't stopped
     ///   ([`Session::restart`](super::super::Session::restart));
     /// - [`ESHUTDOWN`] if the device doesn't run;
-    /// - what [`Queue::start`] returned, or [`ESHUTDOWN`] if the device was stopped meanwhile. The
-    ///   ring is empty then, as above.
+    /// - what [`RingRegisters::start`] returned, or [`ESHUTDOWN`] if the device was stopped
+    ///   meanwhile. The ring is empty then, as above.
     pub fn start(&mut self, consumer: &mut Consumer<'a, Q, P>, cancelled: impl FnMut(P)) -> Result {
         if !self.memory.is_open() {
             return Err(ESHUTDOWN);
@@ -389,7 +389,7 @@ impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Producer<'a, Q, P> {
     }
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, Q, P> {
+impl<'a, Q: RingRegisters<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, Q, P> {
     /// Maps a segment, and posts it as a frame (C: `dma_map_single()`). [`kick`](Self::kick) tells
     /// the device.
     ///
@@ -466,14 +466,14 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{dma::{ring::{Descriptor, Producer, Queue}, ToDevice}, prelude::*};
+    /// # use kernel::{dma::{ring::{Descriptor, Producer, RingRegisters}, ToDevice}, prelude::*};
     /// fn send<'a, Q>(
     ///     tx: &mut Producer<'a, Q, KVec<u8>>,
     ///     head: KVec<u8>,
     ///     body: KVec<u8>,
     /// ) -> Result
     /// where
-    ///     Q: Queue<Direction = ToDevice>,
+    ///     Q: RingRegisters<Direction = ToDevice>,
     ///     Q::Descriptor: Descriptor<Options = ()>,
     /// {
     ///     let mut frame = tx.new_chain();
@@ -566,7 +566,7 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Producer<'a, 
     }
 }
 
-impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<'a, Q, P> {
+impl<'a, Q: RingRegisters<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<'a, Q, P> {
     /// Posts a buffer in each free descriptor: the one that was left in its slot, or one from
     /// `alloc`. [`kick`](Self::kick) tells the device.
     ///
@@ -591,10 +591,10 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
     /// # Examples
     ///
     /// ```
-    /// # use kernel::{dma::{ring::{Descriptor, Producer, Queue}, FromDevice}, prelude::*};
+    /// # use kernel::{dma::{ring::{Descriptor, Producer, RingRegisters}, FromDevice}, prelude::*};
     /// fn fill<'a, Q>(rx: &mut Producer<'a, Q, KBox<[u8; 2048]>>) -> Result
     /// where
-    ///     Q: Queue<Direction = FromDevice>,
+    ///     Q: RingRegisters<Direction = FromDevice>,
     ///     Q::Descriptor: Descriptor<Options = ()>,
     /// {
     ///     // If there is no memory, the device gets what there is.
@@ -717,9 +717,9 @@ impl<'a, Q: Queue<Direction = FromDevice>, P: Segment<'a, FromDevice>> Producer<
 }
 
 /// Memory of a ring that isn't used yet, for [`Producer::resize_to`].
-pub struct Spare<'a, Q: Queue, P: Segment<'a, Q::Direction>>(Arc<Memory<'a, Q, P>>);
+pub struct Spare<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>>(Arc<Memory<'a, Q, P>>);
 
-impl<'a, Q: Queue, P: Segment<'a, Q::Direction>> Spare<'a, Q, P> {
+impl<'a, Q: RingRegisters, P: Segment<'a, Q::Direction>> Spare<'a, Q, P> {
     /// Allocates memory for a ring of `len` descriptors.
     ///
     /// Context: may sleep.
@@ -745,7 +745,7 @@ pub(super) struct Mark<O> {
 /// the chain drops them. If the chain is forgotten, they are dropped when other frames need their
 /// slots.
 #[must_use = "nothing is posted before `commit`"]
-pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> {
+pub struct Chain<'p, 'a, Q: RingRegisters<Direction = ToDevice>, P: Segment<'a, ToDevice>> {
     producer: &'p mut Producer<'a, Q, P>,
     /// After the last slot.
     end: u32,
@@ -753,7 +753,7 @@ pub struct Chain<'p, 'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice
     last: Option<Options<Q>>,
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a, Q, P> {
+impl<'a, Q: RingRegisters<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a, Q, P> {
     /// Maps a segment, and adds it to the frame.
     ///
     /// Context: any.
@@ -1055,7 +1055,9 @@ impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Chain<'_, 'a,
     }
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>, P: Segment<'a, ToDevice>> Drop for Chain<'_, 'a, Q, P> {
+impl<'a, Q: RingRegisters<Direction = ToDevice>, P: Segment<'a, ToDevice>> Drop
+    for Chain<'_, 'a, Q, P>
+{
     #[inline]
     fn drop(&mut self) {
         if self.end != self.producer.tail {

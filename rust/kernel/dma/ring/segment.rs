@@ -149,7 +149,7 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
 /// # Examples
 ///
 /// ```
-/// # use kernel::{dma::{ring::{Descriptor, Producer, Queue}, ToDevice}, prelude::*};
+/// # use kernel::{dma::{ring::{Descriptor, Producer, RingRegisters}, ToDevice}, prelude::*};
 /// use kernel::dma::{ring::Fragment, Pool};
 ///
 /// type Head = [u8; 16];
@@ -160,7 +160,7 @@ unsafe impl<'a, D: Direction, B: Buffer> Held<'a, D> for B {
 ///     body: KVec<u8>,
 /// ) -> Result
 /// where
-///     Q: Queue<Direction = ToDevice>,
+///     Q: RingRegisters<Direction = ToDevice>,
 ///     Q::Descriptor: Descriptor<Options = ()>,
 /// {
 ///     let mut head = heads.alloc(GFP_KERNEL)?;

@@ -11,10 +11,10 @@ use crate::{
             DescriptorInfo,
             Length,
             Publish,
-            Queue,
             ReceiveDescriptor,
             Received,
             RingMemory,
+            RingRegisters,
             Tail,
             Verdict, //
         },
@@ -117,7 +117,7 @@ macro_rules! queue {
         // 5. `set_ring()` and `set_ring_owned()` return an error before they note the address.
         // 6. A lock orders the device's accesses with the CPU's.
         // 7. A test makes one queue for each device.
-        unsafe impl Queue for $queue {
+        unsafe impl RingRegisters for $queue {
             type Descriptor = $descriptor;
             type Direction = $direction;
             const PUBLISH: Publish = $publish;

@@ -11,9 +11,9 @@ use crate::{
         ring::{
             Descriptor,
             Part,
-            Queue,
             Readable,
             Ring,
+            RingRegisters,
             Spare, //
         },
         sim::{
@@ -97,7 +97,7 @@ fn parts(lens: &[usize]) -> Result<Arc<KVec<KVec<u8>>>> {
 }
 
 /// A ring, and the device that works it off.
-struct Rig<'r, 'a, Q: Queue<Direction = ToDevice>> {
+struct Rig<'r, 'a, Q: RingRegisters<Direction = ToDevice>> {
     dma: Mapper<'a>,
     sim: &'r Arc<Sim>,
     session: &'r Session<'a, ()>,
@@ -108,7 +108,7 @@ struct Rig<'r, 'a, Q: Queue<Direction = ToDevice>> {
 
 impl<Q> Rig<'_, '_, Q>
 where
-    Q: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
+    Q: RingRegisters<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
 {
     fn message(&self, lens: &[usize]) -> Result<Message> {
         Ok(Message {
@@ -146,7 +146,7 @@ fn on_bus<'a, Q>(
     body: &mut dyn FnMut(&mut Rig<'_, 'a, Q>) -> Result,
 ) -> Result
 where
-    Q: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
+    Q: RingRegisters<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
 {
     let dma = Mapper::get(pdev.as_ref().bound())?;
     let nic = RingConsumer::new(sim)?;

@@ -21,11 +21,11 @@ use crate::{
             Length,
             Producer,
             Publish,
-            Queue,
             ReceiveDescriptor,
             Received,
             Ring,
             RingMemory,
+            RingRegisters,
             Tail,
             Verdict, //
         },
@@ -75,8 +75,8 @@ type RxBuf = KBox<[u8; BUF]>;
 
 /// How the device learns of descriptors.
 trait Kind {
-    type Tx: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>;
-    type Rx: Queue<Direction = FromDevice, Descriptor: ReceiveDescriptor<Options = ()>>;
+    type Tx: RingRegisters<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>;
+    type Rx: RingRegisters<Direction = FromDevice, Descriptor: ReceiveDescriptor<Options = ()>>;
 
     const NAME: &'static str;
 
@@ -159,7 +159,7 @@ impl ReceiveDescriptor for Whole {
 struct WholeReceiver(Receiver);
 
 // SAFETY: As for what is in it.
-unsafe impl Queue for WholeReceiver {
+unsafe impl RingRegisters for WholeReceiver {
     type Descriptor = Whole;
     type Direction = FromDevice;
     const PUBLISH: Publish = Receiver::PUBLISH;
@@ -255,7 +255,7 @@ impl Watched {
 }
 
 // SAFETY: It accesses nothing.
-unsafe impl Queue for Watched {
+unsafe impl RingRegisters for Watched {
     type Descriptor = Told;
     type Direction = ToDevice;
     const PUBLISH: Publish = Publish::Tail;
@@ -324,7 +324,7 @@ struct Lender {
 
 // SAFETY: The test works descriptors off in order, beginning with the first, each when its status
 // word says that it may, and touches none with which it is done.
-unsafe impl Queue for Lender {
+unsafe impl RingRegisters for Lender {
     type Descriptor = Lent;
     type Direction = ToDevice;
     const PUBLISH: Publish = Publish::OwnBit(Lent::OWN | Lent::BUSY);
@@ -524,7 +524,7 @@ fn bytes(from: &[u8]) -> Result<KVec<u8>> {
 /// Whether a frame has these bytes.
 fn holds<Q>(frame: &Frame<'_, '_, Q, RxBuf>, bytes: &[u8]) -> bool
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
 {
     let mut rest = bytes;
@@ -2950,7 +2950,7 @@ impl<K: Kind> Walk<'_, '_, '_, K> {
 /// Whether a frame is no longer than its buffers, all of which can be read.
 fn is_possible<Q>(frame: &Frame<'_, '_, Q, RxBuf>) -> bool
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
 {
     let len: usize = frame

@@ -45,11 +45,11 @@ use crate::{
             Length,
             Producer,
             Publish,
-            Queue,
             ReceiveDescriptor,
             Received,
             Ring,
             RingMemory,
+            RingRegisters,
             Segment,
             Tail,
             Verdict, //
@@ -505,7 +505,7 @@ struct Port<D, const OWN: bool>(Arc<Registers>, PhantomData<fn(D)>);
 // SAFETY: The thread works descriptors off in order, those before the tail or with `OWN`, and
 // accesses none with which it is done. It writes no own bits. The tail is stored with release
 // semantics: after all other memory.
-unsafe impl<D: OneWay, const OWN: bool> Queue for Port<D, OWN> {
+unsafe impl<D: OneWay, const OWN: bool> RingRegisters for Port<D, OWN> {
     type Descriptor = Command;
     type Direction = D;
     const PUBLISH: Publish = if OWN {

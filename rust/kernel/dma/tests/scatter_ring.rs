@@ -28,9 +28,9 @@ use crate::{
             DescriptorInfo,
             Gathered,
             Publish,
-            Queue,
             Ring,
             RingMemory,
+            RingRegisters,
             Tail, //
         },
         sim::{
@@ -70,7 +70,7 @@ const LEN: u32 = 16;
 type Posted<'a> = Gathered<'a, KVec<u8>, Parts>;
 
 /// A ring, and the device that works it off.
-struct Rig<'r, 'a, Q: Queue<Direction = ToDevice>> {
+struct Rig<'r, 'a, Q: RingRegisters<Direction = ToDevice>> {
     dma: Mapper<'a>,
     sim: &'r Arc<Sim>,
     session: &'r Session<'a, ()>,
@@ -85,7 +85,7 @@ fn on_bus<'a, Q>(
     body: &mut dyn FnMut(&mut Rig<'_, 'a, Q>) -> Result,
 ) -> Result
 where
-    Q: Queue<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
+    Q: RingRegisters<Direction = ToDevice, Descriptor: Descriptor<Options = ()>>,
 {
     let dma = Mapper::get(pdev.as_ref().bound())?;
     let nic = RingConsumer::new(sim)?;
@@ -181,7 +181,7 @@ unsafe impl Descriptor for Narrow {
 struct NarrowSender(Sender);
 
 // SAFETY: As for what is in it.
-unsafe impl Queue for NarrowSender {
+unsafe impl RingRegisters for NarrowSender {
     type Descriptor = Narrow;
     type Direction = ToDevice;
     const PUBLISH: Publish = Sender::PUBLISH;

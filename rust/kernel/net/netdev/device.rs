@@ -41,7 +41,7 @@ use crate::{
         Lendable, //
     },
     dma::{
-        ring::Queue,
+        ring::RingRegisters,
         Mapper,
         ToDevice, //
     },
@@ -80,7 +80,7 @@ use core::{
 /// ```
 /// use kernel::{
 ///     dma::{
-///         ring::{Descriptor, Queue},
+///         ring::{Descriptor, RingRegisters},
 ///         Session, ToDevice,
 ///     },
 ///     net::netdev::{
@@ -92,14 +92,14 @@ use core::{
 /// };
 ///
 /// #[pin_data]
-/// struct Nic<'a, Q: Queue<Direction = ToDevice>> {
+/// struct Nic<'a, Q: RingRegisters<Direction = ToDevice>> {
 ///     session: Session<'a, ()>,
 ///     /// Here while the device is closed.
 ///     #[pin]
 ///     halves: Mutex<Option<(Sender<'a, Q>, Cleaner<'a, Q>)>>,
 /// }
 ///
-/// impl<Q: Queue<Direction = ToDevice>> Nic<'_, Q> {
+/// impl<Q: RingRegisters<Direction = ToDevice>> Nic<'_, Q> {
 ///     fn mask_interrupts(&self) {}
 ///     fn unmask_interrupts(&self) {}
 /// }
@@ -107,7 +107,7 @@ use core::{
 /// #[vtable]
 /// impl<'a, Q> Driver for Nic<'a, Q>
 /// where
-///     Q: Queue<Direction = ToDevice> + Sync + Unpin,
+///     Q: RingRegisters<Direction = ToDevice> + Sync + Unpin,
 ///     Q::Descriptor: Descriptor<Options = ()>,
 /// {
 ///     type Tx = Sender<'a, Q>;
@@ -547,7 +547,7 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
     /// [`EBUSY`] if there is one already, [`EINVAL`] if it is too short for two frames of as many
     /// pieces as the [features](Self::set_features) allow (`CONFIG_MAX_SKB_FRAGS` and one with
     /// [`Features::SG`], or else one); as [`Ring::new`](crate::dma::ring::Ring::new) otherwise.
-    pub fn transmit_ring<Q: Queue<Direction = ToDevice>>(
+    pub fn transmit_ring<Q: RingRegisters<Direction = ToDevice>>(
         &mut self,
         dma: Mapper<'a>,
         hardware: Q,

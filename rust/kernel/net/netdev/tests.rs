@@ -42,11 +42,11 @@ use crate::{
             DescriptorInfo,
             Length,
             Publish,
-            Queue,
             ReceiveDescriptor,
             Received,
             Ring,
             RingMemory,
+            RingRegisters,
             Tail,
             Verdict as FrameVerdict, //
         },
@@ -422,7 +422,7 @@ impl<D: OneWay> Port<D> {
 // SAFETY: The device works descriptors off in order, those before the tail, and accesses none with
 // which it is done. There are no own bits. The tail is stored with release semantics: after all
 // other memory. There is one port for each direction.
-unsafe impl<D: OneWay> Queue for Port<D> {
+unsafe impl<D: OneWay> RingRegisters for Port<D> {
     type Descriptor = Command;
     type Direction = D;
     const PUBLISH: Publish = Publish::Tail;

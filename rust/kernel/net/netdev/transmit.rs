@@ -28,9 +28,9 @@ use crate::{
             Part,
             Producer,
             Publish,
-            Queue,
             Readable,
             Ring,
+            RingRegisters,
             Spare, //
         },
         Mapper,
@@ -46,7 +46,7 @@ use core::marker::PhantomData;
 const MOST_PIECES: u32 = 1 + bindings::CONFIG_MAX_SKB_FRAGS;
 
 /// The options of a ring's descriptors.
-type Options<Q> = <<Q as Queue>::Descriptor as Descriptor>::Options;
+type Options<Q> = <<Q as RingRegisters>::Descriptor as Descriptor>::Options;
 
 /// A transmit queue (C: `struct netdev_queue`). Whoever stops it must know when to wake it, so only
 /// this module does.
@@ -134,19 +134,19 @@ pub enum Verdict {
 /// counts don't agree stops at a `BUG_ON()`. That can't happen: a queue has one ring
 /// ([`Unregistered::transmit_ring`](super::Unregistered::transmit_ring)), whose halves are used by
 /// one at a time each, and the cleaner learns of a frame only when the device is told.
-pub struct Sender<'a, Q: Queue<Direction = ToDevice>> {
+pub struct Sender<'a, Q: RingRegisters<Direction = ToDevice>> {
     ring: Producer<'a, Q, Part<TxFrame>>,
     queue: &'a TxQueue,
     most: Most,
 }
 
 /// Memory of a transmit ring that isn't used yet, for [`Sender::resize_to`].
-pub struct SpareTx<'a, Q: Queue<Direction = ToDevice>> {
+pub struct SpareTx<'a, Q: RingRegisters<Direction = ToDevice>> {
     memory: Spare<'a, Q, Part<TxFrame>>,
     len: u32,
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>> SpareTx<'a, Q> {
+impl<'a, Q: RingRegisters<Direction = ToDevice>> SpareTx<'a, Q> {
     /// Allocates memory for a ring of `len` descriptors.
     ///
     /// Context: may sleep.
@@ -172,7 +172,7 @@ struct Most {
 
 /// Gets sent frames back: the half of a ring that belongs into
 /// [`Driver::Poll`](super::Driver::Poll).
-pub struct Cleaner<'a, Q: Queue<Direction = ToDevice>> {
+pub struct Cleaner<'a, Q: RingRegisters<Direction = ToDevice>> {
     ring: Consumer<'a, Q, Part<TxFrame>>,
     queue: &'a TxQueue,
     len: u32,
@@ -181,7 +181,7 @@ pub struct Cleaner<'a, Q: Queue<Direction = ToDevice>> {
 
 /// Makes both halves. There must be no other ring for this queue. `features` are those of the
 /// device.
-pub(super) fn transmit_ring<'a, Q: Queue<Direction = ToDevice>>(
+pub(super) fn transmit_ring<'a, Q: RingRegisters<Direction = ToDevice>>(
     dma: Mapper<'a>,
     queue: &'a TxQueue,
     hardware: Q,
@@ -227,7 +227,7 @@ pub(super) fn transmit_ring<'a, Q: Queue<Direction = ToDevice>>(
     ))
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>> Sender<'a, Q> {
+impl<'a, Q: RingRegisters<Direction = ToDevice>> Sender<'a, Q> {
     /// Posts a frame: a descriptor for each piece of memory that it is in, with `options`. If there
     /// is a `context`, a descriptor with that comes before, without memory. The device is told by
     /// [`kick`](Self::kick), which the driver's [`kick`](super::Driver::kick) calls.
@@ -476,7 +476,7 @@ fn refuse(cx: &mut Xmit<'_>, refused: ErrorWith<Option<TxFrame>>) -> Verdict {
     }
 }
 
-impl<'a, Q: Queue<Direction = ToDevice>> Cleaner<'a, Q> {
+impl<'a, Q: RingRegisters<Direction = ToDevice>> Cleaner<'a, Q> {
     /// Frees all frames that were sent, and wakes the queue if there is room; returns how many.
     #[inline]
     pub fn clean(&mut self, cx: &mut Poll<'_>) -> u32 {

@@ -10,7 +10,7 @@ use kernel::{
     dma::{
         ring::{
             Descriptor,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -29,7 +29,7 @@ pub fn start_xmit<Q>(
     bytes: &mut usize,
 ) -> Verdict
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     #[cfg(ok)]

@@ -10,8 +10,8 @@ use kernel::{
     dma::{
         ring::{
             Frame,
-            Queue,
-            ReceiveDescriptor, //
+            ReceiveDescriptor,
+            RingRegisters, //
         },
         FromDevice, //
     },
@@ -20,7 +20,7 @@ use kernel::{
 
 pub fn keep<'a, Q>(frame: Frame<'_, 'a, Q, KVec<u8>>, spare: KVec<u8>, mut look: impl FnMut(&[u8]))
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
 {
     let bytes = frame.bytes().unwrap_or(&[]);

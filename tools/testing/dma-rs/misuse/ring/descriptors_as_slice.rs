@@ -10,14 +10,16 @@ use kernel::{
     dma::{
         ring::{
             Consumer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
     prelude::*, //
 };
 
-pub fn is_done<'a, Q: Queue<Direction = ToDevice>>(tx: &mut Consumer<'a, Q, KVec<u8>>) -> bool {
+pub fn is_done<'a, Q: RingRegisters<Direction = ToDevice>>(
+    tx: &mut Consumer<'a, Q, KVec<u8>>,
+) -> bool {
     #[cfg(ok)]
     let done = tx.reap().is_some();
     #[cfg(bad)]

@@ -10,14 +10,16 @@ use kernel::{
     dma::{
         ring::{
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
     prelude::*, //
 };
 
-pub fn ring<'a, Q: Queue<Direction = ToDevice>>(tx: &mut Producer<'a, Q, KVec<u8>>) -> Result {
+pub fn ring<'a, Q: RingRegisters<Direction = ToDevice>>(
+    tx: &mut Producer<'a, Q, KVec<u8>>,
+) -> Result {
     #[cfg(bad)]
     tx.queue().doorbell(7); //~[bad] E0308
     tx.kick()

@@ -12,8 +12,8 @@ use kernel::{
     dma::{
         ring::{
             Descriptor,
-            Queue,
-            Ring, //
+            Ring,
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -22,7 +22,7 @@ use kernel::{
 
 pub fn post<'a, Q>(tx: &mut Ring<'a, Q, KVec<u8>>, buf: KVec<u8>) -> Result
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     #[cfg(ok)]

@@ -10,14 +10,16 @@ use kernel::{
     dma::{
         ring::{
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
     prelude::*, //
 };
 
-pub fn ring<'a, Q: Queue<Direction = ToDevice>>(tx: &mut Producer<'a, Q, KVec<u8>>) -> Result {
+pub fn ring<'a, Q: RingRegisters<Direction = ToDevice>>(
+    tx: &mut Producer<'a, Q, KVec<u8>>,
+) -> Result {
     #[cfg(bad)]
     let tail = kernel::dma::ring::Tail { 0: 7 }; //~[bad] E0451
     tx.kick()

@@ -13,7 +13,7 @@ use kernel::{
         ring::{
             Descriptor,
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -22,7 +22,7 @@ use kernel::{
 
 pub fn send<'a, Q>(tx: &mut Producer<'a, Q, KVec<u8>>, buf: KVec<u8>) -> Result
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     tx.post(buf, ())?;

@@ -14,8 +14,8 @@ use kernel::{
     dma::{
         ring::{
             Descriptor,
-            Queue,
             RingMemory,
+            RingRegisters,
             Tail, //
         },
         ToDevice, //
@@ -29,7 +29,7 @@ pub struct Sender<'a, T> {
 }
 
 // SAFETY: By the numbers of the contract: 1. the device is always `dev`; 2. to 7. no ring starts.
-unsafe impl<T: Descriptor> Queue for Sender<'_, T> {
+unsafe impl<T: Descriptor> RingRegisters for Sender<'_, T> {
     //~[bad]^ E0046
     type Descriptor = T;
     type Direction = ToDevice;

@@ -10,8 +10,8 @@ use kernel::{
     dma::{
         ring::{
             Consumer,
-            Queue,
-            ReceiveDescriptor, //
+            ReceiveDescriptor,
+            RingRegisters, //
         },
         FromDevice, //
     },
@@ -20,7 +20,7 @@ use kernel::{
 
 pub fn longest<'a, Q>(rx: &mut Consumer<'a, Q, KVec<u8>>) -> usize
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
 {
     #[cfg(bad)]

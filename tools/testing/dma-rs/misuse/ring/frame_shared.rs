@@ -10,8 +10,8 @@ use kernel::{
     dma::{
         ring::{
             Frame,
-            Queue,
-            ReceiveDescriptor, //
+            ReceiveDescriptor,
+            RingRegisters, //
         },
         FromDevice, //
     },
@@ -24,7 +24,7 @@ fn on_two_cpus<T: Sync>(shared: T) {
 
 pub fn look<'a, Q>(frame: Frame<'_, 'a, Q, KVec<u8>>)
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor,
 {
     #[cfg(ok)]

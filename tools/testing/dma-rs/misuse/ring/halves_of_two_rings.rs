@@ -9,8 +9,8 @@
 use kernel::{
     dma::{
         ring::{
-            Queue,
-            Ring, //
+            Ring,
+            RingRegisters, //
         },
         FromDevice,
         ToDevice, //
@@ -20,8 +20,8 @@ use kernel::{
 
 pub fn start<'a, Q, R>(tx: &mut Ring<'a, Q, KVec<u8>>, rx: &mut Ring<'a, R, KVec<u8>>) -> Result
 where
-    Q: Queue<Direction = ToDevice>,
-    R: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
+    R: RingRegisters<Direction = FromDevice>,
 {
     let _ = &rx;
     #[cfg(ok)]

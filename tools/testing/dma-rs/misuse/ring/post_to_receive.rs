@@ -12,7 +12,7 @@ use kernel::{
         ring::{
             Descriptor,
             Producer,
-            Queue, //
+            RingRegisters, //
         },
     },
     prelude::*, //
@@ -25,7 +25,7 @@ type Way = dma::FromDevice;
 
 pub fn send<'a, Q>(tx: &mut Producer<'a, Q, KVec<u8>>, buf: KVec<u8>) -> Result
 where
-    Q: Queue<Direction = Way>,
+    Q: RingRegisters<Direction = Way>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     drop(tx.post(buf, ())); //~[bad] E0599

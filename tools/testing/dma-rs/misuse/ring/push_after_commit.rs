@@ -11,7 +11,7 @@ use kernel::{
         ring::{
             Chain,
             Descriptor,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -20,7 +20,7 @@ use kernel::{
 
 pub fn send<'a, Q>(mut chain: Chain<'_, 'a, Q, KVec<u8>>, buf: KVec<u8>) -> Result
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     #[cfg(ok)]

@@ -11,7 +11,7 @@ use kernel::{
         self,
         ring::{
             Consumer,
-            Queue, //
+            RingRegisters, //
         },
     },
     prelude::*, //
@@ -22,6 +22,6 @@ type Way = dma::ToDevice;
 #[cfg(bad)]
 type Way = dma::FromDevice;
 
-pub fn clean<'a, Q: Queue<Direction = Way>>(ring: &mut Consumer<'a, Q, KVec<u8>>) {
+pub fn clean<'a, Q: RingRegisters<Direction = Way>>(ring: &mut Consumer<'a, Q, KVec<u8>>) {
     drop(ring.reap()); //~[bad] E0599
 }

@@ -12,7 +12,7 @@ use kernel::{
         ring::{
             self,
             Consumer,
-            Queue, //
+            RingRegisters, //
         },
         FromDevice, //
     },
@@ -25,7 +25,7 @@ use ring::ReceiveDescriptor as Known;
 
 fn poll<'a, Q>(rx: &mut Consumer<'a, Q, KVec<u8>>) -> u32
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ring::ReceiveDescriptor,
 {
     rx.receive_each(64, |frame| frame.recycle())
@@ -33,7 +33,7 @@ where
 
 pub fn clean<'a, Q, T>(rx: &mut Consumer<'a, Q, KVec<u8>>) -> u32
 where
-    Q: Queue<Direction = FromDevice, Descriptor = T>,
+    Q: RingRegisters<Direction = FromDevice, Descriptor = T>,
     T: Known,
 {
     poll(rx) //~[bad] E0277

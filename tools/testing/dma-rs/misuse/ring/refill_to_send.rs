@@ -12,7 +12,7 @@ use kernel::{
         ring::{
             Descriptor,
             Producer,
-            Queue, //
+            RingRegisters, //
         },
     },
     prelude::*, //
@@ -25,7 +25,7 @@ type Way = dma::ToDevice;
 
 pub fn fill<'a, Q>(rx: &mut Producer<'a, Q, KVec<u8>>) -> Result
 where
-    Q: Queue<Direction = Way>,
+    Q: RingRegisters<Direction = Way>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     rx.refill((), || Ok(KVec::from_elem(0, 2048, GFP_KERNEL)?))?; //~[bad] E0599

@@ -9,8 +9,8 @@
 use kernel::{
     dma::{
         ring::{
-            Queue,
-            Ring, //
+            Ring,
+            RingRegisters, //
         },
         Session,
         ToDevice, //
@@ -25,7 +25,7 @@ type Kept<T> = T;
 
 pub fn kick<'a, Q>(session: &Session<'a, Kept<Ring<'a, Q, KVec<u8>>>>) -> Result
 where
-    Q: Queue<Direction = ToDevice> + Unpin,
+    Q: RingRegisters<Direction = ToDevice> + Unpin,
 {
     #[cfg(ok)]
     let mut ring = session.lock();

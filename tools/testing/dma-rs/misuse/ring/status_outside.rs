@@ -19,9 +19,9 @@ use kernel::{
             Descriptor,
             DescriptorInfo,
             Publish,
-            Queue,
             Ring,
             RingMemory,
+            RingRegisters,
             Tail, //
         },
         Mapper,
@@ -60,7 +60,7 @@ pub struct Sender<'a>(pub &'a Device<Bound>);
 
 // SAFETY: By the numbers of the contract: 1. the device is always `self.0`; 2. to 7. no ring is
 // ever started.
-unsafe impl Queue for Sender<'_> {
+unsafe impl RingRegisters for Sender<'_> {
     type Descriptor = Command;
     type Direction = ToDevice;
     const PUBLISH: Publish = Publish::Tail;

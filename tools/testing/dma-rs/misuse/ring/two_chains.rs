@@ -10,14 +10,14 @@ use kernel::{
     dma::{
         ring::{
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
     prelude::*, //
 };
 
-pub fn begin<'a, Q: Queue<Direction = ToDevice>>(tx: &mut Producer<'a, Q, KVec<u8>>) {
+pub fn begin<'a, Q: RingRegisters<Direction = ToDevice>>(tx: &mut Producer<'a, Q, KVec<u8>>) {
     let one = tx.new_chain();
     #[cfg(ok)]
     drop(one);

@@ -10,7 +10,7 @@ use kernel::{
     dma::{
         ring::{
             Consumer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -22,6 +22,8 @@ type Shared<'s, T> = &'s mut T;
 #[cfg(bad)]
 type Shared<'s, T> = &'s T;
 
-pub fn clean<'a, Q: Queue<Direction = ToDevice>>(tx: Shared<'_, Consumer<'a, Q, KVec<u8>>>) {
+pub fn clean<'a, Q: RingRegisters<Direction = ToDevice>>(
+    tx: Shared<'_, Consumer<'a, Q, KVec<u8>>>,
+) {
     drop(tx.reap()); //~[bad] E0596
 }

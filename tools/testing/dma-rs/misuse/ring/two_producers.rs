@@ -11,7 +11,7 @@ use kernel::{
         ring::{
             Descriptor,
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -25,7 +25,7 @@ type Shared<'s, T> = &'s T;
 
 pub fn send<'a, Q>(tx: Shared<'_, Producer<'a, Q, KVec<u8>>>, buf: KVec<u8>)
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     drop(tx.post(buf, ())); //~[bad] E0596

@@ -10,8 +10,8 @@ use kernel::{
     dma::{
         ring::{
             Frame,
-            Queue,
-            ReceiveDescriptor, //
+            ReceiveDescriptor,
+            RingRegisters, //
         },
         FromDevice, //
     },
@@ -24,7 +24,7 @@ pub trait Checksum {
 
 pub fn checksum<'a, Q>(frame: &Frame<'_, 'a, Q, KVec<u8>>) -> Result<u16>
 where
-    Q: Queue<Direction = FromDevice>,
+    Q: RingRegisters<Direction = FromDevice>,
     Q::Descriptor: ReceiveDescriptor + Checksum,
 {
     #[cfg(ok)]

@@ -15,7 +15,7 @@ use kernel::{
             Chain,
             Descriptor,
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -27,7 +27,7 @@ fn fill<'p, 'a, Q>(
     buf: KVec<u8>,
 ) -> Result<Chain<'p, 'a, Q, KVec<u8>>>
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     chain.push(buf, ())?;
@@ -36,7 +36,7 @@ where
 
 pub fn send<'a, Q>(tx: &mut Producer<'a, Q, KVec<u8>>, buf: KVec<u8>) -> Result
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     #[cfg(ok)]

@@ -12,7 +12,7 @@ use kernel::{
         ring::{
             Descriptor,
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -21,7 +21,7 @@ use kernel::{
 
 pub fn send<'a, Q>(tx: &mut Producer<'a, Q, KVec<u8>>, buf: KVec<u8>) -> Result<usize>
 where
-    Q: Queue<Direction = ToDevice>,
+    Q: RingRegisters<Direction = ToDevice>,
     Q::Descriptor: Descriptor<Options = ()>,
 {
     #[cfg(ok)]

@@ -11,7 +11,7 @@ use kernel::{
     dma::{
         ring::{
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
@@ -23,7 +23,7 @@ type Bytes = KVec<u8>;
 #[cfg(bad)]
 type Bytes = VVec<u8>;
 
-pub fn free<'a, Q: Queue<Direction = ToDevice>>(tx: &Producer<'a, Q, Bytes>) -> u32 {
+pub fn free<'a, Q: RingRegisters<Direction = ToDevice>>(tx: &Producer<'a, Q, Bytes>) -> u32 {
     //~[bad]^ E0277
     tx.free() //~[bad] E0599
 }

@@ -10,14 +10,16 @@ use kernel::{
     dma::{
         ring::{
             Producer,
-            Queue, //
+            RingRegisters, //
         },
         ToDevice, //
     },
     prelude::*, //
 };
 
-pub fn send<'a, Q: Queue<Direction = ToDevice>>(tx: &mut Producer<'a, Q, KVec<u8>>) -> Result<u32> {
+pub fn send<'a, Q: RingRegisters<Direction = ToDevice>>(
+    tx: &mut Producer<'a, Q, KVec<u8>>,
+) -> Result<u32> {
     tx.kick()?;
     #[cfg(ok)]
     let free = tx.refresh();

@@ -9,8 +9,8 @@
 use kernel::{
     dma::{
         ring::{
-            Queue,
-            Ring, //
+            Ring,
+            RingRegisters, //
         },
         Session,
         ToDevice, //
@@ -21,7 +21,7 @@ use kernel::{
 
 type Sender<'a, Q> = Ring<'a, Q, KVec<u8>>;
 
-pub fn larger<'a, Q: Queue<Direction = ToDevice> + Unpin>(
+pub fn larger<'a, Q: RingRegisters<Direction = ToDevice> + Unpin>(
     session: &mut Session<'a, Mutex<Sender<'a, Q>>>,
     new: Mutex<Sender<'a, Q>>,
 ) -> Result {

@@ -9,8 +9,8 @@
 use kernel::{
     dma::{
         ring::{
-            Queue,
-            Ring, //
+            Ring,
+            RingRegisters, //
         },
         Session,
         ToDevice, //
@@ -18,7 +18,9 @@ use kernel::{
     prelude::*, //
 };
 
-pub fn end<'a, Q: Queue<Direction = ToDevice>>(session: Session<'a, Ring<'a, Q, KVec<u8>>>) {
+pub fn end<'a, Q: RingRegisters<Direction = ToDevice>>(
+    session: Session<'a, Ring<'a, Q, KVec<u8>>>,
+) {
     // The bus stops the device, and then frees the ring.
     #[cfg(ok)]
     drop(session);

@@ -5,7 +5,7 @@
 //!
 //! C: `dma_sync_single_for_device()`, and the line that rings the doorbell was forgotten.
 //! Shows: As a transfer that never begins.
-//! Says: give it to a transfer or a ring
+//! Says: give it to a transfer or a queue
 
 #![deny(unused_must_use)]
 
