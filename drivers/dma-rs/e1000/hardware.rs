@@ -309,11 +309,12 @@ impl Control<'_> {
             return;
         };
 
+        // Only whether it receives is taken from there: nothing else that the device says, or a bus
+        // error, gets into the register. For a second after each write, QEMU receives nothing.
         let old = registers.read(regs::RCTL);
-        let new = old.with_upe(all).with_mpe(all || groups);
+        let new = receive_control(all, groups);
 
-        // For a second after each write, QEMU receives nothing.
-        if new.into_raw() != old.into_raw() {
+        if old.en() && new.into_raw() != old.into_raw() && self.hardware.is_there() {
             registers.write_reg(new);
         }
     }
@@ -396,11 +397,11 @@ pub(crate) struct Stopper<'a>(Hardware<'a>);
 // 1. The registers are those of `dev`: `claim()` has mapped its first BAR.
 // 2. The receiver works only while `RCTL.EN` is set, the transmitter only while `TCTL.EN` is
 //    (13.4.22, 13.4.33). Only this file writes these registers, and sets neither bit but in
-//    `RingRegisters::start()`: `receive_all()` leaves it as it is. `disable()` clears both, gives
-//    the frame that is on its way time to end, and then reads that they are clear. `disarm` also
-//    empties both rings (head and tail are equal) and clears where they are, so that not even
-//    enabling them would make the device access memory. That a reset (`CTRL.RST`) would do, QEMU
-//    doesn't.
+//    `RingRegisters::start()`, and in `receive_all()` where it was set already, and nobody stops
+//    the device meanwhile. `disable()` clears both, gives the frame that is on its way time to end,
+//    and then reads that they are clear. `disarm` also empties both rings (head and tail are equal)
+//    and clears where they are, so that not even enabling them would make the device access memory.
+//    That a reset (`CTRL.RST`) would do, QEMU doesn't.
 // 3. What the device wrote comes before the answers to the reads of `RCTL` and `TCTL`, on the same
 //    bus. QEMU moves frames whole, and not while it carries out these accesses.
 // 4. Both ask `is_there()` after the last of these reads.
@@ -568,17 +569,8 @@ unsafe impl RingRegisters for RxQueue<'_> {
         registers.write_reg(regs::RDLEN::from(len));
         registers.write_reg(regs::RDH::zeroed());
         registers.write_reg(regs::RDT::zeroed());
-        // Buffers of 2048 bytes (`BSIZE` and `BSEX` are zero), frames without their checksum, long
-        // ones, broadcasts. Once: for a second after each write, QEMU receives nothing.
-        registers.write_reg(
-            regs::RCTL::zeroed()
-                .with_secrc(true)
-                .with_bam(true)
-                .with_lpe(true)
-                .with_upe(self.promiscuous)
-                .with_mpe(self.promiscuous)
-                .with_en(true),
-        );
+        // Once: for a second after each write, QEMU receives nothing.
+        registers.write_reg(receive_control(self.promiscuous, self.promiscuous));
         Ok(())
     }
 
@@ -588,6 +580,18 @@ unsafe impl RingRegisters for RxQueue<'_> {
             .registers
             .write_reg(regs::RDT::from(tail.index()));
     }
+}
+
+/// A receiver that works, with buffers of 2048 bytes (`BSIZE` and `BSEX` are zero): it takes frames
+/// without their checksum, long ones, broadcasts, and if asked to all frames, or all to groups.
+fn receive_control(all: bool, groups: bool) -> regs::RCTL {
+    regs::RCTL::zeroed()
+        .with_secrc(true)
+        .with_bam(true)
+        .with_lpe(true)
+        .with_upe(all)
+        .with_mpe(all || groups)
+        .with_en(true)
 }
 
 /// In the status byte of descriptors: the device is done.

@@ -88,7 +88,7 @@ const RING_LENGTHS: core::ops::RangeInclusive<u32> = 64..=4096;
 
 /// The shortest frame on the wire, without its checksum. The device could lengthen shorter ones
 /// (`TCTL.PSP`); QEMU doesn't.
-const MIN_FRAME: u32 = 60;
+const MIN_FRAME: u16 = 60;
 
 /// The longest frame that the device stores, without its checksum: a header, a VLAN tag, and the
 /// largest MTU.

@@ -12,6 +12,7 @@
 #include <net/ip6_checksum.h>
 #include <net/netdev_lock.h>
 #include <net/netdev_queues.h>
+#include <net/sch_generic.h>
 
 #ifdef CONFIG_RUST_NETDEV
 
@@ -26,8 +27,10 @@ rust_helper_netdev_prepare(struct net_device *dev, struct device *parent,
 	dev->ethtool_ops = ethtool;
 	/* The instance lock is held in all callbacks of the control path. */
 	dev->request_ops_lock = true;
-	/* A frame that is sent is the driver's alone. */
+	/* No frame is sent twice at the same time. */
 	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
+	/* Until it is registered. The queue may be woken by a test before. */
+	rcu_assign_pointer(netdev_get_tx_queue(dev, 0)->qdisc, &noop_qdisc);
 	/* netpoll would call the poll function without NAPI_STATE_SCHED. */
 	dev->priv_flags |= IFF_DISABLE_NETPOLL;
 }
@@ -178,7 +181,7 @@ __rust_helper bool rust_helper_napi_schedule(struct napi_struct *napi)
 	return napi_schedule(napi);
 }
 
-/* From process context: the softirq runs before this returns. */
+/* From process context: the softirq isn't put off until the next interrupt. */
 __rust_helper void rust_helper_napi_kick(struct napi_struct *napi)
 {
 	local_bh_disable();
@@ -210,6 +213,11 @@ __rust_helper void rust_helper_skb_add_rx_frag(struct sk_buff *skb, int at,
 {
 	skb_add_rx_frag(skb, at, page, offset, size, truesize);
 }
+
+__rust_helper struct sk_buff *rust_helper_skb_get(struct sk_buff *skb)
+{
+	return skb_get(skb);
+}
 #endif
 
 __rust_helper struct sk_buff *rust_helper_alloc_skb(unsigned int size,
@@ -227,6 +235,11 @@ __rust_helper void rust_helper_skb_put_data(struct sk_buff *skb,
 					    const void *data, unsigned int len)
 {
 	skb_put_data(skb, data, len);
+}
+
+__rust_helper bool rust_helper_skb_shared(const struct sk_buff *skb)
+{
+	return skb_shared(skb);
 }
 
 __rust_helper int rust_helper_skb_put_padto(struct sk_buff *skb,

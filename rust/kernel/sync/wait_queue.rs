@@ -104,7 +104,8 @@ impl WaitQueue {
     /// Wakes all threads that wait.
     ///
     /// They see what the caller did before. If there are none, no lock is taken. C:
-    /// `wq_has_sleeper()`, `wake_up_all()`. Context: any.
+    /// `wq_has_sleeper()`, `wake_up_all()`. Context: any; with `PREEMPT_RT`, where the lock sleeps,
+    /// not under a raw spinlock, nor in a handler that doesn't run in a thread.
     #[inline]
     pub fn wake_all(&self) {
         // Full: whoever sees the new number sees what the caller did before, and whoever doesn't
@@ -136,10 +137,9 @@ impl WaitQueue {
     ) -> Option<T> {
         let other = other.unwrap_or(self);
         let deadline = Deadline::new(timeout);
+        let mut left = deadline.all();
 
         loop {
-            // Before looking: a time-out must not hide what happened during the last sleep.
-            let left = deadline.left();
             let seen = (self.wakes.load(Acquire), other.wakes.load(Acquire));
 
             if let Some(found) = look() {
@@ -147,6 +147,8 @@ impl WaitQueue {
             }
 
             self.sleep_or(other, seen, left?);
+            // Before looking: a time-out must not hide what happened during that sleep.
+            left = deadline.left();
         }
     }
 
@@ -163,9 +165,9 @@ impl WaitQueue {
         mut look: impl FnMut() -> Option<T>,
     ) -> Option<T> {
         let deadline = Deadline::new(timeout);
+        let mut left = deadline.all();
 
         loop {
-            let left = deadline.left();
             let seen = self.wakes.load(Acquire);
 
             if let Some(found) = look() {
@@ -173,6 +175,7 @@ impl WaitQueue {
             }
 
             self.sleep(seen, interval.min(left?));
+            left = deadline.left();
         }
     }
 
@@ -231,6 +234,12 @@ impl Deadline {
             start: Instant::now(),
             timeout,
         }
+    }
+
+    /// Returns the time-out, or [`None`] if there is none. A thread that doesn't get a CPU before it
+    /// has looked once still sleeps, and looks once more, as in C.
+    fn all(&self) -> Option<Delta> {
+        (self.timeout > Delta::ZERO).then_some(self.timeout)
     }
 
     /// Returns what is left, or [`None`] if that is nothing. Any time-out will do, also a negative

@@ -60,6 +60,10 @@ use crate::{
             Relaxed,
             Release, //
         },
+        barrier::{
+            smp_mb,
+            Read, //
+        },
         rcu,
         Mutex,
         SetOnce,
@@ -157,6 +161,8 @@ pub(super) struct Inner {
     /// Held by who terminates: whether the channel is to stay closed.
     #[pin]
     terminating: Mutex<bool>,
+    /// How often a terminate has begun or ended: odd while one is at work.
+    terminations: Atomic<u32>,
 }
 
 // SAFETY: A channel may be used by any thread: its provider has a lock for what needs one, since
@@ -207,6 +213,7 @@ impl Inner {
                 ),
                 events <- new_wait_queue!("dma::dmaengine::events"),
                 terminating <- new_mutex!(false, "dma::dmaengine::terminating"),
+                terminations: Atomic::new(0),
                 dev: owned,
             }? Error),
             GFP_KERNEL,
@@ -318,7 +325,7 @@ impl Inner {
             // SAFETY: A descriptor that was prepared and not submitted yet is ours.
             unsafe {
                 (*descriptor.as_ptr()).callback_result = Some(super::slot::called_back);
-                (*descriptor.as_ptr()).callback_param = slot.as_param();
+                (*descriptor.as_ptr()).callback_param = slot.as_param(word);
             }
         }
 
@@ -385,17 +392,45 @@ impl Inner {
     fn close(&self) -> Result<Proven> {
         self.record.close();
 
-        if self.is_busy() {
-            // SAFETY: By the type invariants the channel is requested. Nothing is issued meanwhile,
-            // since the record is closed.
-            to_result(unsafe { bindings::dmaengine_terminate_sync(self.chan.as_ptr()) })
-                .inspect_err(|_| self.record.settle())?;
+        if !self.is_busy() {
+            return Ok(self.prove());
         }
 
-        Ok(self.prove())
+        self.terminations.fetch_add(1, Full);
+
+        // SAFETY: By the type invariants the channel is requested. Nothing is issued meanwhile,
+        // since the record is closed.
+        let outcome = to_result(unsafe { bindings::dmaengine_terminate_sync(self.chan.as_ptr()) })
+            .inspect_err(|_| self.record.settle())
+            .map(|()| {
+                // Many providers don't wait for their tasklets.
+                rcu::synchronize_rcu();
+                self.prove()
+            });
+
+        // After the new epoch: who asks from here on sees that.
+        self.terminations.fetch_add(1, Full);
+        outcome
     }
 
-    /// Records that no transfer is in flight, of which no callback runs. The record must be closed.
+    /// Returns what `ask` finds out from the provider about a transfer; [`None`] if it was asked
+    /// while transfers are being terminated. Some providers say of these that they are complete
+    /// before the hardware is at rest.
+    pub(super) fn ask_calmly<R>(&self, ask: impl FnOnce() -> R) -> Option<R> {
+        let before = self.terminations.load(Acquire);
+
+        if before % 2 == 1 {
+            return None;
+        }
+
+        let answer = ask();
+
+        // Who sees what the provider has done since sees the number, too.
+        smp_mb(Read);
+        (self.terminations.load(Relaxed) == before).then_some(answer)
+    }
+
+    /// Records that no transfer is in flight. The record must be closed.
     fn prove(&self) -> Proven {
         // SAFETY: Each transfer is over: the provider called back for it, or has said that it is
         // done, or that all were terminated, which is for a `struct dma_chan` what a stop is for

@@ -3,8 +3,9 @@
 //! What a channel keeps of a transfer: a place for the provider to call back to.
 //!
 //! The slots of a channel are allocated with it, and freed with it. So a provider that calls back
-//! late, or twice, finds a slot, which says that nothing was expected. Whose transfer a slot is
-//! about, its generation says: it changes with each transfer.
+//! late, or twice, finds a slot. Whose transfer a slot is about, its generation says: it changes
+//! with each transfer. The provider is given some bits of it, too, so that it can't call back for
+//! one transfer when another one has the slot.
 
 use super::{
     super::mapping::running::Section,
@@ -28,6 +29,10 @@ use core::ptr::NonNull;
 
 /// How many transfers of a channel can be in flight.
 pub(super) const SLOTS: usize = 64;
+
+/// The alignment of a slot. In an address that is given to a provider, the bits below are those of
+/// a generation.
+const ALIGN: usize = 64;
 
 /// What a slot is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +98,13 @@ impl Word {
         self.0 >> Self::BITS
     }
 
+    /// Returns the bits of the generation that the provider gives back.
+    #[inline]
+    fn hint(self) -> usize {
+        // CAST: Cut on purpose.
+        self.generation() as usize % ALIGN
+    }
+
     #[inline]
     fn state(self) -> State {
         // CAST: Cut on purpose. The index is in range: there are as many as three bits can tell.
@@ -137,6 +149,7 @@ impl Report {
 /// - `channel` is what the slot is a part of.
 /// - A transfer whose provider was given this slot, and may still call back for it, is in flight
 ///   only while the state is neither `Free` nor `Done`.
+#[repr(align(64))]
 pub(super) struct Slot {
     channel: NonNull<Inner>,
     word: Atomic<u64>,
@@ -280,16 +293,31 @@ impl Slot {
         (self.word() == taken.with(State::Done)).then_some(report)
     }
 
-    /// Returns what the provider is to be given: the argument of [`called_back`].
+    /// Returns what the provider is to be given for this transfer: the argument of
+    /// [`called_back`].
     #[inline]
-    pub(super) fn as_param(&self) -> *mut c_void {
-        core::ptr::from_ref(self).cast_mut().cast()
+    pub(super) fn as_param(&self, taken: Word) -> *mut c_void {
+        const {
+            assert!(
+                align_of::<Self>() == ALIGN,
+                "the bits of a generation are free"
+            );
+        }
+
+        core::ptr::from_ref(self)
+            .cast_mut()
+            .cast::<c_void>()
+            .map_addr(|address| address | taken.hint())
     }
 
-    /// Notes that the provider called back.
-    fn note(&self, report: Report) {
+    /// Notes that the provider called back for the transfer with that hint.
+    fn note(&self, hint: usize, report: Report) {
         let called = loop {
             let old = self.word();
+
+            if old.hint() != hint {
+                break false;
+            }
 
             let new = match old.state() {
                 State::InFlight => {
@@ -319,12 +347,13 @@ impl Slot {
 
 /// What a provider calls when it is done with a transfer, or with a period of a cyclic one.
 ///
-/// Context: a tasklet, so it doesn't sleep. It frees nothing: only those do who wait.
+/// Context: any, in most providers a tasklet, so it doesn't sleep. It frees nothing: only those do
+/// who wait.
 ///
 /// # Safety
 ///
-/// `param` must point to a slot, which stays until an RCU grace period has passed. `result` must be
-/// null, or point to a valid value.
+/// `param` must be what [`Slot::as_param`] has returned of a slot that stays until an RCU grace
+/// period has passed. `result` must be null, or point to a valid value.
 pub(super) unsafe extern "C" fn called_back(
     param: *mut c_void,
     result: *const bindings::dmaengine_result,
@@ -332,8 +361,10 @@ pub(super) unsafe extern "C" fn called_back(
     // The channel isn't freed before this is over.
     let _section = Section::enter();
 
-    // SAFETY: By the safety requirements.
-    let slot = unsafe { &*param.cast::<Slot>() };
+    let hint = param.addr() % ALIGN;
+
+    // SAFETY: By the safety requirements, the slot is where the hint wasn't added.
+    let slot = unsafe { &*param.map_addr(|address| address - hint).cast::<Slot>() };
 
     // SAFETY: By the safety requirements.
     let report = unsafe { result.as_ref() }.map_or(
@@ -347,5 +378,5 @@ pub(super) unsafe extern "C" fn called_back(
         },
     );
 
-    slot.note(report);
+    slot.note(hint, report);
 }

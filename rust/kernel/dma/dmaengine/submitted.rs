@@ -174,10 +174,10 @@ impl<'c, T: Transfer<'c>> Submitted<'c, T> {
         let is_terminated = || self.place.epoch != self.channel.record().epoch();
 
         if self.place.word.is(State::Polled) {
-            let is_complete = matches!(self.ask(), Status::Complete);
+            let answer = self.channel.ask_calmly(|| self.ask());
 
-            // After asking: what is terminated may look as if it were complete.
-            if is_complete && !is_terminated() {
+            // After asking: what was terminated looks as if it were complete.
+            if matches!(answer, Some(Status::Complete)) && !is_terminated() {
                 return Look::Over(Ok(self.transfer.len()));
             }
         } else if let Some(report) = slot.report(self.place.word) {

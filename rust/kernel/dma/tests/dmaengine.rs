@@ -1028,6 +1028,80 @@ mod channels {
         })
     }
 
+    /// While transfers are being terminated, a provider may say that they are complete, though the
+    /// hardware isn't at rest: it isn't believed.
+    #[test]
+    fn polled_while_terminating() -> Result {
+        with_channel(|engine, channel| {
+            let copy = channel.submit_polled(copy(channel.mapper(), 1)?)?;
+
+            channel.issue_pending()?;
+            ensure!(engine.advance(TX, LEN / 2)? == LEN / 2);
+
+            let moving = engine.keep_moving(TX)?;
+            let mut kept = None;
+
+            at_once(
+                || channel.terminate_sync(),
+                || {
+                    // Until the provider takes it for complete.
+                    while engine.pending(TX)? != (0, 0) {
+                        fsleep(Delta::from_micros(100));
+                    }
+
+                    let copy = is_in_flight(copy);
+
+                    drop(moving);
+                    kept = Some(copy?);
+                    Ok(())
+                },
+            )?;
+
+            let Err(over) = kept.ok_or(EINVAL)?.poll() else {
+                return Err(EINVAL);
+            };
+
+            ensure!(over.error == ECANCELED);
+            ensure!(over.value.into_memory().is_ok());
+            Ok(())
+        })
+    }
+
+    /// A provider that calls back when the transfer was terminated doesn't complete the one that
+    /// has its place by then.
+    #[test]
+    fn calls_back_late() -> Result {
+        with_channel(|engine, channel| {
+            let room = room(channel)?;
+
+            channel.terminate_sync()?;
+
+            let terminated = channel.submit(copy(channel.mapper(), 1)?)?;
+
+            channel.issue_pending()?;
+            channel.terminate_sync()?;
+            ensure!(terminated.into_memory().is_ok());
+
+            // All places are taken, that one, too.
+            let mut copies = KVec::new();
+
+            for n in 0..room {
+                copies.push(channel.submit(copy(channel.mapper(), n)?)?, GFP_KERNEL)?;
+            }
+
+            engine.call_back_late(TX)?;
+
+            for copy in copies {
+                let copy = is_in_flight(copy)?;
+
+                drop(copy);
+            }
+
+            channel.terminate_sync()?;
+            Ok(())
+        })
+    }
+
     /// Without callbacks: the provider is asked.
     #[test]
     fn polled() -> Result {

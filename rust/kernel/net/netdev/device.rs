@@ -852,8 +852,8 @@ impl<T: Driver> Core<T> {
     /// # Safety
     ///
     /// Called by the stack for a device that is registered for this `T`, with the lock of its only
-    /// transmit queue, and softirqs off. The reference to `skb` is given to us, and is the only
-    /// one.
+    /// transmit queue, and softirqs off. A reference to `skb` is given to us. Who has another one
+    /// doesn't change the skb.
     unsafe extern "C" fn start_xmit(
         skb: *mut bindings::sk_buff,
         dev: *mut bindings::net_device,
@@ -861,7 +861,7 @@ impl<T: Driver> Core<T> {
         let given = skb;
         // SAFETY: The stack sends on devices only that are registered.
         let this = unsafe { Self::of(dev) };
-        // SAFETY: The stack gives us a valid skb, and the only reference to it.
+        // SAFETY: By the safety requirements.
         let skb = unsafe { SkBuff::from_raw(skb) };
         // SAFETY: The stack holds the lock of the only transmit queue, and sends a frame.
         let mut cx = unsafe { Xmit::new(&this.counters) };
@@ -892,8 +892,8 @@ impl<T: Driver> Core<T> {
                 bindings::netdev_tx::NETDEV_TX_BUSY
             }
             Verdict::Busy(other) => {
-                // This is a frame that the driver has kept from an earlier call. The one that the
-                // stack would send again was sent or freed, so it must not hear of it.
+                // The driver has had it cloned since, or it comes from elsewhere. The one that the
+                // stack would send again was freed, or is being sent, so it must not hear of it.
                 let _ = cx.drop_frame(other, DropReason::DEV_READY);
                 bindings::netdev_tx::NETDEV_TX_OK
             }

@@ -80,8 +80,9 @@ pub struct Segmentation {
 ///
 /// # Invariants
 ///
-/// - We own the reference to a valid `struct sk_buff`, and nobody else has one. (Devices don't have
-///   `IFF_TX_SKB_SHARING`.) So nobody else changes its length or where its bytes are.
+/// - We own a reference to a valid `struct sk_buff`. Nobody else changes its length or where its
+///   bytes are: who has another reference, as `pktgen` has, only waits until it was sent. (Devices
+///   don't have `IFF_TX_SKB_SHARING`, or it would be sent several times.)
 /// - The bytes may be shared with clones of it. Nobody writes to those while they are.
 ///
 /// # Examples
@@ -132,7 +133,8 @@ fn dropped(skb: NonNull<bindings::sk_buff>) {
 impl SkBuff {
     /// # Safety
     ///
-    /// `skb` must be valid. There must be one reference to it, which the caller gives up.
+    /// `skb` must be valid. The caller gives up a reference to it, and nobody who has another one
+    /// changes it.
     #[inline(always)]
     pub(super) unsafe fn from_raw(skb: *mut bindings::sk_buff) -> Self {
         // INVARIANT: By the safety requirements.
@@ -184,6 +186,41 @@ impl SkBuff {
         unsafe { (*self.as_ptr()).data_len == 0 }
     }
 
+    /// Returns a frame to which nobody else has a reference: this one, or a clone. C's functions
+    /// that move the bytes of a frame end the kernel otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The frame comes back if there is no memory.
+    #[inline]
+    fn unshared(self) -> Result<Self, Self> {
+        // SAFETY: By the type invariants it is valid.
+        if !unsafe { bindings::skb_shared(self.as_ptr()) } {
+            return Ok(self);
+        }
+
+        self.cloned()
+    }
+
+    #[cold]
+    fn cloned(self) -> Result<Self, Self> {
+        // SAFETY: By the type invariants it is valid.
+        let clone = unsafe { bindings::skb_clone(self.as_ptr(), GFP_ATOMIC.as_raw()) };
+
+        if clone.is_null() {
+            return Err(self);
+        }
+
+        // SAFETY: The reference was ours, and is given up. The new one is ours, and the only one.
+        unsafe {
+            bindings::dev_kfree_skb_any_reason(
+                self.into_raw(),
+                bindings::skb_drop_reason_SKB_CONSUMED,
+            );
+            Ok(Self::from_raw(clone))
+        }
+    }
+
     /// Adds zeros to a frame that is shorter than `len` (C: `skb_put_padto()`).
     ///
     /// Context: any.
@@ -191,15 +228,21 @@ impl SkBuff {
     /// # Errors
     ///
     /// If there is no memory for them the frame is freed.
+    // C would take what a `u32` has more for a negative length.
     #[inline]
-    pub fn pad_to(self, len: u32) -> Result<Self, Handled> {
+    pub fn pad_to(self, len: u16) -> Result<Self, Handled> {
+        let len = len.into();
+
         if self.len() >= len {
             return Ok(self);
         }
 
-        let skb = self.into_raw();
+        let skb = match self.unshared() {
+            Ok(skb) => skb.into_raw(),
+            Err(skb) => return Err(skb.free(DropReason::NOMEM)),
+        };
 
-        // SAFETY: It was ours. If this fails, it was freed.
+        // SAFETY: It was ours, and nobody else has a reference. If this fails, it was freed.
         if unsafe { bindings::skb_put_padto(skb, len) } != 0 {
             return Err(Handled(()));
         }
@@ -212,14 +255,20 @@ impl SkBuff {
     ///
     /// # Errors
     ///
-    /// The frame comes back as it was if there is no memory.
+    /// The frame comes back, with the same bytes, if there is no memory.
     #[inline]
     pub(super) fn linearize(self) -> Result<Self, Self> {
-        // SAFETY: By the type invariants it is valid, and nobody else has it.
-        if self.is_linear() || unsafe { bindings::skb_linearize(self.as_ptr()) } == 0 {
-            Ok(self)
+        if self.is_linear() {
+            return Ok(self);
+        }
+
+        let skb = self.unshared()?;
+
+        // SAFETY: By the type invariants it is valid, and nobody else has a reference.
+        if unsafe { bindings::skb_linearize(skb.as_ptr()) } == 0 {
+            Ok(skb)
         } else {
-            Err(self)
+            Err(skb)
         }
     }
 
@@ -290,10 +339,13 @@ impl SkBuff {
             return Err(self);
         }
 
-        // SAFETY: By the type invariants it is valid, and ours; what follows is valid for writing.
+        let skb = self.unshared()?;
+
+        // SAFETY: By the type invariants it is valid, and nobody else has a reference; what follows
+        // is valid for writing.
         let prepared = to_result(unsafe {
             bindings::skb_prepare_tso(
-                self.as_ptr(),
+                skb.as_ptr(),
                 &mut how.size,
                 &mut how.headers,
                 &mut how.network,
@@ -303,8 +355,8 @@ impl SkBuff {
         });
 
         match prepared {
-            Ok(()) => Ok((self, how)),
-            Err(_) => Err(self),
+            Ok(()) => Ok((skb, how)),
+            Err(_) => Err(skb),
         }
     }
 
@@ -320,15 +372,15 @@ impl SkBuff {
 /// A frame in a ring.
 ///
 /// Unlike an [`SkBuff`] it may be dropped, in any context: that is what happens to frames in a ring
-/// whose device was stopped, and they are counted as such.
+/// whose device was stopped. The reason says so.
 ///
 /// # What it holds
 ///
 /// The reference keeps the `struct sk_buff`; that keeps its `skb_shared_info`'s count, and with it
 /// the bytes. So these stay until the frame is freed, whoever else has them. It doesn't hold the
-/// device, nor a route, nor the state of a connection: a frame that waits for the proof that its
-/// device has stopped keeps no network namespace from going. It does hold its socket, whose limits
-/// it counts for.
+/// device, nor a route, nor the state of a connection. It does hold its socket, whose limits it
+/// counts for, and so the network namespace of that: until it was sent, or its device was proven to
+/// have stopped.
 ///
 /// # Invariants
 ///

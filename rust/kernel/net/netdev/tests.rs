@@ -533,13 +533,12 @@ impl<'a> Driver for Fake<'a> {
                 let _ = cx.drop_frame(skb, DropReason::PKT_TOO_BIG);
                 return Verdict::Busy(ManuallyDrop::into_inner(earlier));
             }
-            // As a driver can that has kept another frame's `Handled`.
+            // As if a driver had two frames at the same time.
             *kept = Some(ManuallyDrop::new(skb));
             return Verdict::Handled(Handled(()));
         }
 
-        // CAST: Small.
-        match skb.pad_to(SHORTEST as u32) {
+        match skb.pad_to(SHORTEST as u16) {
             Ok(skb) => {
                 let context = skb.checksum().map(Some);
 
@@ -636,6 +635,14 @@ struct Nic<'a> {
 
 impl<'a> Nic<'a> {
     fn bring_up(dev: &device::Device<Core<'a>>) -> Result<Self> {
+        Self::bring_up_after(dev, |_, _, _| Ok(()))
+    }
+
+    /// Does `first` before the network device is registered.
+    fn bring_up_after(
+        dev: &device::Device<Core<'a>>,
+        first: impl FnOnce(&Session<'a, ()>, &mut Tx<'a>, &mut Cleaner<'a, Port<ToDevice>>) -> Result,
+    ) -> Result<Self> {
         let hardware = Hardware::new(dev)?;
         let dma = Mapper::get(dev.bound())?;
         let mut netdev = Unregistered::<Fake<'a>>::new(dev)?;
@@ -649,7 +656,8 @@ impl<'a> Nic<'a> {
             .transmit_ring(dma, Port::<ToDevice>(hardware.clone(), PhantomData), 32)
             .is_err_and(|e| e == EINVAL));
 
-        let (tx, cleaner) = netdev.transmit_ring(dma, Port(hardware.clone(), PhantomData), LEN)?;
+        let (mut tx, mut cleaner) =
+            netdev.transmit_ring(dma, Port(hardware.clone(), PhantomData), LEN)?;
 
         // It is made for what was said before.
         ensure!(netdev.set_features(Features::NONE, Features::NONE) == Err(EBUSY));
@@ -662,6 +670,8 @@ impl<'a> Nic<'a> {
         let rx = Ring::new(dma, Port(hardware.clone(), PhantomData), LEN)?;
         let session = Session::new(dev, Stopper(hardware.clone()), Ok::<_, Error>(()))?;
         let napi = netdev.napi();
+
+        first(&session, &mut tx, &mut cleaner)?;
 
         // Nobody polls a device that isn't open.
         ensure!(!napi.schedule());
@@ -1042,6 +1052,61 @@ fn with_nic(mut body: impl FnMut(&Nic<'_>) -> Result) -> Result {
 #[kunit_tests(rust_net_netdev)]
 mod cases {
     use super::*;
+
+    /// The driver tests its device before that is registered: the stack doesn't know of it.
+    #[test]
+    fn sends_before_registration() -> Result {
+        fixture::with_platform_device(|pdev| {
+            let nic = Nic::bring_up_after(pdev.as_ref(), |session, tx, cleaner| {
+                session.start()?;
+                tx.start(cleaner)?;
+                // More than the stack lets into a ring at first, so the queue is stopped.
+                tx.send_for_test(&[0x55; 128], None)?;
+                session.stop();
+                tx.drain(cleaner)
+            })?;
+
+            nic.open()?;
+            ensure!(nic.send(0, 100)? == 0);
+            Ok(())
+        })
+    }
+
+    /// What is done to a frame to which somebody else has a reference is done to a clone: C's
+    /// functions end the kernel otherwise.
+    #[test]
+    fn shared_frames() -> Result {
+        // With room for what is added, and without.
+        for padding in [40, 1000] {
+            let skb = SkBuff::copy_of(&[7; 20])?;
+            let shared = skb.as_ptr();
+
+            // SAFETY: It is valid. The reference is given up below.
+            unsafe { bindings::skb_get(shared) };
+
+            let padded = skb.pad_to(20 + padding).map(|skb| {
+                // SAFETY: It is valid: there are so many bytes.
+                let bytes = unsafe {
+                    core::slice::from_raw_parts((*skb.as_ptr()).data, skb.len() as usize)
+                };
+                let is_right = bytes[..20] == [7; 20]
+                    && bytes.len() == 20 + usize::from(padding)
+                    && bytes[20..].iter().all(|byte| *byte == 0);
+                let is_other = skb.as_ptr() != shared;
+                let _ = skb.free(DropReason::NOMEM);
+
+                is_right && is_other
+            });
+            // SAFETY: The reference is ours.
+            let shared = unsafe { SkBuff::from_raw(shared) };
+            let len = shared.len();
+            let _ = shared.free(DropReason::NOMEM);
+
+            ensure!(padded.is_ok_and(|is_right| is_right) && len == 20);
+        }
+
+        Ok(())
+    }
 
     /// What is sent comes back, whole and in order, and is counted.
     #[test]
