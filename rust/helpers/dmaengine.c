@@ -143,6 +143,13 @@ __rust_helper int rust_helper_dmaengine_terminate_sync(struct dma_chan *chan)
 }
 
 #ifdef CONFIG_RUST_DMA_FIXTURE
+/* Whether a link keeps some device from outliving this one. */
+__rust_helper bool
+rust_helper_dmaengine_test_has_consumers(const struct device *dev)
+{
+	return !list_empty(&dev->links.consumers);
+}
+
 /*
  * Where the CPU sees memory that a device on no IOMMU knows by this address.
  */

@@ -236,8 +236,8 @@ impl Deadline {
         }
     }
 
-    /// Returns the time-out, or [`None`] if there is none. A thread that doesn't get a CPU before it
-    /// has looked once still sleeps, and looks once more, as in C.
+    /// Returns the time-out, or [`None`] if there is none. A thread that doesn't get a CPU before
+    /// it has looked once still sleeps, and looks once more, as in C.
     fn all(&self) -> Option<Delta> {
         (self.timeout > Delta::ZERO).then_some(self.timeout)
     }

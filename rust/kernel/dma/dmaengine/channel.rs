@@ -113,8 +113,8 @@ static LOST: Atomic<usize> = Atomic::new(0);
 pub trait Handler: Send + Sync + 'static {
     /// Called after each callback of the provider.
     ///
-    /// Which transfer it was about, only their [`Submitted::poll`] tells. Context: a tasklet, so it
-    /// must not sleep.
+    /// Which transfer it was about, only their [`Submitted::poll`] tells. Context: that in which
+    /// the provider calls back, a tasklet or a hard interrupt, so it must not sleep.
     fn called_back(&self);
 }
 
@@ -727,7 +727,8 @@ impl<'a> Channel<'a> {
     ///
     /// The transfer comes back, and the engine knows nothing of it, with
     ///
-    /// - [`EBUSY`] if too many transfers are in flight, or were forgotten;
+    /// - [`EBUSY`] if too many transfers are in flight, or were forgotten, or, polled ones, dropped
+    ///   in flight;
     /// - [`EINVAL`] if somebody asked for the address of the memory;
     /// - [`EINVAL`] if memory was mapped for something else than this channel, if the ranges don't
     ///   fit, or if the engine needs another alignment;

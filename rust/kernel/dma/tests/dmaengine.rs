@@ -1653,6 +1653,23 @@ mod unbinding {
         Ok(())
     }
 
+    /// A client whose probe fails releases its channel while the engine can't go.
+    #[test]
+    fn probe_fails() -> Result {
+        let engine = Engine::new(Features::ALL)?;
+
+        let outcome = fixture::failing(|| {
+            fixture::with_platform_device(|pdev| {
+                Channel::request(pdev.as_ref().bound(), c"tx")?.lend(pdev.as_ref())?;
+                Err(ENXIO)
+            })
+        });
+
+        ensure!(outcome == Err(ENXIO));
+        ensure!(engine.released() == (1, 0) && engine.released_unlinked() == 0);
+        Ok(())
+    }
+
     /// The engine goes at the moment in which a channel of it is requested.
     #[test]
     fn provider_went() -> Result {

@@ -449,11 +449,12 @@ unsafe impl<D: OneWay> RingRegisters for Port<D> {
 }
 
 type Tx<'a> = Sender<'a, Port<ToDevice>>;
+type Clean<'a> = Cleaner<'a, Port<ToDevice>>;
 type RxBuffer = KBox<[u8; BUF]>;
 
 /// What is polled.
 struct Work<'a> {
-    cleaner: Cleaner<'a, Port<ToDevice>>,
+    cleaner: Clean<'a>,
     rx: Ring<'a, Port<FromDevice>, RxBuffer>,
 }
 
@@ -641,7 +642,7 @@ impl<'a> Nic<'a> {
     /// Does `first` before the network device is registered.
     fn bring_up_after(
         dev: &device::Device<Core<'a>>,
-        first: impl FnOnce(&Session<'a, ()>, &mut Tx<'a>, &mut Cleaner<'a, Port<ToDevice>>) -> Result,
+        first: impl FnOnce(&Session<'a, ()>, &mut Tx<'a>, &mut Clean<'a>) -> Result,
     ) -> Result<Self> {
         let hardware = Hardware::new(dev)?;
         let dma = Mapper::get(dev.bound())?;
