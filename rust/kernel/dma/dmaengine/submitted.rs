@@ -302,6 +302,7 @@ impl<'c, T: Transfer<'c>> Submitted<'c, T> {
 
     /// Asks the provider how far it is (C: `dmaengine_tx_status()`).
     ///
+    /// While transfers are being terminated, some providers say of them that they are complete.
     /// Context: any.
     pub fn status(&self) -> Status {
         match self.look() {

@@ -406,7 +406,7 @@ impl TxFrame {
 
         let skb = ManuallyDrop::new(skb).0;
 
-        // SAFETY: By the type invariants of `SkBuff` it is valid, and nobody else has it.
+        // SAFETY: By the type invariants of `SkBuff` it is valid, and nobody else changes it.
         unsafe { bindings::skb_shed(skb.as_ptr()) };
         // INVARIANT: It was that of an `SkBuff`. If others hung on it, it was put together.
         Ok(Self(skb))
