@@ -13,7 +13,9 @@ import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 import time
 
 import archive
@@ -199,6 +201,8 @@ def cli():
     options = parser.parse_args()
     check(options.release)
     OUT.mkdir(exist_ok=True)
+    # Whoever ends this has it clean up, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     with lock(f"fresh-{options.release}.lock") as lock_fd:
         root = CACHE / "fresh" / options.release
         try:
