@@ -900,6 +900,14 @@ pub(crate) struct Aimed {
 
 #[cfg(CONFIG_DMA_RS_E1000_KUNIT_TEST)]
 impl Control<'_> {
+    /// Has a receiver that works take no long frames, and keep the checksums.
+    pub(crate) fn change_receiver(&self) {
+        let registers = self.hardware.registers;
+        let old = registers.read(regs::RCTL);
+
+        registers.write_reg(old.with_lpe(false).with_secrc(false));
+    }
+
     /// Returns where the device is aimed.
     pub(crate) fn aimed(&self) -> Aimed {
         let registers = self.hardware.registers;

@@ -861,13 +861,40 @@ mod cases {
         })
     }
 
+    /// RCTL, all but UPE and MPE: EN, LPE, BAM, SECRC, and buffers of 2048 bytes.
+    const RECEIVE: u32 = 1 << 1 | 1 << 5 | 1 << 15 | 1 << 26;
+    /// UPE and MPE.
+    const PROMISCUOUS: u32 = 1 << 3 | MULTICAST_PROMISCUOUS;
+    const MULTICAST_PROMISCUOUS: u32 = 1 << 4;
+
+    /// Who asks for all frames changes nothing else, and takes nothing else from the register.
+    #[test]
+    fn receives_all() -> Result {
+        with_nic(SMALL, |nic| {
+            for (all, groups, bits) in [
+                (true, false, PROMISCUOUS),
+                (false, true, MULTICAST_PROMISCUOUS),
+                (true, true, PROMISCUOUS),
+                (false, false, 0),
+            ] {
+                nic.control().change_receiver();
+                ensure!(nic.control().aimed().rctl & RECEIVE != RECEIVE);
+                nic.control().receive_all(all, groups);
+                ensure!(nic.control().aimed().rctl == RECEIVE | bits);
+            }
+
+            // A receiver that was switched off stays so.
+            ensure!(nic.stop() == StopOutcome::Stopped);
+            nic.control().receive_all(true, true);
+            ensure!(nic.control().aimed().rctl == 0);
+            Ok(())
+        })
+    }
+
     /// What the device is told, register by register: when it was brought up, and when it was
     /// stopped.
     #[test]
     fn registers() -> Result {
-        // RCTL, all but UPE and MPE: EN, LPE, BAM, SECRC, and buffers of 2048 bytes.
-        const RECEIVE: u32 = 1 << 1 | 1 << 5 | 1 << 15 | 1 << 26;
-        const PROMISCUOUS: u32 = 1 << 3 | 1 << 4;
         // TCTL: EN, PSP, CT, COLD.
         const TRANSMIT: u32 = 1 << 1 | 1 << 3 | 0x10 << 4 | 0x40 << 12;
 
