@@ -2,7 +2,10 @@
 /*
  * Commands and completions as the kernel's own NVMe driver has them: a request
  * for each tag, a generation in what the device echoes, a phase that says which
- * completions are new, one doorbell a batch on both sides.
+ * completions are new, one doorbell a batch on both sides. What that driver looks
+ * at for each command or doorbell is looked at here, too: whether the queue and
+ * the controller take commands, whether there are doorbells in memory, whether
+ * a completion is one of an event. Its lock isn't taken, nor one in Rust.
  */
 
 #include <linux/bitmap.h>
@@ -15,10 +18,24 @@
 #define TAG_MASK	0xfff
 #define GENERATION_BITS	12
 
+/* Tags from here on are those of events, in a queue whose number is 0. */
+#define EVENT_TAGS	30
+
+#define QUEUE_ENABLED	0
+#define CONTROLLER_LIVE	1
+
 struct dma_bench_request {
 	void *data;
 	dma_addr_t dma;
 	u16 generation;
+	u16 status;
+	__le32 result;
+};
+
+/* A doorbell in memory, and behind which value of it the device is to be woken. */
+struct dma_bench_shadow {
+	__le32 value;
+	__le32 event;
 };
 
 struct dma_bench_queue {
@@ -30,7 +47,15 @@ struct dma_bench_queue {
 	struct dma_bench_controller *device;
 	void __iomem *tail_register;
 	void __iomem *head_register;
+	unsigned long flags;
+	int state;
+	u16 number;
+	/* If the device has doorbells in memory. */
+	struct dma_bench_shadow *shadow_tail;
+	struct dma_bench_shadow *shadow_head;
 	u32 tail;
+	/* What the device was told. */
+	u32 last_tail;
 	u32 head;
 	u16 phase;
 	DECLARE_BITMAP(tags, DMA_BENCH_TAGS);
@@ -58,9 +83,15 @@ static noinline int queue_submit(struct dma_bench_queue *queue, void *data,
 {
 	struct dma_bench_command command = { };
 	struct dma_bench_request *request;
-	int tag = get_tag(queue);
+	int tag;
 	u32 id;
 
+	if (unlikely(!test_bit(QUEUE_ENABLED, &queue->flags)))
+		return -EIO;
+	if (unlikely(READ_ONCE(queue->state) != CONTROLLER_LIVE))
+		return -EIO;
+
+	tag = get_tag(queue);
 	if (unlikely(tag < 0))
 		return tag;
 
@@ -73,7 +104,6 @@ static noinline int queue_submit(struct dma_bench_queue *queue, void *data,
 	}
 
 	request->data = data;
-	request->generation++;
 	id = tag | (request->generation & 0xf) << GENERATION_BITS;
 
 	command.head = cpu_to_le32(1 | id << 16);
@@ -90,20 +120,55 @@ static noinline int queue_submit(struct dma_bench_queue *queue, void *data,
 	return 0;
 }
 
+static noinline bool shadow_write(struct dma_bench_shadow *shadow, u16 value)
+{
+	u16 old, event;
+
+	/* The queue before the doorbell. */
+	wmb();
+	old = le32_to_cpu(shadow->value);
+	WRITE_ONCE(shadow->value, cpu_to_le32(value));
+	/* The doorbell before the look at what the device waits for. */
+	mb();
+	event = le32_to_cpu(READ_ONCE(shadow->event));
+
+	return (u16)(value - event - 1) < (u16)(value - old);
+}
+
+/* Returns whether the register is to be written. */
+static __always_inline bool rings(struct dma_bench_shadow *shadow, u16 value)
+{
+	return likely(!shadow) || shadow_write(shadow, value);
+}
+
 static noinline void queue_kick(struct dma_bench_queue *queue)
 {
 	/* writel() orders it after the commands. */
-	writel(queue->tail, queue->tail_register);
+	if (rings(queue->shadow_tail, queue->tail))
+		writel(queue->tail, queue->tail_register);
+	queue->last_tail = queue->tail;
 	dma_bench_controller_run(queue->device, queue->tail);
+}
+
+static noinline void queue_event(struct dma_bench_queue *queue,
+				 struct dma_bench_completion *completion)
+{
+	dev_warn_once(queue->dev, "an event: status %#x\n",
+		      le16_to_cpu(completion->status));
 }
 
 static __always_inline void
 queue_complete(struct dma_bench_queue *queue,
 	       struct dma_bench_completion *completion)
 {
-	u16 id = le16_to_cpu(completion->id);
+	u16 id = le16_to_cpu(READ_ONCE(completion->id));
 	u16 tag = id & TAG_MASK;
 	struct dma_bench_request *request;
+
+	if (unlikely(!queue->number && tag >= EVENT_TAGS)) {
+		queue_event(queue, completion);
+		return;
+	}
 
 	if (unlikely(tag >= DMA_BENCH_TAGS || !test_bit(tag, queue->tags)))
 		return;
@@ -112,6 +177,9 @@ queue_complete(struct dma_bench_queue *queue,
 	if (unlikely((request->generation & 0xf) != id >> GENERATION_BITS))
 		return;
 
+	request->generation++;
+	request->status = le16_to_cpu(completion->status) >> 1;
+	request->result = completion->result;
 	dma_unmap_single(queue->dev, request->dma, DMA_BENCH_FRAME,
 			 DMA_TO_DEVICE);
 	queue->spare[queue->spares++] = request->data;
@@ -140,7 +208,7 @@ static noinline void queue_reap(struct dma_bench_queue *queue)
 		}
 	}
 
-	if (found)
+	if (found && rings(queue->shadow_head, queue->head))
 		writel(queue->head, queue->head_register);
 }
 
@@ -207,6 +275,9 @@ int dma_bench_queue_set_up(struct dma_bench *bench)
 	queue->tail_register = bench->regs + DMA_BENCH_TAIL;
 	queue->head_register = bench->regs + DMA_BENCH_HEAD;
 	queue->phase = 1;
+	queue->number = 1;
+	queue->state = CONTROLLER_LIVE;
+	set_bit(QUEUE_ENABLED, &queue->flags);
 
 	queue->commands = dma_alloc_coherent(bench->dev,
 					     DMA_BENCH_COMMANDS *
