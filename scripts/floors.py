@@ -22,7 +22,7 @@ KERNEL = REPO / "rust/kernel"
 # A floor is over all those with a smaller number, and may import them. Those of one number may import
 # each other, as long as they don't do so in a circle.
 HEIGHTS = {"base": 0, "mapping": 1, "session": 2, "transfer": 3, "ring": 3, "queue": 3, "dmaengine": 3, "bus": 4}
-TESTS = ("sim", "fixture", "tests", "bench")
+TESTS = ("sim", "fixture", "ensure", "tests", "bench")
 
 # Modules of the kernel crate that know dma. Its documentation may speak of them: they are there before it.
 BUSES = ("pci", "platform", "auxiliary")

@@ -5,9 +5,6 @@
 //! A test runs inside the `probe()` of a driver made for it, so that it holds what real drivers
 //! hold. What it leaves behind is released, and checked by dma-debug, at the unbind that follows.
 //!
-//! Tests return `Result` instead of asserting: a failed KUnit assertion ends the thread without
-//! running destructors, which would leave buffers mapped and devices at work.
-//!
 //! For KUnit tests; not for use in drivers.
 
 use crate::{
@@ -65,24 +62,7 @@ pub mod faults;
 mod threads;
 pub use self::threads::at_once;
 
-/// Fails the test, saying where, unless a condition holds.
-#[macro_export]
-#[doc(hidden)]
-macro_rules! dma_ensure {
-    ($condition:expr $(,)?) => {
-        if !$condition {
-            $crate::pr_err!(
-                "{}:{}: does not hold: {}\n",
-                ::core::file!(),
-                ::core::line!(),
-                ::core::stringify!($condition)
-            );
-            return Err($crate::error::code::EINVAL.into());
-        }
-    };
-}
-
-pub use dma_ensure as ensure;
+pub use super::ensure::ensure;
 
 /// What the driver's callbacks are to do.
 ///

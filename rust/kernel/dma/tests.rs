@@ -44,7 +44,7 @@ mod streaming;
 mod transfer;
 mod untrusted;
 
-use super::fixture::{
-    self,
-    ensure, //
+use super::{
+    ensure::ensure,
+    fixture, //
 };
