@@ -40,7 +40,7 @@ pub(super) mod record;
 mod registers;
 pub(super) mod running;
 pub(super) mod scatter;
-mod shared;
+pub(super) mod shared;
 pub(super) mod streaming;
 mod untrusted;
 mod view;

@@ -11,6 +11,9 @@ mod dmaengine_copy;
 #[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
 #[cfg(all(CONFIG_FAILSLAB, not(CONFIG_KCSAN)))]
 mod dmaengine_faults;
+#[cfg(CONFIG_RUST_DMAENGINE_KUNIT_TEST)]
+#[cfg(all(CONFIG_MMU, CONFIG_64BIT))]
+mod dmaengine_mmap;
 mod managed;
 #[cfg(all(CONFIG_MMU, CONFIG_64BIT))]
 mod mmap;

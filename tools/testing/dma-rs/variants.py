@@ -148,8 +148,9 @@ COMMON_SUITES = (
     "rust_dma_session_sim", "rust_dma_session_states",
     "rust_dma_shared", "rust_dma_shared_pci", "rust_dma_shared_sim", "rust_dma_sim",
     "rust_dma_streaming", "rust_dma_streaming_sim", "rust_dma_transfer", "rust_dma_transfer_sim",
-    "rust_dma_untrusted", "rust_dmaengine", "rust_dmaengine_copy", "rust_dmaengine_faults",
-    "rust_dmaengine_slave", "rust_dmaengine_unbind", "rust_net_netdev", "rust_pci_dma_driver", "rust_pci_events", "sample_rust_dma_fence",
+    "rust_dma_untrusted", "rust_dmaengine", "rust_dmaengine_copy",
+    "rust_dmaengine_faults", "rust_dmaengine_mmap", "rust_dmaengine_slave", "rust_dmaengine_unbind",
+    "rust_net_netdev", "rust_pci_dma_driver", "rust_pci_events", "sample_rust_dma_fence",
     "sample_rust_dma_layout", "sample_rust_dma_list", "sample_rust_dma_mailbox", "sample_rust_dma_queue",
     "sample_rust_dma_ring", "sample_rust_dma_sim", "sample_rust_dma_slots", "sample_rust_dmaengine",
     # Upstream's.

@@ -9,7 +9,8 @@ use super::{
                 Keeper,
                 Kept, //
             },
-            record::Record, //
+            record::Record,
+            shared::Later, //
         },
         session::quarantine::{
             Proven,
@@ -40,6 +41,7 @@ use crate::{
     },
     devres::{
         self,
+        Devres,
         Lendable, //
     },
     error::{
@@ -65,6 +67,7 @@ use crate::{
             Read, //
         },
         rcu,
+        Arc,
         Mutex,
         SetOnce,
         SpinLockIrq,
@@ -163,6 +166,7 @@ pub(super) struct Inner {
     terminating: Mutex<bool>,
     /// How often a terminate has begun or ended: odd while one is at work.
     terminations: Atomic<u32>,
+    _at_unbind: Devres<AtUnbind>,
 }
 
 // SAFETY: A channel may be used by any thread: its provider has a lock for what needs one, since
@@ -193,14 +197,22 @@ impl Inner {
     /// # Safety
     ///
     /// - `dev` must be the device for which memory is mapped for the channel.
-    /// - The provider's driver must stay bound until the result is dropped or forgotten.
-    unsafe fn new(guard: Guard, dev: &Device, constraints: Constraints) -> Result<Pin<KBox<Self>>> {
+    /// - The provider's driver must stay bound until the result is dropped or forgotten, and
+    ///   `client` is unbound.
+    unsafe fn new(
+        guard: Guard,
+        client: &Device<Bound>,
+        dev: &Device,
+        constraints: Constraints,
+    ) -> Result<Pin<KBox<Self>>> {
         let owned: ARef<Device> = dev.into();
+        let record = Record::new(dev, constraints)?;
+        let at_unbind = Devres::new(client, Ok::<_, Error>(AtUnbind(record.later().clone())))?;
 
         let inner = KBox::pin_init(
             try_pin_init!(&this in Self {
                 chan: guard.0,
-                record: Record::new(dev, constraints)?,
+                record,
                 slots: Slot::table(this)?,
                 next: Atomic::new(0),
                 is_reported: Atomic::new(false),
@@ -214,6 +226,7 @@ impl Inner {
                 events <- new_wait_queue!("dma::dmaengine::events"),
                 terminating <- new_mutex!(false, "dma::dmaengine::terminating"),
                 terminations: Atomic::new(0),
+                _at_unbind: at_unbind,
                 dev: owned,
             }? Error),
             GFP_KERNEL,
@@ -517,6 +530,19 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// Ends what a channel leaves to others when it is dropped: at the latest when its client is
+/// unbound, since the channel may have been forgotten, or lost.
+///
+/// User space loses the memory of the provider's device then, and what is to be freed later is
+/// freed while that device is bound.
+struct AtUnbind(Arc<Later>);
+
+impl Drop for AtUnbind {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A channel that was requested, and that nobody uses yet. Dropping it releases it.
 ///
 /// # Invariants
@@ -655,7 +681,7 @@ impl<'a> Channel<'a> {
 
         // SAFETY: The provider stays bound. `Self` is dropped, or forgotten, before `dev` is
         // unbound, which it borrows.
-        let inner = unsafe { Inner::new(guard, mapping, constraints) }?;
+        let inner = unsafe { Inner::new(guard, dev, mapping, constraints) }?;
 
         Ok(Self {
             inner: ManuallyDrop::new(inner),

@@ -227,7 +227,6 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         // Who borrowed the bound device is gone, so nothing is put there any more.
-        self.later.revoke_all();
-        self.later.flush();
+        self.later.end();
     }
 }

@@ -229,10 +229,16 @@ impl Later {
         Ok(())
     }
 
-    /// Takes all memory of the device away from user space. Nothing may be noted any more.
+    /// Takes all memory of the device away from user space, and frees what is on the list: before
+    /// the device is unbound.
     ///
-    /// Context: may sleep.
-    pub(in crate::dma) fn revoke_all(&self) {
+    /// Nothing may be noted or put there any more. Context: may sleep.
+    pub(in crate::dma) fn end(&self) {
+        self.revoke_all();
+        self.flush();
+    }
+
+    fn revoke_all(&self) {
         let all = core::mem::take(&mut *self.mappings.lock());
 
         for mappings in &all {

@@ -101,8 +101,8 @@ impl<'a, T: ?Sized + KnownSize> Shared<'a, T> {
 /// Dropping it takes the memory away from user space, and drops the [`Shared`] inside. Where nobody
 /// may sleep, and everywhere in a kernel that doesn't know where that is (without
 /// `CONFIG_PREEMPT_COUNT`), user space loses the memory when that is freed, at the latest when the
-/// device is unbound. Forgetting it leaks the memory, and user space has it until unbind; for good,
-/// if it is memory of a DMA engine's channel that is forgotten, too.
+/// device is unbound: for memory of a DMA engine's channel, when the driver that requested the
+/// channel is. Forgetting it leaks the memory, and user space has it until then.
 ///
 /// Context of dropping it: any.
 ///
