@@ -109,7 +109,8 @@ impl Started {
 ///
 /// - `head` is the first entry that wasn't reaped. The device was told that those before it are
 ///   free, unless it is stopped.
-/// - No two ports have the same number. The ports together reserve `reserved` entries.
+/// - No two ports have the same number. The ports together reserve `reserved` entries, and `slack`
+///   others are left, but for one.
 ///
 /// # Examples
 ///
@@ -118,6 +119,12 @@ pub struct Completions<'a, C: CompletionQueue> {
     table: Table<C::Entry>,
     head: u32,
     reserved: u32,
+    /// How many reaped entries the device need not be told of at once.
+    ///
+    /// What the device has written and wasn't told to be free are these, and entries that weren't
+    /// reaped, of which there is one for each command in flight at most. Together with those that
+    /// can be in flight they leave one entry free.
+    slack: u32,
     /// The last start, or `NEVER`.
     start: u64,
     queue: C,
@@ -174,6 +181,7 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
             head: table.first(),
             table,
             reserved: 0,
+            slack: len - 1,
             start: NEVER,
             queue,
             told: Told::new(dma.record()),
@@ -236,6 +244,7 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
 
         // INVARIANT: The number is new, and the room was just checked.
         self.reserved = reserved;
+        self.slack = self.table.len() - 1 - reserved;
         Ok(Port {
             dma: self.owned.dma(),
             completions: self.queue.number(),
@@ -296,16 +305,6 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
         self.told.is_over()
     }
 
-    /// Returns how many reaped entries the device need not be told of at once.
-    ///
-    /// What the device has written and wasn't told to be free are these, and entries that weren't
-    /// reaped, of which there is one for each command in flight at most. Together with those that
-    /// can be in flight they leave one entry free.
-    #[inline]
-    fn slack(&self) -> u32 {
-        self.table.len() - 1 - self.reserved
-    }
-
     /// Gives up to `budget` new entries to `give`, in the order in which the device has written
     /// them; returns how many.
     ///
@@ -315,41 +314,34 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
     /// are lost, and their commands stay in flight. Context: any in which `give` may be called.
     #[inline]
     pub fn reap(&mut self, budget: u32, mut give: impl FnMut(Seen<'_, C::Entry>)) -> u32 {
+        let first = self.head;
         let mut left = budget;
 
         loop {
-            let stop = self.head.wrapping_add(left.min(self.slack()));
+            let stop = self.head.wrapping_add(left.min(self.slack));
             let head = self.reap_until(stop, &mut give);
-            let count = head.wrapping_sub(self.head);
 
-            if count == 0 {
-                break;
+            if head != self.head {
+                self.consume(head);
             }
 
-            left -= count;
-            // INVARIANT: The device is told now.
-            self.head = head;
-            self.consume(head);
+            left = budget - head.wrapping_sub(first);
 
-            if head != stop {
-                break;
+            if head != stop || left == 0 {
+                return head.wrapping_sub(first);
             }
         }
-
-        budget - left
     }
 
     /// As [`reap`](Self::reap), up to an entry. Returns the first one that wasn't reaped. The
     /// device isn't told.
     #[inline(always)]
     fn reap_until(&self, stop: u32, mut give: impl FnMut(Seen<'_, C::Entry>)) -> u32 {
-        // Copies, so that the compiler knows that these don't change while the device accesses
-        // memory, and while `give` runs.
-        let table = self.table;
-        let start = self.start;
         let mut head = self.head;
 
         while head != stop {
+            let &Self { table, start, .. } = self;
+
             // SAFETY: The memory is there as long as `self`, and `new()` has asserted that the word
             // is in the entry.
             let word = unsafe { table.word(head, C::Entry::WORD) };
@@ -384,6 +376,9 @@ impl<'a, C: CompletionQueue> Completions<'a, C> {
     /// Tells the device that all entries before `head` are free again.
     #[inline]
     fn consume(&mut self, head: u32) {
+        // INVARIANT: The device is told now.
+        self.head = head;
+
         // Ordering 6: the entries were read before the device may write them again.
         loads_before_stores();
 
