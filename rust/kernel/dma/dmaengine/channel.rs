@@ -125,6 +125,7 @@ pub trait Handler: Send + Sync + 'static {
 type RawDescriptor = bindings::dma_async_tx_descriptor;
 
 /// Where to find a transfer that was submitted.
+#[derive(Clone, Copy)]
 pub(super) struct Place {
     /// Its slot, what the slot was given for it, and the epoch in which that was.
     pub(super) at: usize,
@@ -424,6 +425,12 @@ impl Inner {
         // After the new epoch: who asks from here on sees that.
         self.terminations.fetch_add(1, Full);
         outcome
+    }
+
+    /// Returns whether transfers were terminated since that one was submitted.
+    #[inline]
+    pub(super) fn is_terminated(&self, place: Place) -> bool {
+        place.epoch != self.record.epoch()
     }
 
     /// Returns what `ask` finds out from the provider about a transfer; [`None`] if it was asked

@@ -172,7 +172,7 @@ impl<'c, T: ?Sized + KnownSize, D: OneWay> Cyclic<'c, T, D> {
     }
 
     fn is_over(&self) -> bool {
-        self.place.epoch != self.channel.inner().record().epoch()
+        self.channel.inner().is_terminated(self.place)
     }
 
     /// Returns after how many periods the provider has called back. It may be late, so more may be

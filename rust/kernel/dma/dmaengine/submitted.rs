@@ -105,6 +105,56 @@ enum Look {
     Over(Result<usize>),
 }
 
+/// Finds out what became of a transfer of so many bytes.
+///
+/// By value, so that a [`Submitted`] which is waited for at once stays in registers.
+#[inline]
+fn look(channel: &Inner, place: Place, len: usize) -> Look {
+    let Some(slot) = channel.slot(place.at) else {
+        return Look::Busy;
+    };
+
+    if place.word.is(State::Polled) {
+        return look_polled(channel, place, len);
+    }
+
+    if let Some(report) = slot.report(place.word) {
+        return Look::Over(report.residue().and_then(|residue| {
+            // CAST: Widening.
+            Untrusted::new(residue as usize)
+                .at_most(len)
+                .map(|residue| len - residue)
+        }));
+    }
+
+    // After looking: who sees the slot of a terminated transfer sees the new epoch, too.
+    if channel.is_terminated(place) {
+        return Look::Over(Err(ECANCELED));
+    }
+
+    Look::Busy
+}
+
+/// As [`look`], of a transfer for which nothing calls back.
+#[inline(never)]
+fn look_polled(channel: &Inner, place: Place, len: usize) -> Look {
+    let answer = channel.ask_calmly(|| ask(channel, place));
+
+    // After asking: what was terminated looks as if it were complete.
+    if channel.is_terminated(place) {
+        Look::Over(Err(ECANCELED))
+    } else if matches!(answer, Some(Status::Complete)) {
+        Look::Over(Ok(len))
+    } else {
+        Look::Busy
+    }
+}
+
+fn ask(channel: &Inner, place: Place) -> Status {
+    // SAFETY: The channel is borrowed, so it wasn't released. The cookie is one of its own.
+    unsafe { Status::ask(channel.chan(), place.cookie) }
+}
+
 /// A transfer that was submitted, and the memory that the engine may access.
 ///
 /// [`wait`](Self::wait) for it, or [`poll`](Self::poll) it. Dropping it while the transfer is in
@@ -166,42 +216,13 @@ impl<'c, T: Transfer<'c>> Submitted<'c, T> {
         self.channel.slot(self.place.at)
     }
 
+    #[inline]
     fn look(&self) -> Look {
-        let Some(slot) = self.slot() else {
-            return Look::Busy;
-        };
-
-        let is_terminated = || self.place.epoch != self.channel.record().epoch();
-
-        if self.place.word.is(State::Polled) {
-            let answer = self.channel.ask_calmly(|| self.ask());
-
-            // After asking: what was terminated looks as if it were complete.
-            if matches!(answer, Some(Status::Complete)) && !is_terminated() {
-                return Look::Over(Ok(self.transfer.len()));
-            }
-        } else if let Some(report) = slot.report(self.place.word) {
-            return Look::Over(report.residue().and_then(|residue| {
-                let len = self.transfer.len();
-
-                // CAST: Widening.
-                Untrusted::new(residue as usize)
-                    .at_most(len)
-                    .map(|residue| len - residue)
-            }));
-        }
-
-        // After looking: who sees the slot of a terminated transfer sees the new epoch, too.
-        if is_terminated() {
-            return Look::Over(Err(ECANCELED));
-        }
-
-        Look::Busy
+        look(self.channel, self.place, self.transfer.len())
     }
 
     fn ask(&self) -> Status {
-        // SAFETY: The channel is borrowed, so it wasn't released. The cookie is one of its own.
-        unsafe { Status::ask(self.channel.chan(), self.place.cookie) }
+        ask(self.channel, self.place)
     }
 
     /// Sleeps until the transfer is over, and returns the memory.
