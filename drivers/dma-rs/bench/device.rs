@@ -56,6 +56,7 @@ use kernel::{
 
 /// As in `bench.h`.
 pub(crate) const FRAME: usize = 2048;
+pub(crate) const LARGE: usize = 65536;
 pub(crate) const COPIED: usize = 64;
 pub(crate) const COHERENT: usize = 4096;
 pub(crate) const PIECE: usize = 4096;

@@ -12,7 +12,8 @@ use super::{
         BLOCK,
         COHERENT,
         COPIED,
-        FRAME, //
+        FRAME,
+        LARGE, //
     },
     measure::{
         zeroed,
@@ -24,7 +25,10 @@ use super::{
         TxRing,
         Work, //
     },
-    queue::Queues, //
+    queue::{
+        FrameQueues,
+        ListQueues, //
+    }, //
 };
 use kernel::{
     device::{
@@ -260,7 +264,7 @@ pub(crate) fn post_reap(work: &mut Work<'_>, n: u32) -> Result {
     let mut left = n;
 
     while left > 0 {
-        left = left.saturating_sub(*batch);
+        left = left.wrapping_sub(*batch);
 
         for _ in 0..*batch {
             post(tx, spare.pop().ok_or(EINVAL)?)?;
@@ -292,7 +296,7 @@ pub(crate) fn receive_recycle(work: &mut Work<'_>, n: u32) -> Result {
     let mut left = n;
 
     while left > 0 {
-        left = left.saturating_sub(*batch);
+        left = left.wrapping_sub(*batch);
         clean_recycle(rx, bytes);
         refill(rx, zeroed)?;
     }
@@ -321,7 +325,7 @@ pub(crate) fn receive_unmap(work: &mut Work<'_>, n: u32) -> Result {
     let mut left = n;
 
     while left > 0 {
-        left = left.saturating_sub(*batch);
+        left = left.wrapping_sub(*batch);
         clean_unmap(rx, bytes, spare);
         refill(rx, || spare.pop().ok_or(ENOMEM))?;
     }
@@ -358,7 +362,7 @@ pub(crate) fn submit_complete(work: &mut Work<'_>, n: u32) -> Result {
     let mut left = n;
 
     while left > 0 {
-        left = left.saturating_sub(*batch);
+        left = left.wrapping_sub(*batch);
 
         for _ in 0..*batch {
             submit(*dma, queues, spare.pop().ok_or(EINVAL)?, left.into())?;
@@ -372,7 +376,7 @@ pub(crate) fn submit_complete(work: &mut Work<'_>, n: u32) -> Result {
 }
 
 #[inline(never)]
-fn submit<'a>(dma: Mapper<'a>, queues: &mut Queues<'a>, frame: Frame, block: u64) -> Result {
+fn submit<'a>(dma: Mapper<'a>, queues: &mut FrameQueues<'a>, frame: Frame, block: u64) -> Result {
     let frame = Streaming::map(dma, frame)?;
 
     queues.commands.submitter.submit(frame, block)?;
@@ -380,12 +384,51 @@ fn submit<'a>(dma: Mapper<'a>, queues: &mut Queues<'a>, frame: Frame, block: u64
 }
 
 #[inline(never)]
-fn complete(queues: &mut Queues<'_>, spare: &mut KVec<Frame>) {
-    let Queues { done, commands } = queues;
+fn complete(queues: &mut FrameQueues<'_>, spare: &mut KVec<Frame>) {
+    let FrameQueues { done, commands } = queues;
 
     done.reap(u32::MAX, |seen| {
         if let Ok(completed) = commands.completer.complete(seen) {
             drop(spare.push_within_capacity(completed.payload.unmap()));
+        }
+    });
+}
+
+/// Submits commands that have a list of pages, one after the other.
+pub(crate) fn submit_list(work: &mut Work<'_>, n: u32) -> Result {
+    let Work {
+        dma, lists, large, ..
+    } = work;
+
+    for left in (1..=n).rev() {
+        submit_large(*dma, lists, large.take().ok_or(EINVAL)?, left.into())?;
+        lists.commands.submitter.kick()?;
+        complete_large(lists, large);
+    }
+
+    Ok(())
+}
+
+#[inline(never)]
+fn submit_large<'a>(
+    dma: Mapper<'a>,
+    queues: &mut ListQueues<'a>,
+    large: KBox<[u8; LARGE]>,
+    block: u64,
+) -> Result {
+    let large = Streaming::map(dma, large)?;
+
+    queues.commands.submitter.submit(large, block)?;
+    Ok(())
+}
+
+#[inline(never)]
+fn complete_large(queues: &mut ListQueues<'_>, large: &mut Option<KBox<[u8; LARGE]>>) {
+    let ListQueues { done, commands } = queues;
+
+    done.reap(u32::MAX, |seen| {
+        if let Ok(completed) = commands.completer.complete(seen) {
+            *large = Some(completed.payload.unmap());
         }
     });
 }

@@ -13,10 +13,14 @@ use super::{
         BATCH,
         BLOCK,
         FRAME,
+        LARGE,
         PIECE, //
     },
     loops::map_unmap_buffer,
-    queue::Queues,
+    queue::{
+        FrameQueues,
+        ListQueues, //
+    },
     table::{
         Operation,
         CONTROLLER,
@@ -124,13 +128,14 @@ pub(crate) struct Work<'a> {
     pub(crate) pool: &'a Pool<'a, [u8; BLOCK]>,
     pub(crate) small: Option<KBox<[u8; 64]>>,
     pub(crate) frame: Option<Frame>,
-    pub(crate) large: Option<KBox<[u8; 65536]>>,
+    pub(crate) large: Option<KBox<[u8; LARGE]>>,
     /// If an operation maps a list.
     pub(crate) list: Option<List>,
     pub(crate) mailbox: Shared<'a, Mailbox>,
     pub(crate) tx: TxRing<'a>,
     pub(crate) rx: RxRing<'a>,
-    pub(crate) queues: Queues<'a>,
+    pub(crate) queues: FrameQueues<'a>,
+    pub(crate) lists: ListQueues<'a>,
     /// Of the DMA engine that copies.
     pub(crate) channel: Channel<'a>,
     /// Frames that aren't in a ring.
@@ -158,8 +163,8 @@ impl Holds<FRAME> for Work<'_> {
     }
 }
 
-impl Holds<65536> for Work<'_> {
-    fn place(&mut self) -> &mut Option<KBox<[u8; 65536]>> {
+impl Holds<LARGE> for Work<'_> {
+    fn place(&mut self) -> &mut Option<KBox<[u8; LARGE]>> {
         &mut self.large
     }
 }
@@ -209,7 +214,8 @@ impl<'a> Bench<'a> {
             mailbox: SharedBox::<Mailbox>::new(dma, GFP_KERNEL)?.submit(),
             tx: Ring::new(dma, TxQueue::new(pdev, registers)?, 64)?,
             rx: Ring::new(dma, RxQueue::new(pdev, registers)?, 64)?,
-            queues: Queues::new(pdev, registers)?,
+            queues: FrameQueues::new(pdev, registers)?,
+            lists: ListQueues::new(pdev, registers)?,
             channel: Channel::request_by_mask(dev.bound(), Capabilities::MEMCPY)?,
             spare: KVec::new(),
             batch: 1,
@@ -245,7 +251,7 @@ impl<'a> Bench<'a> {
             match operation.buffer {
                 64 => session.measure::<64>(operation)?,
                 FRAME => session.measure::<FRAME>(operation)?,
-                65536 => session.measure::<65536>(operation)?,
+                LARGE => session.measure::<LARGE>(operation)?,
                 _ => return Err(EINVAL),
             }
         }
@@ -339,6 +345,7 @@ impl Work<'_> {
         self.tx.start(drop)?;
         self.rx.start(drop)?;
         self.queues.start()?;
+        self.lists.start()?;
         self.small = Some(zeroed()?);
         self.frame = Some(zeroed()?);
         self.large = Some(zeroed()?);

@@ -2,14 +2,20 @@
 /*
  * Commands and completions as the kernel's own NVMe driver has them: a request
  * for each tag, a generation in what the device echoes, a phase that says which
- * completions are new, one doorbell a batch on both sides. What that driver looks
- * at for each command or doorbell is looked at here, too: whether the queue and
- * the controller take commands, whether there are doorbells in memory, whether
- * a completion is one of an event. Its lock isn't taken, nor one in Rust.
+ * completions are new, one doorbell a batch on both sides.
+ *
+ * What that driver reads and writes for each command, completion and doorbell
+ * is read and written here, too; the functions of drivers/nvme/host are named.
+ * Left out are its locks, since none is taken in Rust, what belongs to block
+ * devices (namespaces, integrity, statistics), and the look at how long a
+ * buffer is: commands with one page, and those with a list of pages, are
+ * submitted by functions of their own, as they are in Rust.
  */
 
 #include <linux/bitmap.h>
+#include <linux/dmapool.h>
 #include <linux/io.h>
+#include <linux/prefetch.h>
 #include <linux/slab.h>
 
 #include "bench.h"
@@ -21,15 +27,55 @@
 /* Tags from here on are those of events, in a queue whose number is 0. */
 #define EVENT_TAGS	30
 
+/* Of a queue. */
 #define QUEUE_ENABLED	0
-#define CONTROLLER_LIVE	1
 
+/* States and quirks of a controller. */
+#define NVME_LIVE		1
+#define NVME_NO_GENERATIONS	BIT(0)
+
+/* Of a request: how its memory is mapped. */
+#define SINGLE_SEGMENT	BIT(0)
+
+/* The pages that the device knows, and how many a list has room for. */
+#define NVME_PAGE	4096
+#define LIST_LEN	32
+
+/* struct nvme_request, and struct nvme_iod, which begins with it. */
 struct dma_bench_request {
-	void *data;
-	dma_addr_t dma;
+	__le32 result;
 	u16 generation;
 	u16 status;
-	__le32 result;
+	u8 retries;
+	u8 cancelled;
+	struct dma_bench_nvme *nvme;
+	struct dma_bench_command command;
+	u8 flags;
+	u8 lists;
+	u8 vecs;
+	u32 len;
+	u32 meta_len;
+	__le64 *list;
+	/* The block layer's part. */
+	void *data;
+	u32 data_len;
+	enum dma_data_direction direction;
+};
+
+/* struct blk_mq_tags */
+struct dma_bench_tags {
+	u32 count;
+	struct dma_bench_request *requests[DMA_BENCH_TAGS];
+};
+
+/* struct nvme_dev: what all queues of a device share. */
+struct dma_bench_nvme {
+	struct device *dev;
+	int state;
+	unsigned long quirks;
+	/* By the number of the queue. */
+	struct dma_bench_tags *tags[2];
+	struct dma_pool *lists;
 };
 
 /* A doorbell in memory, and behind which value of it the device is to be woken. */
@@ -38,18 +84,22 @@ struct dma_bench_shadow {
 	__le32 event;
 };
 
+/* struct nvme_queue */
 struct dma_bench_queue {
-	struct dma_bench_command *commands;
+	void *commands;
 	dma_addr_t commands_dma;
 	struct dma_bench_completion *completions;
 	dma_addr_t completions_dma;
-	struct device *dev;
+	struct dma_bench_nvme nvme;
 	struct dma_bench_controller *device;
 	void __iomem *tail_register;
 	void __iomem *head_register;
 	unsigned long flags;
-	int state;
 	u16 number;
+	/* Of a command: a power of two. */
+	u8 command_shift;
+	u32 commands_len;
+	u32 completions_len;
 	/* If the device has doorbells in memory. */
 	struct dma_bench_shadow *shadow_tail;
 	struct dma_bench_shadow *shadow_head;
@@ -58,10 +108,11 @@ struct dma_bench_queue {
 	u32 last_tail;
 	u32 head;
 	u16 phase;
-	DECLARE_BITMAP(tags, DMA_BENCH_TAGS);
+	DECLARE_BITMAP(busy, DMA_BENCH_TAGS);
+	struct dma_bench_tags tags;
 	struct dma_bench_request requests[DMA_BENCH_TAGS];
-	/* Frames that aren't under way. */
-	void *spare[DMA_BENCH_BATCH];
+	/* Buffers that aren't under way: frames, and the one of the loop. */
+	void *spare[DMA_BENCH_BATCH + 1];
 	u32 spares;
 };
 
@@ -70,25 +121,137 @@ static __always_inline int get_tag(struct dma_bench_queue *queue)
 	unsigned int tag;
 
 	do {
-		tag = find_first_zero_bit(queue->tags, DMA_BENCH_TAGS);
+		tag = find_first_zero_bit(queue->busy, DMA_BENCH_TAGS);
 		if (tag >= DMA_BENCH_TAGS)
 			return -EBUSY;
-	} while (test_and_set_bit_lock(tag, queue->tags));
+	} while (test_and_set_bit_lock(tag, queue->busy));
 
 	return tag;
 }
 
-static noinline int queue_submit(struct dma_bench_queue *queue, void *data,
-				 u64 block)
+/* nvme_pci_setup_data_simple() */
+static __always_inline int map_page(struct dma_bench_request *request)
 {
-	struct dma_bench_command command = { };
+	struct device *dev = request->nvme->dev;
+	dma_addr_t addr;
+
+	addr = dma_map_single(dev, request->data, request->data_len,
+			      request->direction);
+	if (dma_mapping_error(dev, addr))
+		return -ENOMEM;
+
+	request->len = request->data_len;
+	request->flags |= SINGLE_SEGMENT;
+	request->command.prp1 = cpu_to_le64(addr);
+	request->command.prp2 = 0;
+	return 0;
+}
+
+/* nvme_pci_setup_data_prp(), for memory that is mapped in one piece */
+static __always_inline int map_list(struct dma_bench_request *request)
+{
+	struct dma_bench_nvme *nvme = request->nvme;
+	u32 part, i = 0, left = request->data_len;
+	dma_addr_t addr, list_addr;
+	__le64 *list;
+
+	addr = dma_map_single(nvme->dev, request->data, left,
+			      request->direction);
+	if (dma_mapping_error(nvme->dev, addr))
+		return -ENOMEM;
+
+	request->command.prp1 = cpu_to_le64(addr);
+	part = min(left, NVME_PAGE - (u32)(addr & (NVME_PAGE - 1)));
+	request->len += part;
+	addr += part;
+	left -= part;
+
+	list = dma_pool_alloc(nvme->lists, GFP_ATOMIC, &list_addr);
+	if (!list)
+		goto err_unmap;
+
+	request->list = list;
+	request->lists++;
+	request->command.prp2 = cpu_to_le64(list_addr);
+
+	while (left) {
+		if (WARN_ON_ONCE(i == LIST_LEN))
+			goto err_free;
+
+		list[i++] = cpu_to_le64(addr);
+		part = min(left, NVME_PAGE);
+		request->len += part;
+		addr += part;
+		left -= part;
+	}
+
+	return 0;
+
+err_free:
+	dma_pool_free(nvme->lists, list, list_addr);
+err_unmap:
+	dma_unmap_single(nvme->dev, le64_to_cpu(request->command.prp1),
+			 request->data_len, request->direction);
+	return -ENOMEM;
+}
+
+/* nvme_unmap_data() */
+static __always_inline void unmap_data(struct dma_bench_request *request)
+{
+	struct dma_bench_nvme *nvme = request->nvme;
+
+	dma_unmap_single(nvme->dev, le64_to_cpu(request->command.prp1),
+			 request->len, request->direction);
+
+	if (likely(request->flags & SINGLE_SEGMENT))
+		return;
+
+	if (request->lists)
+		dma_pool_free(nvme->lists, request->list,
+			      le64_to_cpu(request->command.prp2));
+}
+
+/* nvme_prep_rq(), with nvme_setup_cmd() */
+static __always_inline int prepare(struct dma_bench_request *request, u32 tag,
+				   u64 block,
+				   int (*map)(struct dma_bench_request *request))
+{
+	u32 id = tag | (request->generation & 0xf) << GENERATION_BITS;
+
+	request->flags = 0;
+	request->lists = 0;
+	request->len = 0;
+	request->meta_len = 0;
+	request->vecs = 0;
+
+	request->status = 0;
+	request->retries = 0;
+	request->cancelled = 0;
+
+	request->command.head = cpu_to_le32(1 | id << 16);
+	request->command.namespace = cpu_to_le32(1);
+	request->command.unused[0] = 0;
+	request->command.unused[1] = 0;
+	request->command.block = cpu_to_le64(block);
+	request->command.blocks = cpu_to_le32(request->data_len / 512 - 1);
+	request->command.more[0] = 0;
+	request->command.more[1] = 0;
+	request->command.more[2] = 0;
+
+	return map(request);
+}
+
+/* nvme_queue_rq(), with nvme_sq_copy_cmd() */
+static __always_inline int
+queue_submit_by(struct dma_bench_queue *queue, void *data, u32 len, u64 block,
+		int (*map)(struct dma_bench_request *request))
+{
 	struct dma_bench_request *request;
-	int tag;
-	u32 id;
+	int tag, err;
 
 	if (unlikely(!test_bit(QUEUE_ENABLED, &queue->flags)))
 		return -EIO;
-	if (unlikely(READ_ONCE(queue->state) != CONTROLLER_LIVE))
+	if (unlikely(READ_ONCE(queue->nvme.state) != NVME_LIVE))
 		return -EIO;
 
 	tag = get_tag(queue);
@@ -96,30 +259,37 @@ static noinline int queue_submit(struct dma_bench_queue *queue, void *data,
 		return tag;
 
 	request = &queue->requests[tag];
-	request->dma = dma_map_single(queue->dev, data, DMA_BENCH_FRAME,
-				      DMA_TO_DEVICE);
-	if (dma_mapping_error(queue->dev, request->dma)) {
-		clear_bit_unlock(tag, queue->tags);
-		return -ENOMEM;
+	request->data = data;
+	request->data_len = len;
+
+	err = prepare(request, tag, block, map);
+	if (unlikely(err)) {
+		clear_bit_unlock(tag, queue->busy);
+		return err;
 	}
 
-	request->data = data;
-	id = tag | (request->generation & 0xf) << GENERATION_BITS;
+	memcpy(queue->commands + (queue->tail << queue->command_shift),
+	       absolute_pointer(&request->command), sizeof(request->command));
 
-	command.head = cpu_to_le32(1 | id << 16);
-	command.namespace = cpu_to_le32(1);
-	command.prp1 = cpu_to_le64(request->dma);
-	command.block = cpu_to_le64(block);
-	command.blocks = cpu_to_le32(DMA_BENCH_FRAME / 512 - 1);
-
-	memcpy(&queue->commands[queue->tail], &command, sizeof(command));
-
-	if (unlikely(++queue->tail == DMA_BENCH_COMMANDS))
+	if (unlikely(++queue->tail == queue->commands_len))
 		queue->tail = 0;
 
 	return 0;
 }
 
+static noinline int queue_submit(struct dma_bench_queue *queue, void *data,
+				 u64 block)
+{
+	return queue_submit_by(queue, data, DMA_BENCH_FRAME, block, map_page);
+}
+
+static noinline int queue_submit_list(struct dma_bench_queue *queue, void *data,
+				      u64 block)
+{
+	return queue_submit_by(queue, data, DMA_BENCH_LARGE, block, map_list);
+}
+
+/* nvme_dbbuf_update_and_check_event() */
 static noinline bool shadow_write(struct dma_bench_shadow *shadow, u16 value)
 {
 	u16 old, event;
@@ -141,8 +311,12 @@ static __always_inline bool rings(struct dma_bench_shadow *shadow, u16 value)
 	return likely(!shadow) || shadow_write(shadow, value);
 }
 
+/* nvme_commit_rqs(), with nvme_write_sq_db() */
 static noinline void queue_kick(struct dma_bench_queue *queue)
 {
+	if (unlikely(queue->tail == queue->last_tail))
+		return;
+
 	/* writel() orders it after the commands. */
 	if (rings(queue->shadow_tail, queue->tail))
 		writel(queue->tail, queue->tail_register);
@@ -153,39 +327,60 @@ static noinline void queue_kick(struct dma_bench_queue *queue)
 static noinline void queue_event(struct dma_bench_queue *queue,
 				 struct dma_bench_completion *completion)
 {
-	dev_warn_once(queue->dev, "an event: status %#x\n",
+	dev_warn_once(queue->nvme.dev, "an event: status %#x\n",
 		      le16_to_cpu(completion->status));
 }
 
+/* nvme_find_rq(), with blk_mq_tag_to_rq() */
+static __always_inline struct dma_bench_request *
+find_request(struct dma_bench_tags *tags, u16 id)
+{
+	u16 tag = id & TAG_MASK;
+	struct dma_bench_request *request;
+
+	if (tag >= tags->count)
+		return NULL;
+
+	prefetch(tags->requests[tag]);
+	request = tags->requests[tag];
+	if (unlikely(!request))
+		return NULL;
+	if (unlikely((request->generation & 0xf) != id >> GENERATION_BITS))
+		return NULL;
+
+	return request;
+}
+
+/* nvme_handle_cqe(), with nvme_try_complete_req() */
 static __always_inline void
 queue_complete(struct dma_bench_queue *queue,
 	       struct dma_bench_completion *completion)
 {
 	u16 id = le16_to_cpu(READ_ONCE(completion->id));
-	u16 tag = id & TAG_MASK;
 	struct dma_bench_request *request;
 
-	if (unlikely(!queue->number && tag >= EVENT_TAGS)) {
+	if (unlikely(!queue->number && (id & TAG_MASK) >= EVENT_TAGS)) {
 		queue_event(queue, completion);
 		return;
 	}
 
-	if (unlikely(tag >= DMA_BENCH_TAGS || !test_bit(tag, queue->tags)))
+	request = find_request(queue->nvme.tags[queue->number], id);
+	if (unlikely(!request)) {
+		dev_warn_ratelimited(queue->nvme.dev, "invalid id %d\n", id);
 		return;
+	}
 
-	request = &queue->requests[tag];
-	if (unlikely((request->generation & 0xf) != id >> GENERATION_BITS))
-		return;
+	if (!(request->nvme->quirks & NVME_NO_GENERATIONS))
+		request->generation++;
 
-	request->generation++;
 	request->status = le16_to_cpu(completion->status) >> 1;
 	request->result = completion->result;
-	dma_unmap_single(queue->dev, request->dma, DMA_BENCH_FRAME,
-			 DMA_TO_DEVICE);
+	unmap_data(request);
 	queue->spare[queue->spares++] = request->data;
-	clear_bit_unlock(tag, queue->tags);
+	clear_bit_unlock(id & TAG_MASK, queue->busy);
 }
 
+/* nvme_poll_cq(), with nvme_update_cq_head() */
 static noinline void queue_reap(struct dma_bench_queue *queue)
 {
 	struct dma_bench_completion *completion;
@@ -202,7 +397,7 @@ static noinline void queue_reap(struct dma_bench_queue *queue)
 		dma_rmb();
 		queue_complete(queue, completion);
 
-		if (unlikely(++queue->head == DMA_BENCH_COMPLETIONS)) {
+		if (unlikely(++queue->head == queue->completions_len)) {
 			queue->head = 0;
 			queue->phase ^= 1;
 		}
@@ -239,6 +434,28 @@ DMA_BENCH_LOOP(submit_complete)
 	return 0;
 }
 
+DMA_BENCH_LOOP(submit_list)
+{
+	struct dma_bench_queue *queue = bench->queue;
+	void *data = bench->buf;
+	int err;
+
+	if (!queue || bench->len != DMA_BENCH_LARGE)
+		return -EINVAL;
+
+	for (; n; n--) {
+		err = queue_submit_list(queue, data, n);
+		if (err)
+			return err;
+
+		queue_kick(queue);
+		queue_reap(queue);
+		data = queue->spare[--queue->spares];
+	}
+
+	return 0;
+}
+
 /*
  * What the device costs, which isn't to be counted. Both queues come round an
  * even number of times, so all is as it was: the phases, too.
@@ -265,23 +482,39 @@ DMA_BENCH_LOOP(controller)
 int dma_bench_queue_set_up(struct dma_bench *bench)
 {
 	struct dma_bench_queue *queue = kzalloc_obj(*queue);
-	int err;
+	int err, i;
 
 	if (!queue)
 		return -ENOMEM;
 
 	bench->queue = queue;
-	queue->dev = bench->dev;
+	queue->nvme.dev = bench->dev;
+	queue->nvme.state = NVME_LIVE;
+	queue->nvme.tags[1] = &queue->tags;
 	queue->tail_register = bench->regs + DMA_BENCH_TAIL;
 	queue->head_register = bench->regs + DMA_BENCH_HEAD;
+	queue->command_shift = ilog2(sizeof(struct dma_bench_command));
+	queue->commands_len = DMA_BENCH_COMMANDS;
+	queue->completions_len = DMA_BENCH_COMPLETIONS;
 	queue->phase = 1;
 	queue->number = 1;
-	queue->state = CONTROLLER_LIVE;
 	set_bit(QUEUE_ENABLED, &queue->flags);
+
+	queue->tags.count = DMA_BENCH_TAGS;
+	for (i = 0; i < DMA_BENCH_TAGS; i++) {
+		queue->tags.requests[i] = &queue->requests[i];
+		queue->requests[i].nvme = &queue->nvme;
+		queue->requests[i].direction = DMA_TO_DEVICE;
+	}
+
+	queue->nvme.lists = dma_pool_create("dma_rs_bench_lists", bench->dev,
+					    LIST_LEN * sizeof(__le64), 8, 0);
+	if (!queue->nvme.lists)
+		return -ENOMEM;
 
 	queue->commands = dma_alloc_coherent(bench->dev,
 					     DMA_BENCH_COMMANDS *
-					     sizeof(*queue->commands),
+					     sizeof(struct dma_bench_command),
 					     &queue->commands_dma, GFP_KERNEL);
 	queue->completions = dma_alloc_coherent(bench->dev,
 						DMA_BENCH_COMPLETIONS *
@@ -298,7 +531,7 @@ int dma_bench_queue_set_up(struct dma_bench *bench)
 			return -ENOMEM;
 	}
 
-	queue->device = dma_bench_controller_new(dev_name(queue->dev));
+	queue->device = dma_bench_controller_new(dev_name(queue->nvme.dev));
 	if (!queue->device)
 		return -ENOMEM;
 
@@ -329,15 +562,16 @@ void dma_bench_queue_tear_down(struct dma_bench *bench)
 	while (queue->spares)
 		kfree(queue->spare[--queue->spares]);
 	if (queue->completions)
-		dma_free_coherent(queue->dev,
+		dma_free_coherent(queue->nvme.dev,
 				  DMA_BENCH_COMPLETIONS *
 				  sizeof(*queue->completions),
 				  queue->completions, queue->completions_dma);
 	if (queue->commands)
-		dma_free_coherent(queue->dev,
+		dma_free_coherent(queue->nvme.dev,
 				  DMA_BENCH_COMMANDS *
-				  sizeof(*queue->commands),
+				  sizeof(struct dma_bench_command),
 				  queue->commands, queue->commands_dma);
+	dma_pool_destroy(queue->nvme.lists);
 	dma_bench_controller_free(queue->device);
 	kfree(queue);
 	bench->queue = NULL;

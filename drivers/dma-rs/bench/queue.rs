@@ -9,6 +9,7 @@ use super::device::{
     Registers,
     FRAME,
     HEAD,
+    LARGE,
     TAIL, //
 };
 use core::{
@@ -36,6 +37,7 @@ use kernel::{
             Turn, //
         },
         Mapper,
+        Pool,
         Streaming,
         ToDevice,
         Untrusted, //
@@ -68,6 +70,29 @@ pub(crate) struct Command {
     block: u64,
     blocks: u32,
     more: [u32; 3],
+}
+
+impl Command {
+    /// Makes one of the call's tag and length, a block, and pages.
+    #[inline]
+    fn new<'a, P: Payload<'a>, S: FromBytes + IntoBytes + Send + 'static>(
+        call: &Call<'_, 'a, P, S>,
+        block: u64,
+        prp1: u64,
+        prp2: u64,
+    ) -> Self {
+        Self {
+            head: (1 | call.tag() << 16).to_le(),
+            namespace: 1u32.to_le(),
+            unused: [0; 2],
+            prp1: prp1.to_le(),
+            prp2: prp2.to_le(),
+            block: block.to_le(),
+            // CAST: Some pages.
+            blocks: (call.len() as u32 / 512 - 1).to_le(),
+            more: [0; 3],
+        }
+    }
 }
 
 /// `struct dma_bench_completion`
@@ -136,7 +161,7 @@ struct Place<'a> {
     device: Arc<Controller>,
 }
 
-/// The completion queue.
+/// A completion queue.
 pub(crate) struct Done<'a>(Place<'a>);
 
 // SAFETY: By the numbers of the contract:
@@ -144,7 +169,7 @@ pub(crate) struct Done<'a>(Place<'a>);
 // 2. Completions are written one after the other.
 // 3. There are fewer tags than entries, and all completions are reaped before the next commands.
 // 4. Writing to a register is ordered.
-// 5. `Queues::new()` makes one.
+// 5. `Queues::new()` makes one for each controller.
 unsafe impl CompletionQueue for Done<'_> {
     type Entry = Completion;
 
@@ -170,7 +195,29 @@ unsafe impl CompletionQueue for Done<'_> {
     }
 }
 
-/// The submission queue.
+impl Place<'_> {
+    /// Tells the device where the queue of commands is.
+    fn start(&self, queue: QueueMemory<'_>) -> Result {
+        // SAFETY: As for `Done`.
+        to_result(unsafe {
+            ffi::dma_bench_controller_attach_commands(
+                self.device.0.as_ptr(),
+                queue.memory.to_bits(queue.running),
+                queue.len,
+            )
+        })
+    }
+
+    #[inline]
+    fn doorbell(&self, tail: Tail) {
+        self.registers.write32(tail.index(), TAIL);
+
+        // SAFETY: Both queues are there, as a submitter that runs calls this.
+        unsafe { ffi::dma_bench_controller_run(self.device.0.as_ptr(), tail.index()) };
+    }
+}
+
+/// A queue of commands with one page each.
 pub(crate) struct Io<'a>(Place<'a>);
 
 // SAFETY: By the numbers of the contract:
@@ -180,7 +227,7 @@ pub(crate) struct Io<'a>(Place<'a>);
 // 4. The command has the tag. There is one submission queue, which has the number 0.
 // 5. They are fetched in order.
 // 6. Writing to a register is ordered, and the CPU itself is the device.
-// 7. `Queues::new()` makes one.
+// 7. `Queues::new()` makes one for each controller.
 unsafe impl Submission for Io<'_> {
     type Entry = Command;
     type Completion = Completion;
@@ -194,14 +241,7 @@ unsafe impl Submission for Io<'_> {
     }
 
     fn start(&mut self, queue: QueueMemory<'_>) -> Result {
-        // SAFETY: As for `Done`.
-        to_result(unsafe {
-            ffi::dma_bench_controller_attach_commands(
-                self.0.device.0.as_ptr(),
-                queue.memory.to_bits(queue.running),
-                queue.len,
-            )
-        })
+        self.0.start(queue)
     }
 
     #[inline]
@@ -212,44 +252,119 @@ unsafe impl Submission for Io<'_> {
     ) -> Result<Command> {
         let segment = call.segments().next().ok_or(EINVAL)?;
 
-        Ok(Command {
-            head: (1 | call.tag() << 16).to_le(),
-            namespace: 1u32.to_le(),
-            unused: [0; 2],
-            prp1: segment.address().to_le(),
-            prp2: 0,
-            block: block.to_le(),
-            // CAST: Four.
-            blocks: (FRAME as u32 / 512 - 1).to_le(),
-            more: [0; 3],
-        })
+        Ok(Command::new(&call, *block, segment.address(), 0))
     }
 
     #[inline]
     fn doorbell(&mut self, tail: Tail) {
-        self.0.registers.write32(tail.index(), TAIL);
-
-        // SAFETY: Both queues are there, as a submitter that runs calls this.
-        unsafe { ffi::dma_bench_controller_run(self.0.device.0.as_ptr(), tail.index()) };
+        self.0.doorbell(tail);
     }
 }
 
-/// What a command has.
-pub(crate) type Data<'a> = Streaming<'a, KBox<[u8; FRAME]>, ToDevice>;
+/// The pages that the device knows.
+const PAGE: usize = 4096;
 
-/// Both queues.
-pub(crate) struct Queues<'a> {
-    pub(crate) done: Completions<'a, Done<'a>>,
-    pub(crate) commands: Commands<'a, Io<'a>, Data<'a>>,
+/// The pages of a command but for the first, as the device reads them.
+#[derive(FromBytes, IntoBytes)]
+#[repr(C)]
+pub(crate) struct PageList([u64; 32]);
+
+/// A queue of commands with a list of pages each.
+pub(crate) struct Lists<'a>(Place<'a>);
+
+// SAFETY: As for `Io`. What `describe` puts into a list is in the segment, too.
+unsafe impl Submission for Lists<'_> {
+    type Entry = Command;
+    type Completion = Completion;
+    /// The first block.
+    type Command = u64;
+    type Scratch = PageList;
+    const TAG_BITS: u32 = 16;
+
+    fn device(&self) -> &Device {
+        self.0.dev
+    }
+
+    fn start(&mut self, queue: QueueMemory<'_>) -> Result {
+        self.0.start(queue)
+    }
+
+    #[inline]
+    fn describe<'a, P: Payload<'a>>(
+        &self,
+        block: &u64,
+        mut call: Call<'_, 'a, P, PageList>,
+    ) -> Result<Command> {
+        let segment = call.segments().next().ok_or(EINVAL)?;
+        let first = segment.address();
+        // CAST: Widening.
+        let (end, page) = (first + segment.len() as u64, PAGE as u64);
+        let mut at = first + page - first % page;
+        let (list, address) = call.scratch()?;
+
+        for entry in &mut list.0 {
+            if at >= end {
+                return Ok(Command::new(&call, *block, first, address));
+            }
+
+            *entry = at.to_le();
+            at += page;
+        }
+
+        // There are more.
+        Err(EINVAL)
+    }
+
+    #[inline]
+    fn doorbell(&mut self, tail: Tail) {
+        self.0.doorbell(tail);
+    }
 }
 
-impl<'a> Queues<'a> {
-    /// Context: may sleep.
+/// A queue of commands, and the one in which they complete.
+pub(crate) struct Queues<'a, Q: Submission, P: Payload<'a>> {
+    pub(crate) done: Completions<'a, Done<'a>>,
+    pub(crate) commands: Commands<'a, Q, P>,
+}
+
+/// Queues of commands that have a frame each.
+pub(crate) type FrameQueues<'a> = Queues<'a, Io<'a>, Streaming<'a, KBox<[u8; FRAME]>, ToDevice>>;
+
+/// Queues of commands that have a list of pages each.
+pub(crate) type ListQueues<'a> = Queues<'a, Lists<'a>, Streaming<'a, KBox<[u8; LARGE]>, ToDevice>>;
+
+impl<'a> FrameQueues<'a> {
+    /// As [`Queues::make`].
+    pub(crate) fn new(pdev: &pci::Device<Core<'a>>, registers: &'a Registers<'a>) -> Result<Self> {
+        Self::make(pdev, registers, Io, None)
+    }
+}
+
+impl<'a> ListQueues<'a> {
+    /// As [`Queues::make`].
+    pub(crate) fn new(pdev: &pci::Device<Core<'a>>, registers: &'a Registers<'a>) -> Result<Self> {
+        let lists = Pool::new(pdev.as_ref(), c"dma_rs_bench_lists")?;
+
+        Self::make(pdev, registers, Lists, Some(lists))
+    }
+}
+
+impl<'a, Q, P> Queues<'a, Q, P>
+where
+    Q: Submission<Completion = Completion>,
+    P: Payload<'a>,
+{
+    /// Makes both, and a controller for them. Context: may sleep.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`].
-    pub(crate) fn new(pdev: &pci::Device<Core<'a>>, registers: &'a Registers<'a>) -> Result<Self> {
+    fn make(
+        pdev: &pci::Device<Core<'a>>,
+        registers: &'a Registers<'a>,
+        queue: impl FnOnce(Place<'a>) -> Q,
+        scratch: Option<&'a Pool<'a, Q::Scratch>>,
+    ) -> Result<Self> {
         let dev: &'a Device<Bound> = pdev.bound().as_ref();
         let dma = Mapper::get(dev)?;
         // SAFETY: The name is a C string.
@@ -265,7 +380,7 @@ impl<'a> Queues<'a> {
 
         Ok(Self {
             done,
-            commands: Commands::new(dma, Io(place), port, None)?,
+            commands: Commands::new(dma, queue(place), port, scratch)?,
         })
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct Operation {
     pub(crate) buffer: usize,
     /// How many buffers the list has that both halves map instead; zero if there is none.
     pub(crate) pieces: usize,
-    /// How many frames are posted with one doorbell.
+    /// How many frames or commands share a doorbell. It divides `times`.
     pub(crate) batch: u32,
     /// How many descriptors a ring has; zero if there is none.
     pub(crate) ring: u32,
@@ -180,6 +180,8 @@ pub(crate) static OPERATIONS: &[Operation] = table! {
         dma_bench_submit_complete, loops::submit_complete, queue = true, batch = 8;
     "submit_complete/batch-32":
         dma_bench_submit_complete, loops::submit_complete, queue = true, batch = 32;
+    "submit_complete/list-16":
+        dma_bench_submit_list, loops::submit_list, buffer = 65536, queue = true;
     "engine_copy":
         dma_bench_engine_copy(dma_bench_engine_copy_lowest),
         loops::engine_copy, copies = true;
