@@ -56,7 +56,7 @@ FRAGMENTS_OF = {
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),
     "bench-parallel": ("common", "{arch}", "bench", "bench_parallel"),
-    "bench-interface": ("common", "{arch}", "bench", "network", "bench_interface"),
+    "bench-drivers": ("common", "{arch}", "bench", "network", "bench_drivers"),
     "compile-um": ("compile", "compile_um"),
     "compile-nopci": ("compile", "compile_nopci"),
     "compile-up": ("compile", "compile_up"),

@@ -6,8 +6,8 @@ instructions, and writes out/bench.json, out/bench.html, and a table.
 bench.json is an object:
 
   "counts"   a list of what was counted, one object each:
-             name      of the operation, as in drivers/dma-rs/bench/table.rs, or interface/...: see
-                       initramfs/bench_interface.sh
+             name      of the operation, as in drivers/dma-rs/bench/table.rs, or interface/...,
+                       blocks/...: see initramfs/bench_interface.sh, bench_blocks.sh
              backend   of the DMA API: the variant of the machine
              arch      of the machine
              helpers   whether C's inline functions are inlined into Rust
@@ -34,6 +34,7 @@ driver. What the "device" of a ring costs is not: it was counted apart, and subt
 import argparse
 import collections
 import dataclasses
+import itertools
 import json
 import pathlib
 import re
@@ -94,8 +95,10 @@ KERNELS = (
 # Where several CPUs map and unmap at the same time. Its code never changes while it runs.
 PARALLEL = Kernel("x86_64", "bench-parallel", ("plain",))
 
-# Where the kernel's own network interface and ours carry frames.
-INTERFACE = Kernel("x86_64", "bench-interface", ("plain", "iommu-strict"))
+# Where the kernel's own drivers and ours do the same: carry frames, write and read blocks. By which
+# scripts, with which cable.
+DRIVERS = Kernel("x86_64", "bench-drivers", ("plain", "iommu-strict"))
+SCRIPTS = {"bench_interface": qemu.HUB, "bench_blocks": ""}
 
 # What people call them.
 BACKENDS = {"plain": "dma-direct", "swiotlb": "swiotlb", "iommu-strict": "IOMMU strict",
@@ -111,6 +114,7 @@ HOT = (
     ("pool", "pool", "5loops9pool_once"),
     ("list", "list_map_unmap", "5loops9list_once"),
     ("submit", "queue_submit", "5loops6submit"),
+    ("submit_list", "queue_submit_list", "5loops12submit_large"),
     ("complete", "queue_reap", "5loops8complete"),
     ("engine_copy", "engine_copy", "5loops16engine_copy_once"),
 )
@@ -120,7 +124,8 @@ def boot(kernel, backend, image, files, script="bench", cpus=0, cable=""):
     """Boots one variant, and returns what a script reports: lists of words, by the first word.
     Instructions are counted, unless a number of CPUs is given."""
     variant = variants.VARIANTS[kernel.arch][backend]
-    name = f"{backend}-{kernel.flavour}" + (f"-{cpus}" if cpus else "")
+    what = kernel.flavour if script == "bench" else script
+    name = f"{backend}-{what}" + (f"-{cpus}" if cpus else "")
     guest = qemu.Guest(kernel.arch, name, variant, image, files, counted=not cpus, cpus=cpus, cable=cable)
     bits = 32 if variant.edu == variants.WIDE_EDU else 28
     ended = guest.boot(script, f"{BOOT} dma_rs_bench_edu.dma_bits={bits}")
@@ -280,13 +285,13 @@ def measure(kernel, options, document):
         save(document)
 
 
-def measure_interface(options, document):
-    """Adds what the frames of a network interface cost."""
-    image, files, _ = prepare(INTERFACE, options)
-    for backend in INTERFACE.backends:
-        say(f"counting: an interface, {INTERFACE.arch} {backend}")
-        found = boot(INTERFACE, backend, image, files, "bench_interface", cable=qemu.HUB)
-        counted = counts(INTERFACE, backend, found["op"])
+def measure_drivers(options, document):
+    """Adds what drivers cost as a whole."""
+    image, files, _ = prepare(DRIVERS, options)
+    for backend, (script, cable) in itertools.product(DRIVERS.backends, SCRIPTS.items()):
+        say(f"counting: {script}, {DRIVERS.arch} {backend}")
+        found = boot(DRIVERS, backend, image, files, script, cable=cable)
+        counted = counts(DRIVERS, backend, found["op"])
         say(table(counted))
         document["counts"] += counted
         save(document)
@@ -385,7 +390,7 @@ def key(one):
 def slack(one):
     """How much worse than the baseline a count may be: what is counted of a whole kernel is known to a
     per cent."""
-    return one["c"] / 100 if one["name"].startswith("interface/") else SLACK
+    return one["c"] / 100 if one["name"].startswith(("interface/", "blocks/")) else SLACK
 
 
 def worse(items, baseline):
@@ -446,7 +451,7 @@ def cli():
     document = {name: [] for name in ("counts", "frames", "transfers", "scaling", "code", "sizes")}
     for kernel in KERNELS:
         measure(kernel, options, document)
-    measure_interface(options, document)
+    measure_drivers(options, document)
     timed = time_parallel(options, document)
     draw()
     say(f"\n{RESULTS.relative_to(REPO)}, {PAGE.relative_to(REPO)}")

@@ -16,12 +16,6 @@ bytes=$((32 << 20))
 # must not have.
 nobody=02:00:00:00:5a:a5
 
-# busy: the instructions so far, without the time in which the CPU was idle, which is known to some
-# milliseconds.
-busy() {
-	cat $debugfs/dma_rs_bench_busy
-}
-
 # flood WHO INTERFACE STATION SIZE: has frames sent. Leaves the instructions in $spent: of all that
 # happens until the last one was sent, as the generator says in microseconds. It is never idle.
 flood() {
@@ -43,10 +37,10 @@ transfer() {
 	$3 nc -l -p 5000 < /tmp/pause > /dev/null &
 	listener=$!
 	pause 0.5
-	spent=$(busy)
+	begin
 	head -c $bytes /dev/zero | $1 nc "$2" 5000 > /dev/null
 	wait $listener
-	spent=$(($(busy) - spent))
+	finish
 }
 
 # count WHO: counts all, with the driver that our end has.

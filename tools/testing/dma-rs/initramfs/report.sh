@@ -6,3 +6,15 @@
 say() {
 	echo "<6>dma-rs-bench: $*" > /dev/kmsg
 }
+
+# begin, finish: the CPU executes $spent instructions in between, without those of the thread that
+# takes what time is left.
+begin() {
+	echo 1 > $debugfs/dma_rs_bench_busy
+	spent=$(cat $debugfs/dma_rs_bench_busy)
+}
+
+finish() {
+	spent=$(($(cat $debugfs/dma_rs_bench_busy) - spent))
+	echo 0 > $debugfs/dma_rs_bench_busy
+}
