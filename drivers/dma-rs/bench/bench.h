@@ -57,8 +57,7 @@ struct dma_bench_command {
 };
 
 struct dma_bench_completion {
-	__le32 result;
-	__le32 unused;
+	__le64 result;
 	__le16 head;
 	__le16 queue;
 	__le16 id;

@@ -2,19 +2,21 @@
 /*
  * Writes blocks by the kernel's block layer, reads them again, and compares, as
  * many at a time as drivers/dma-rs/nvme/exchange.rs does. Write the device and
- * the bytes of each, "259:0 4096", to the file dma_rs_bench_blocks in debugfs.
- * What was in the blocks is lost.
+ * the bytes of each, "/dev/nvme0n1 4096", to the file dma_rs_bench_blocks in
+ * debugfs. What was in the blocks is lost.
  */
 
+#include <linux/atomic.h>
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/completion.h>
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 
-/* How many are in flight at the same time. */
+/* How many are in flight at the same time, at most. */
 #define IN_FLIGHT	64
 
 #define MOST_BYTES	PAGE_SIZE
@@ -105,7 +107,7 @@ static int blocks_write_and_read(struct blocks *blocks)
 	for (i = 0; i < IN_FLIGHT; i++)
 		memcpy(blocks->buffers[i], blocks->template + i, blocks->len);
 
-	err = blocks_move(blocks, REQ_OP_WRITE);
+	err = blocks_move(blocks, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE);
 	if (err)
 		return err;
 
@@ -127,7 +129,7 @@ static int blocks_write_and_read(struct blocks *blocks)
 	return 0;
 }
 
-static int blocks_run(dev_t device, u32 len)
+static int blocks_run(const char *path, u32 len)
 {
 	struct blocks *blocks;
 	struct file *file;
@@ -143,8 +145,8 @@ static int blocks_run(dev_t device, u32 len)
 	if (!blocks->template)
 		goto out_free;
 
-	file = bdev_file_open_by_dev(device, BLK_OPEN_READ | BLK_OPEN_WRITE,
-				     blocks, NULL);
+	file = bdev_file_open_by_path(path, BLK_OPEN_READ | BLK_OPEN_WRITE,
+				      blocks, NULL);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
 		goto out_free;
@@ -164,20 +166,20 @@ out_free:
 static ssize_t blocks_write(struct file *file, const char __user *text,
 			    size_t size, loff_t *pos)
 {
-	unsigned int major, minor, len;
-	char words[32] = { };
+	char words[64] = { }, path[64];
+	unsigned int len;
 	int err;
 
 	if (size >= sizeof(words))
 		return -EINVAL;
 	if (copy_from_user(words, text, size))
 		return -EFAULT;
-	if (sscanf(words, "%u:%u %u", &major, &minor, &len) != 3)
+	if (sscanf(words, "%63s %u", path, &len) != 2)
 		return -EINVAL;
 	if (!len || len > MOST_BYTES || len % SECTOR_SIZE)
 		return -EINVAL;
 
-	err = blocks_run(MKDEV(major, minor), len);
+	err = blocks_run(path, len);
 	return err ?: size;
 }
 
@@ -194,7 +196,7 @@ static int __init blocks_init(void)
 	blocks_file = debugfs_create_file("dma_rs_bench_blocks", 0200, NULL,
 					  NULL, &blocks_fops);
 
-	return PTR_ERR_OR_ZERO(blocks_file);
+	return 0;
 }
 module_init(blocks_init);
 

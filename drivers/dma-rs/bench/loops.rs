@@ -26,6 +26,7 @@ use super::{
         Work, //
     },
     queue::{
+        Completion,
         FrameQueues,
         ListQueues, //
     }, //
@@ -372,7 +373,17 @@ pub(crate) fn submit_complete(work: &mut Work<'_>, n: u32) -> Result {
         complete(queues, spare);
     }
 
-    Ok(())
+    match queues.failed {
+        0 => Ok(()),
+        _ => Err(EIO),
+    }
+}
+
+/// Whether a device says that a command has failed.
+#[inline]
+fn has_failed(entry: Untrusted<Completion>) -> bool {
+    // Either answer will do.
+    entry.validate(|entry| Ok(entry.failed())).unwrap_or(true)
 }
 
 #[inline(never)]
@@ -385,10 +396,15 @@ fn submit<'a>(dma: Mapper<'a>, queues: &mut FrameQueues<'a>, frame: Frame, block
 
 #[inline(never)]
 fn complete(queues: &mut FrameQueues<'_>, spare: &mut KVec<Frame>) {
-    let FrameQueues { done, commands } = queues;
+    let FrameQueues {
+        done,
+        commands,
+        failed,
+    } = queues;
 
     done.reap(u32::MAX, |seen| {
         if let Ok(completed) = commands.completer.complete(seen) {
+            *failed += u32::from(has_failed(completed.entry));
             drop(spare.push_within_capacity(completed.payload.unmap()));
         }
     });
@@ -406,7 +422,10 @@ pub(crate) fn submit_list(work: &mut Work<'_>, n: u32) -> Result {
         complete_large(lists, large);
     }
 
-    Ok(())
+    match lists.failed {
+        0 => Ok(()),
+        _ => Err(EIO),
+    }
 }
 
 #[inline(never)]
@@ -424,10 +443,15 @@ fn submit_large<'a>(
 
 #[inline(never)]
 fn complete_large(queues: &mut ListQueues<'_>, large: &mut Option<KBox<[u8; LARGE]>>) {
-    let ListQueues { done, commands } = queues;
+    let ListQueues {
+        done,
+        commands,
+        failed,
+    } = queues;
 
     done.reap(u32::MAX, |seen| {
         if let Ok(completed) = commands.completer.complete(seen) {
+            *failed += u32::from(has_failed(completed.entry));
             *large = Some(completed.payload.unmap());
         }
     });

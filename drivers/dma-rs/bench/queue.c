@@ -4,17 +4,28 @@
  * for each tag, a generation in what the device echoes, a phase that says which
  * completions are new, one doorbell a batch on both sides.
  *
- * What that driver reads and writes for each command, completion and doorbell
- * is read and written here, too; the functions of drivers/nvme/host are named.
- * Left out are its locks, since none is taken in Rust, what belongs to block
- * devices (namespaces, integrity, statistics), and the look at how long a
- * buffer is: commands with one page, and those with a list of pages, are
- * submitted by functions of their own, as they are in Rust.
+ * What drivers/nvme/host reads and writes of its own for each command,
+ * completion and doorbell is read and written here, too, also where this device
+ * makes no use of it: without doorbells in memory, events, lists of SGL. Each
+ * function says which of that driver's functions it follows. Left out are
+ *
+ * - its locks, since none is taken in Rust either;
+ * - the block layer: time-outs, batches of completions, peer-to-peer memory,
+ *   statistics. A bitmap stands for its tags;
+ * - what a command says: its flags, namespaces, integrity;
+ * - the look at how long a buffer is. Commands with one page, and those with a
+ *   list of pages, are submitted by functions of their own, as they are in Rust;
+ * - for lists of pages, the way by dma_iova_link(), and the larger of two pools.
  */
 
 #include <linux/bitmap.h>
+#include <linux/bug.h>
+#include <linux/device.h>
 #include <linux/dmapool.h>
 #include <linux/io.h>
+#include <linux/log2.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
 #include <linux/prefetch.h>
 #include <linux/slab.h>
 
@@ -25,25 +36,33 @@
 #define GENERATION_BITS	12
 
 /* Tags from here on are those of events, in a queue whose number is 0. */
-#define EVENT_TAGS	30
+#define EVENT_TAGS	31
 
 /* Of a queue. */
 #define QUEUE_ENABLED	0
 
-/* States and quirks of a controller. */
+/* States, quirks and abilities of a controller. */
 #define NVME_LIVE		1
 #define NVME_NO_GENERATIONS	BIT(0)
+#define NVME_SGLS		(BIT(0) | BIT(1))
 
-/* Of a request: how its memory is mapped. */
-#define SINGLE_SEGMENT	BIT(0)
+/* Of a request: that it is prepared, and how its memory is mapped. */
+#define REQUEST_PREPARED	BIT(0)
+#define SINGLE_SEGMENT		BIT(0)
 
 /* The pages that the device knows, and how many a list has room for. */
 #define NVME_PAGE	4096
 #define LIST_LEN	32
 
+/* A buffer, as a bio has it. */
+struct dma_bench_piece {
+	struct page *page;
+	u32 offset;
+};
+
 /* struct nvme_request, and struct nvme_iod, which begins with it. */
 struct dma_bench_request {
-	__le32 result;
+	__le64 result;
 	u16 generation;
 	u16 status;
 	u8 retries;
@@ -56,8 +75,10 @@ struct dma_bench_request {
 	u32 len;
 	u32 meta_len;
 	__le64 *list;
-	/* The block layer's part. */
-	void *data;
+	/* struct request */
+	u32 block_flags;
+	u16 segments;
+	struct dma_bench_piece data;
 	u32 data_len;
 	enum dma_data_direction direction;
 };
@@ -73,6 +94,7 @@ struct dma_bench_nvme {
 	struct device *dev;
 	int state;
 	unsigned long quirks;
+	u32 sgls;
 	/* By the number of the queue. */
 	struct dma_bench_tags *tags[2];
 	struct dma_pool *lists;
@@ -90,7 +112,7 @@ struct dma_bench_queue {
 	dma_addr_t commands_dma;
 	struct dma_bench_completion *completions;
 	dma_addr_t completions_dma;
-	struct dma_bench_nvme nvme;
+	struct dma_bench_nvme *nvme;
 	struct dma_bench_controller *device;
 	void __iomem *tail_register;
 	void __iomem *head_register;
@@ -108,13 +130,23 @@ struct dma_bench_queue {
 	u32 last_tail;
 	u32 head;
 	u16 phase;
+	/* The block layer's. */
 	DECLARE_BITMAP(busy, DMA_BENCH_TAGS);
 	struct dma_bench_tags tags;
 	struct dma_bench_request requests[DMA_BENCH_TAGS];
 	/* Buffers that aren't under way: frames, and the one of the loop. */
-	void *spare[DMA_BENCH_BATCH + 1];
+	struct dma_bench_piece spare[DMA_BENCH_BATCH + 1];
 	u32 spares;
+	u32 failed;
 };
+
+static struct dma_bench_piece piece_of(void *data)
+{
+	return (struct dma_bench_piece) {
+		.page = virt_to_page(data),
+		.offset = offset_in_page(data),
+	};
+}
 
 static __always_inline int get_tag(struct dma_bench_queue *queue)
 {
@@ -129,14 +161,24 @@ static __always_inline int get_tag(struct dma_bench_queue *queue)
 	return tag;
 }
 
-/* nvme_pci_setup_data_simple() */
-static __always_inline int map_page(struct dma_bench_request *request)
+/* nvme_pci_use_sgls() */
+static __always_inline bool uses_sgls(struct dma_bench_queue *queue)
 {
-	struct device *dev = request->nvme->dev;
+	return queue->number && queue->nvme->sgls & NVME_SGLS;
+}
+
+/* nvme_pci_setup_data_simple() */
+static __always_inline int map_page(struct dma_bench_queue *queue,
+				    struct dma_bench_request *request)
+{
+	struct device *dev = queue->nvme->dev;
 	dma_addr_t addr;
 
-	addr = dma_map_single(dev, request->data, request->data_len,
-			      request->direction);
+	if (unlikely(uses_sgls(queue)) || request->segments != 1)
+		return -EOPNOTSUPP;
+
+	addr = dma_map_page(dev, request->data.page, request->data.offset,
+			    request->data_len, request->direction);
 	if (dma_mapping_error(dev, addr))
 		return -ENOMEM;
 
@@ -148,15 +190,19 @@ static __always_inline int map_page(struct dma_bench_request *request)
 }
 
 /* nvme_pci_setup_data_prp(), for memory that is mapped in one piece */
-static __always_inline int map_list(struct dma_bench_request *request)
+static __always_inline int map_list(struct dma_bench_queue *queue,
+				    struct dma_bench_request *request)
 {
-	struct dma_bench_nvme *nvme = request->nvme;
+	struct dma_bench_nvme *nvme = queue->nvme;
 	u32 part, i = 0, left = request->data_len;
 	dma_addr_t addr, list_addr;
 	__le64 *list;
 
-	addr = dma_map_single(nvme->dev, request->data, left,
-			      request->direction);
+	if (unlikely(uses_sgls(queue)))
+		return -EOPNOTSUPP;
+
+	addr = dma_map_page(nvme->dev, request->data.page, request->data.offset,
+			    left, request->direction);
 	if (dma_mapping_error(nvme->dev, addr))
 		return -ENOMEM;
 
@@ -190,31 +236,39 @@ static __always_inline int map_list(struct dma_bench_request *request)
 err_free:
 	dma_pool_free(nvme->lists, list, list_addr);
 err_unmap:
-	dma_unmap_single(nvme->dev, le64_to_cpu(request->command.prp1),
-			 request->data_len, request->direction);
+	dma_unmap_page(nvme->dev, le64_to_cpu(request->command.prp1),
+		       request->data_len, request->direction);
 	return -ENOMEM;
 }
 
 /* nvme_unmap_data() */
-static __always_inline void unmap_data(struct dma_bench_request *request)
+static __always_inline void unmap_data(struct dma_bench_queue *queue,
+				       struct dma_bench_request *request)
 {
-	struct dma_bench_nvme *nvme = request->nvme;
+	struct dma_bench_nvme *nvme = queue->nvme;
 
-	dma_unmap_single(nvme->dev, le64_to_cpu(request->command.prp1),
-			 request->len, request->direction);
-
-	if (likely(request->flags & SINGLE_SEGMENT))
+	if (likely(request->flags & SINGLE_SEGMENT)) {
+		dma_unmap_page(nvme->dev, le64_to_cpu(request->command.prp1),
+			       request->len, request->direction);
 		return;
+	}
+
+	if (dma_need_unmap(nvme->dev))
+		dma_unmap_page(nvme->dev, le64_to_cpu(request->command.prp1),
+			       request->len, request->direction);
 
 	if (request->lists)
 		dma_pool_free(nvme->lists, request->list,
 			      le64_to_cpu(request->command.prp2));
 }
 
+typedef int (*map_fn)(struct dma_bench_queue *queue,
+		      struct dma_bench_request *request);
+
 /* nvme_prep_rq(), with nvme_setup_cmd() */
-static __always_inline int prepare(struct dma_bench_request *request, u32 tag,
-				   u64 block,
-				   int (*map)(struct dma_bench_request *request))
+static __always_inline int prepare(struct dma_bench_queue *queue,
+				   struct dma_bench_request *request, u32 tag,
+				   u64 block, map_fn map)
 {
 	u32 id = tag | (request->generation & 0xf) << GENERATION_BITS;
 
@@ -224,9 +278,12 @@ static __always_inline int prepare(struct dma_bench_request *request, u32 tag,
 	request->meta_len = 0;
 	request->vecs = 0;
 
-	request->status = 0;
-	request->retries = 0;
-	request->cancelled = 0;
+	if (!(request->block_flags & REQUEST_PREPARED)) {
+		request->status = 0;
+		request->retries = 0;
+		request->cancelled = 0;
+		request->block_flags |= REQUEST_PREPARED;
+	}
 
 	request->command.head = cpu_to_le32(1 | id << 16);
 	request->command.namespace = cpu_to_le32(1);
@@ -238,55 +295,7 @@ static __always_inline int prepare(struct dma_bench_request *request, u32 tag,
 	request->command.more[1] = 0;
 	request->command.more[2] = 0;
 
-	return map(request);
-}
-
-/* nvme_queue_rq(), with nvme_sq_copy_cmd() */
-static __always_inline int
-queue_submit_by(struct dma_bench_queue *queue, void *data, u32 len, u64 block,
-		int (*map)(struct dma_bench_request *request))
-{
-	struct dma_bench_request *request;
-	int tag, err;
-
-	if (unlikely(!test_bit(QUEUE_ENABLED, &queue->flags)))
-		return -EIO;
-	if (unlikely(READ_ONCE(queue->nvme.state) != NVME_LIVE))
-		return -EIO;
-
-	tag = get_tag(queue);
-	if (unlikely(tag < 0))
-		return tag;
-
-	request = &queue->requests[tag];
-	request->data = data;
-	request->data_len = len;
-
-	err = prepare(request, tag, block, map);
-	if (unlikely(err)) {
-		clear_bit_unlock(tag, queue->busy);
-		return err;
-	}
-
-	memcpy(queue->commands + (queue->tail << queue->command_shift),
-	       absolute_pointer(&request->command), sizeof(request->command));
-
-	if (unlikely(++queue->tail == queue->commands_len))
-		queue->tail = 0;
-
-	return 0;
-}
-
-static noinline int queue_submit(struct dma_bench_queue *queue, void *data,
-				 u64 block)
-{
-	return queue_submit_by(queue, data, DMA_BENCH_FRAME, block, map_page);
-}
-
-static noinline int queue_submit_list(struct dma_bench_queue *queue, void *data,
-				      u64 block)
-{
-	return queue_submit_by(queue, data, DMA_BENCH_LARGE, block, map_list);
+	return request->segments ? map(queue, request) : 0;
 }
 
 /* nvme_dbbuf_update_and_check_event() */
@@ -311,11 +320,17 @@ static __always_inline bool rings(struct dma_bench_shadow *shadow, u16 value)
 	return likely(!shadow) || shadow_write(shadow, value);
 }
 
-/* nvme_commit_rqs(), with nvme_write_sq_db() */
-static noinline void queue_kick(struct dma_bench_queue *queue)
+/* nvme_write_sq_db() */
+static __always_inline void queue_kick(struct dma_bench_queue *queue, bool last)
 {
-	if (unlikely(queue->tail == queue->last_tail))
-		return;
+	if (!last) {
+		u32 next = queue->tail + 1;
+
+		if (next == queue->commands_len)
+			next = 0;
+		if (likely(next != queue->last_tail))
+			return;
+	}
 
 	/* writel() orders it after the commands. */
 	if (rings(queue->shadow_tail, queue->tail))
@@ -324,10 +339,64 @@ static noinline void queue_kick(struct dma_bench_queue *queue)
 	dma_bench_controller_run(queue->device, queue->tail);
 }
 
+/* nvme_queue_rq(), with nvme_sq_copy_cmd() */
+static __always_inline int
+queue_submit_by(struct dma_bench_queue *queue, struct dma_bench_piece data,
+		u32 len, u64 block, bool last, map_fn map)
+{
+	struct dma_bench_request *request;
+	int tag, err;
+
+	if (unlikely(!test_bit(QUEUE_ENABLED, &queue->flags)))
+		return -EIO;
+	if (unlikely(READ_ONCE(queue->nvme->state) != NVME_LIVE))
+		return -EIO;
+
+	tag = get_tag(queue);
+	if (unlikely(tag < 0))
+		return tag;
+
+	request = &queue->requests[tag];
+	request->block_flags = 0;
+	request->segments = 1;
+	request->data = data;
+	request->data_len = len;
+
+	err = prepare(queue, request, tag, block, map);
+	if (unlikely(err)) {
+		clear_bit_unlock(tag, queue->busy);
+		return err;
+	}
+
+	memcpy(queue->commands + (queue->tail << queue->command_shift),
+	       absolute_pointer(&request->command), sizeof(request->command));
+
+	if (unlikely(++queue->tail == queue->commands_len))
+		queue->tail = 0;
+
+	queue_kick(queue, last);
+	return 0;
+}
+
+static noinline int queue_submit(struct dma_bench_queue *queue,
+				 struct dma_bench_piece data, u64 block,
+				 bool last)
+{
+	return queue_submit_by(queue, data, DMA_BENCH_FRAME, block, last,
+			       map_page);
+}
+
+static noinline int queue_submit_list(struct dma_bench_queue *queue,
+				      struct dma_bench_piece data, u64 block)
+{
+	return queue_submit_by(queue, data, DMA_BENCH_LARGE, block, true,
+			       map_list);
+}
+
 static noinline void queue_event(struct dma_bench_queue *queue,
 				 struct dma_bench_completion *completion)
 {
-	dev_warn_once(queue->nvme.dev, "an event: status %#x\n",
+	dev_warn_once(queue->nvme->dev, "an event: status %#x\n",
 		      le16_to_cpu(completion->status));
 }
 
@@ -351,7 +420,7 @@ find_request(struct dma_bench_tags *tags, u16 id)
 	return request;
 }
 
-/* nvme_handle_cqe(), with nvme_try_complete_req() */
+/* nvme_handle_cqe(), with nvme_try_complete_req() and nvme_pci_complete_rq() */
 static __always_inline void
 queue_complete(struct dma_bench_queue *queue,
 	       struct dma_bench_completion *completion)
@@ -364,9 +433,9 @@ queue_complete(struct dma_bench_queue *queue,
 		return;
 	}
 
-	request = find_request(queue->nvme.tags[queue->number], id);
+	request = find_request(queue->nvme->tags[queue->number], id);
 	if (unlikely(!request)) {
-		dev_warn_ratelimited(queue->nvme.dev, "invalid id %d\n", id);
+		dev_warn_ratelimited(queue->nvme->dev, "invalid id %d\n", id);
 		return;
 	}
 
@@ -375,7 +444,9 @@ queue_complete(struct dma_bench_queue *queue,
 
 	request->status = le16_to_cpu(completion->status) >> 1;
 	request->result = completion->result;
-	unmap_data(request);
+	unmap_data(queue, request);
+	if (unlikely(request->status))
+		queue->failed++;
 	queue->spare[queue->spares++] = request->data;
 	clear_bit_unlock(id & TAG_MASK, queue->busy);
 }
@@ -420,40 +491,44 @@ DMA_BENCH_LOOP(submit_complete)
 	for (; n; n -= batch) {
 		for (i = 0; i < batch; i++) {
 			err = queue_submit(queue,
-					   queue->spare[--queue->spares], n);
+					   queue->spare[--queue->spares], n,
+					   i == batch - 1);
 			if (err) {
 				queue->spares++;
 				return err;
 			}
 		}
 
-		queue_kick(queue);
 		queue_reap(queue);
 	}
 
-	return 0;
+	return queue->failed ? -EIO : 0;
 }
 
 DMA_BENCH_LOOP(submit_list)
 {
 	struct dma_bench_queue *queue = bench->queue;
-	void *data = bench->buf;
+	struct dma_bench_piece data;
 	int err;
 
-	if (!queue || bench->len != DMA_BENCH_LARGE)
+	if (!queue || queue->spares != DMA_BENCH_BATCH ||
+	    bench->len != DMA_BENCH_LARGE)
 		return -EINVAL;
+
+	data = piece_of(bench->buf);
 
 	for (; n; n--) {
 		err = queue_submit_list(queue, data, n);
 		if (err)
 			return err;
 
-		queue_kick(queue);
 		queue_reap(queue);
+		if (queue->spares == DMA_BENCH_BATCH)
+			return -EIO;
 		data = queue->spare[--queue->spares];
 	}
 
-	return 0;
+	return queue->failed ? -EIO : 0;
 }
 
 /*
@@ -482,15 +557,22 @@ DMA_BENCH_LOOP(controller)
 int dma_bench_queue_set_up(struct dma_bench *bench)
 {
 	struct dma_bench_queue *queue = kzalloc_obj(*queue);
+	struct dma_bench_nvme *nvme;
+	void *frame;
 	int err, i;
 
 	if (!queue)
 		return -ENOMEM;
 
 	bench->queue = queue;
-	queue->nvme.dev = bench->dev;
-	queue->nvme.state = NVME_LIVE;
-	queue->nvme.tags[1] = &queue->tags;
+	nvme = kzalloc_obj(*nvme);
+	if (!nvme)
+		return -ENOMEM;
+
+	queue->nvme = nvme;
+	nvme->dev = bench->dev;
+	nvme->state = NVME_LIVE;
+	nvme->tags[1] = &queue->tags;
 	queue->tail_register = bench->regs + DMA_BENCH_TAIL;
 	queue->head_register = bench->regs + DMA_BENCH_HEAD;
 	queue->command_shift = ilog2(sizeof(struct dma_bench_command));
@@ -503,13 +585,13 @@ int dma_bench_queue_set_up(struct dma_bench *bench)
 	queue->tags.count = DMA_BENCH_TAGS;
 	for (i = 0; i < DMA_BENCH_TAGS; i++) {
 		queue->tags.requests[i] = &queue->requests[i];
-		queue->requests[i].nvme = &queue->nvme;
+		queue->requests[i].nvme = nvme;
 		queue->requests[i].direction = DMA_TO_DEVICE;
 	}
 
-	queue->nvme.lists = dma_pool_create("dma_rs_bench_lists", bench->dev,
-					    LIST_LEN * sizeof(__le64), 8, 0);
-	if (!queue->nvme.lists)
+	nvme->lists = dma_pool_create("dma_rs_bench_lists", bench->dev,
+				      LIST_LEN * sizeof(__le64), 8, 0);
+	if (!nvme->lists)
 		return -ENOMEM;
 
 	queue->commands = dma_alloc_coherent(bench->dev,
@@ -525,13 +607,13 @@ int dma_bench_queue_set_up(struct dma_bench *bench)
 		return -ENOMEM;
 
 	for (; queue->spares < DMA_BENCH_BATCH; queue->spares++) {
-		queue->spare[queue->spares] = kzalloc(DMA_BENCH_FRAME,
-						      GFP_KERNEL);
-		if (!queue->spare[queue->spares])
+		frame = kzalloc(DMA_BENCH_FRAME, GFP_KERNEL);
+		if (!frame)
 			return -ENOMEM;
+		queue->spare[queue->spares] = piece_of(frame);
 	}
 
-	queue->device = dma_bench_controller_new(dev_name(queue->nvme.dev));
+	queue->device = dma_bench_controller_new(dev_name(nvme->dev));
 	if (!queue->device)
 		return -ENOMEM;
 
@@ -559,20 +641,23 @@ void dma_bench_queue_tear_down(struct dma_bench *bench)
 		queue_reap(queue);
 	}
 
-	while (queue->spares)
-		kfree(queue->spare[--queue->spares]);
+	while (queue->spares--)
+		kfree(page_address(queue->spare[queue->spares].page) +
+		      queue->spare[queue->spares].offset);
 	if (queue->completions)
-		dma_free_coherent(queue->nvme.dev,
+		dma_free_coherent(bench->dev,
 				  DMA_BENCH_COMPLETIONS *
 				  sizeof(*queue->completions),
 				  queue->completions, queue->completions_dma);
 	if (queue->commands)
-		dma_free_coherent(queue->nvme.dev,
+		dma_free_coherent(bench->dev,
 				  DMA_BENCH_COMMANDS *
 				  sizeof(struct dma_bench_command),
 				  queue->commands, queue->commands_dma);
-	dma_pool_destroy(queue->nvme.lists);
+	if (queue->nvme)
+		dma_pool_destroy(queue->nvme->lists);
 	dma_bench_controller_free(queue->device);
+	kfree(queue->nvme);
 	kfree(queue);
 	bench->queue = NULL;
 }

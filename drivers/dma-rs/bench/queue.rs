@@ -99,12 +99,19 @@ impl Command {
 #[derive(Clone, Copy, FromBytes, IntoBytes)]
 #[repr(C)]
 pub(crate) struct Completion {
-    result: u32,
-    unused: u32,
+    result: u64,
     head: u16,
     queue: u16,
     id: u16,
     status: u16,
+}
+
+impl Completion {
+    /// Whether the command has failed.
+    #[inline]
+    pub(crate) fn failed(&self) -> bool {
+        u16::from_le(self.status) >> 1 != 0
+    }
 }
 
 // SAFETY: By the numbers of the contract:
@@ -304,15 +311,19 @@ unsafe impl Submission for Lists<'_> {
 
         for entry in &mut list.0 {
             if at >= end {
-                return Ok(Command::new(&call, *block, first, address));
+                break;
             }
 
             *entry = at.to_le();
             at += page;
         }
 
-        // There are more.
-        Err(EINVAL)
+        // There are more pages than fit.
+        if at < end {
+            return Err(EINVAL);
+        }
+
+        Ok(Command::new(&call, *block, first, address))
     }
 
     #[inline]
@@ -325,6 +336,8 @@ unsafe impl Submission for Lists<'_> {
 pub(crate) struct Queues<'a, Q: Submission, P: Payload<'a>> {
     pub(crate) done: Completions<'a, Done<'a>>,
     pub(crate) commands: Commands<'a, Q, P>,
+    /// How many commands have failed.
+    pub(crate) failed: u32,
 }
 
 /// Queues of commands that have a frame each.
@@ -381,6 +394,7 @@ where
         Ok(Self {
             done,
             commands: Commands::new(dma, queue(place), port, scratch)?,
+            failed: 0,
         })
     }
 

@@ -24,9 +24,9 @@ repeat() {
 count() {
 	# The first ones warm up.
 	repeat 10 "$2" "$3"
-	begin
+	start_counting
 	repeat $rounds "$2" "$3"
-	finish
+	stop_counting
 	say "op blocks/$size $1 $commands $spent $spent"
 }
 
@@ -34,11 +34,13 @@ block=/sys/block/nvme0n1
 within 20 [ -e $block/dev ] || result "failed: the kernel's own driver has no block device"
 # Or each round would be the first to open it, and the last to close it.
 exec 3< /dev/nvme0n1
-count c $debugfs/dma_rs_bench_blocks "$(cat $block/dev) $size"
+echo none > $block/queue/scheduler
+count c $debugfs/dma_rs_bench_blocks "/dev/nvme0n1 $size"
 exec 3<&-
 
 device=$(on_bus | head -n 1)
 own "$device" || result "failed: cannot bind $device"
 count rust "$debugfs/dma_rs_nvme-$device/exchange" $size
 works "$device" || result "failed: what $device reads is not what was written"
+[ "$pairs $in_flight" = "1 64" ] || result "failed: not 64 commands in flight of one pair of queues"
 say end

@@ -37,10 +37,10 @@ transfer() {
 	$3 nc -l -p 5000 < /tmp/pause > /dev/null &
 	listener=$!
 	pause 0.5
-	begin
+	start_counting
 	head -c $bytes /dev/zero | $1 nc "$2" 5000 > /dev/null
 	wait $listener
-	finish
+	stop_counting
 }
 
 # count WHO: counts all, with the driver that our end has.

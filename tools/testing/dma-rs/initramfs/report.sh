@@ -7,14 +7,14 @@ say() {
 	echo "<6>dma-rs-bench: $*" > /dev/kmsg
 }
 
-# begin, finish: the CPU executes $spent instructions in between, without those of the thread that
-# takes what time is left.
-begin() {
+# start_counting, stop_counting: the CPU executes $spent instructions in between, without those of
+# the thread that takes what time is left.
+start_counting() {
 	echo 1 > $debugfs/dma_rs_bench_busy
 	spent=$(cat $debugfs/dma_rs_bench_busy)
 }
 
-finish() {
+stop_counting() {
 	spent=$(($(cat $debugfs/dma_rs_bench_busy) - spent))
 	echo 0 > $debugfs/dma_rs_bench_busy
 }
