@@ -130,6 +130,39 @@ mod cases {
         Ok(())
     }
 
+    /// A mask that the machine refuses is refused for streaming mappings alone, too.
+    #[test]
+    fn refused_masks() -> Result {
+        let narrow = Constraints::new(DmaMask::new::<12>());
+        let set_up = |constraints| fixture::on_each_bus_set_up(Some(constraints), |_| Ok(()));
+        let wider = set_up(narrow.coherent_mask(DmaMask::new::<32>()));
+
+        // Behind an IOMMU any mask will do.
+        ensure!(wider.is_err() == set_up(narrow).is_err());
+        Ok(())
+    }
+
+    /// What a piece of memory must not cross, and where it must begin.
+    #[test]
+    fn admitted_pieces() -> Result {
+        let none = Constraints::new(DmaMask::new::<64>());
+        let bounded = none.segment_boundary(0xfff);
+
+        for (constraints, addr, len, outcome) in [
+            (bounded, 0x1000, 0x1000, Ok(())),
+            (bounded, 0x1ff0, 0x10, Ok(())),
+            (bounded, 0x1ff0, 0x11, Err(EINVAL)),
+            (bounded, 0x1fff, 2, Err(EINVAL)),
+            (bounded, 0x1000, 0x1001, Err(EINVAL)),
+            (none.alignment(16), 0x1ff0, 0x11, Ok(())),
+            (none.alignment(16), 0x1ff8, 1, Err(EINVAL)),
+        ] {
+            ensure!(constraints.admit(addr, len) == outcome);
+        }
+
+        Ok(())
+    }
+
     /// The same set-up again is fine, another one is not.
     #[test]
     fn second_set_up() -> Result {
@@ -228,16 +261,17 @@ mod cases {
             .inspect_err(|_| pr_err!("{constraints:?}\n"))?;
         }
 
-        // What the driver demands of the pool holds, too, whichever is stricter.
+        // What the driver demands of the pool holds, too, whichever is stricter. Blocks of 72 bytes
+        // are 96 bytes apart then, and the third would cross a boundary of 256.
         fixture::on_each_bus_set_up(Some(none.segment_boundary(0xff).alignment(32)), |pdev| {
-            let wider = Pool::<[u8; 24]>::with_layout::<16, 512>(pdev.as_ref(), c"wider")?;
-            let stricter = Pool::<[u8; 24]>::with_layout::<64, 64>(pdev.as_ref(), c"stricter")?;
+            let wider = Pool::<[u8; 72]>::with_layout::<16, 512>(pdev.as_ref(), c"wider")?;
+            let stricter = Pool::<[u8; 72]>::with_layout::<64, 128>(pdev.as_ref(), c"stricter")?;
             let mut blocks = KVec::new();
 
-            for (pool, align, boundary) in [(wider, 32, 256), (stricter, 64, 64)] {
+            for (pool, align, boundary) in [(wider, 32, 256), (stricter, 64, 128)] {
                 for _ in 0..10 {
                     let block = pool.alloc(GFP_KERNEL)?;
-                    let (first, last) = (block.raw_address(), block.raw_address() + 23);
+                    let (first, last) = (block.raw_address(), block.raw_address() + 71);
 
                     ensure!(first % align == 0 && first / boundary == last / boundary);
                     blocks.push(block, GFP_KERNEL)?;

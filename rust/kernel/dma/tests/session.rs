@@ -444,6 +444,39 @@ mod cases {
         })
     }
 
+    /// A device that relies on its bus, which proves nothing.
+    #[test]
+    fn neither_proves() -> Result {
+        struct Silent<'a>(&'a Device);
+
+        // SAFETY: It accesses no memory.
+        unsafe impl Quiesce for Silent<'_> {
+            const HEEDS_BUS: bool = true;
+
+            fn device(&self) -> &Device {
+                self.0
+            }
+
+            fn limits(&self) -> Constraints {
+                Constraints::new(DmaMask::new::<64>())
+            }
+
+            fn disarm(&mut self) -> Result {
+                Ok(())
+            }
+        }
+
+        on_each_bus(|pdev| {
+            let dev: &Device<Core<'_>> = pdev.as_ref();
+            let session = Session::<u32>::new(dev, Silent(dev.bound()), Ok::<_, Error>(0))?;
+
+            session.start()?;
+            ensure!(session.stop() == StopOutcome::Unproven);
+            // That it is disarmed is the proof.
+            session.start()
+        })
+    }
+
     /// Nothing is shown before the start, and what comes back is whole.
     #[test]
     fn closed_until_started() -> Result {

@@ -49,6 +49,8 @@ enum Answer {
     Never,
     /// Done, having moved so many bytes.
     Moved(usize),
+    /// Done, but stopped meanwhile.
+    Stopped,
     /// There is no telling.
     Gone,
     /// It doesn't even start.
@@ -107,6 +109,11 @@ unsafe impl Engine for Puppet<'_> {
             Answer::After(n) if self.asked > n => Ok(Progress::Done(Untrusted::new(self.len))),
             Answer::After(_) | Answer::Never => Ok(Progress::Busy),
             Answer::Moved(n) => Ok(Progress::Done(Untrusted::new(n))),
+            Answer::Stopped => {
+                // SAFETY: It accesses no memory.
+                unsafe { prove(self.dma) };
+                Ok(Progress::Done(Untrusted::new(self.len)))
+            }
             Answer::Gone | Answer::Refuses => Err(ENODEV),
         }
     }
@@ -395,6 +402,24 @@ mod cases {
                     Ok(_) => return Err(EINVAL),
                 }
             }
+            Ok(())
+        })
+    }
+
+    /// A device that is stopped while it is asked: what it says then doesn't count.
+    #[test]
+    fn stopped_while_asked() -> Result {
+        on_each_bus(|pdev| {
+            let dma = fixture::open(pdev.as_ref())?;
+            let mut slot = TestSlot::new(dma, Puppet::new(dma, Answer::Never))?;
+            let buf = Streaming::<_, FromDevice>::map(dma, bytes()?)?;
+            let transfer = slot.start(buf, 0..256, Answer::Stopped)?;
+
+            ensure!(matches!(transfer.wait_polling(TICK, LONG), Err(e) if e == ESHUTDOWN));
+
+            let back = slot.take::<FromDevice>()?.ok_or(EINVAL)?;
+
+            ensure!(back.bytes().is_empty());
             Ok(())
         })
     }
