@@ -17,6 +17,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/iopoll.h>
 #include <linux/irq_work.h>
+#include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
@@ -492,10 +493,17 @@ static int free_queued(void)
 	return ret;
 }
 
+static DECLARE_COMPLETION(reading);
+
 static void read_long(struct work_struct *work)
 {
+	unsigned long end;
+
 	rcu_read_lock();
-	mdelay(2000);
+	complete(&reading);
+	/* Not mdelay(): how fast its loop is, was measured when the guest began. */
+	for (end = jiffies + 2 * HZ; time_before(jiffies, end);)
+		cpu_relax();
 	rcu_read_unlock();
 }
 
@@ -504,8 +512,9 @@ static DECLARE_WORK(reader_work, read_long);
 /* A reader that holds up everybody: longer than rcu_exp_cpu_stall_timeout. */
 static int stall_rcu(void)
 {
+	reinit_completion(&reading);
 	schedule_work(&reader_work);
-	msleep(100);
+	wait_for_completion(&reading);
 	synchronize_rcu_expedited();
 	flush_work(&reader_work);
 	return 0;
