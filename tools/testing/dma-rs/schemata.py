@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """Many faults in one kernel, of which its command line chooses one: so each costs a boot, and no build.
 
-A function with faults in it gets its body once more for each of them, and a `match` on the number
-that was chosen; without one it does what it did. What isn't in the body of a function can't be chosen
-at run time, nor what must be known when the kernel is compiled: such faults are built one by one."""
+A function with faults in it gets its body once more for each of them, and a `match` (in C, a `switch`)
+on the number that was chosen; without one it does what it did. What isn't in the body of a function
+can't be chosen at run time, nor what must be known when the kernel is compiled, nor what is in a
+function of C that has labels: such faults are built one by one."""
 
 import dataclasses
+import pathlib
 import re
+import typing
 
 # The number's name on the command line, and what the kernel's files get so that all code can ask for it.
 PARAMETER = "dma_rs_mutant"
@@ -26,7 +29,6 @@ pub fn {PARAMETER}() -> u32 {{
     {PARAMETER}
 }}
 """}
-CHOICE = f"match ::kernel::{PARAMETER}() {{"
 
 TOKEN = re.compile(r"""
       //[^\n]* | /\*.*?\*/
@@ -41,18 +43,23 @@ OPENING, CLOSING = "([{", ")]}"
 # What may stand between the beginning of a function and the word "fn".
 QUALIFIERS = frozenset(("const", "unsafe", "extern", "async", '"C"', "safe"))
 
-ERROR = re.compile(r"^error(\[E\d+\])?: .*?(?=^\s*$|\Z)", re.M | re.S)
-PLACE = re.compile(r"^ *(?:-->|:::) (\S+?):(\d+):\d+$", re.M)
+# Errors of rustc, and of clang; and places in the former.
+ERROR = re.compile(r"^error(\[E\d+\])?: .*?(?=^\s*$|\Z)|^\S+?:\d+:\d+: error: ", re.M | re.S)
+PLACE = re.compile(r"^(?: *(?:-->|:::) )?(\S+?):(\d+):\d+(?:$|: error: )", re.M)
+
+# The body of a function in C, and a label in it.
+C_BODY = re.compile(r"^\{\n(.*?)^\}$", re.M | re.S)
+C_LABEL = re.compile(r"^\w+:$", re.M)
 
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """Where the body of a function begins and ends, without its braces; and whether it can be called by
-    the compiler."""
+    """Where the body of a function begins and ends, without its braces; and whether it can be there only
+    once, and without a choice: the compiler may call it, or it has labels."""
 
     start: int
     end: int
-    const: bool
+    fixed: bool
 
 
 def tokens(text):
@@ -102,6 +109,36 @@ def functions(text):
     return found
 
 
+def functions_in_c(text):
+    """As `functions`, for C as the kernel has it: their braces stand at the beginning of a line."""
+    return [Function(body.start(1), body.end(1), bool(C_LABEL.search(body[1]))) for body in C_BODY.finditer(text)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """How to find functions, and to put a choice into a file: what comes at its beginning; and of a choice
+    the beginning, what is before and after a case, and before the last one."""
+
+    functions: typing.Callable
+    declaration: str
+    choice: str
+    case: str
+    end: str
+    otherwise: str
+
+
+LANGUAGES = {
+    ".rs": Language(functions, "", f"match ::kernel::{PARAMETER}() {{", "\n{} => {{", "}", "\n_ => {"),
+    ".c": Language(functions_in_c, f"extern unsigned int {PARAMETER};\n", f"switch ({PARAMETER}) {{",
+                   "\ncase {}: {{", "} break;", "\ndefault: {"),
+}
+
+
+def language_of(file):
+    """The language of a file, if its functions can have a choice."""
+    return LANGUAGES.get(pathlib.PurePath(file).suffix)
+
+
 def difference(mutant, text):
     """What a fault changes in a file: from where to where, and what comes there."""
     old, new = mutant.old, mutant.new
@@ -118,8 +155,9 @@ def difference(mutant, text):
 def body_with(mutant, text):
     """The function that a fault is in, and its body with the fault; or None, if it isn't in one."""
     start, end, new = difference(mutant, text)
-    around = [function for function in functions(text) if function.start <= start and end <= function.end]
-    if not around or around[-1].const:
+    around = [function for function in language_of(mutant.file).functions(text)
+              if function.start <= start and end <= function.end]
+    if not around or around[-1].fixed:
         return None
     function = around[-1]
     body = text[function.start:start] + new + text[end:function.end]
@@ -143,22 +181,23 @@ class Switched:
 def switched(text, mutants):
     """A file with all of these faults in it, which `mutants` gives by their numbers."""
     bodies = {}
+    language = language_of(next(iter(mutants.values())).file)
     for number, mutant in mutants.items():
         function, body = body_with(mutant, text)
         bodies.setdefault(function, {})[number] = body
     # What is in another function's body goes there first, and changes where that one ends.
-    result, at, lines = [], 0, []
+    result, at, lines = [language.declaration], 0, []
     for function in sorted(bodies, key=lambda function: function.start):
         if function.start < at:
             raise ValueError("a function with faults is in another one")
-        result += [text[at:function.start], CHOICE]
+        result += [text[at:function.start], language.choice]
         whole = first = "".join(result).count("\n") + 1
         for number, body in bodies[function].items():
-            result += [f"\n{number} => {{", body, "}"]
+            result += [language.case.format(number), body, language.end]
             last = "".join(result).count("\n") + 1
             lines.append((first + 1, last, (number,)))
             first = last
-        result += ["\n_ => {", text[function.start:function.end], "} }"]
+        result += [language.otherwise, text[function.start:function.end], "} }"]
         lines.append((whole, "".join(result).count("\n") + 1, tuple(bodies[function])))
         at = function.end
     result.append(text[at:])
@@ -170,7 +209,7 @@ def choose(mutants, folder):
     faults of which one is in the other, one alone can."""
     found, taken = {}, {}
     for mutant in mutants:
-        if not mutant.file.endswith(".rs"):
+        if not language_of(mutant.file):
             continue
         place = body_with(mutant, (folder / mutant.file).read_text())
         others = taken.setdefault(mutant.file, set())

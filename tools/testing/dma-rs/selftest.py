@@ -925,7 +925,7 @@ trait T {
 
     def test_functions(self):
         """Strings, comments, types and declarations don't count."""
-        self.assertEqual([(self.CODE[one.start:one.end].split()[0], one.const) for one in schemata.functions(self.CODE)],
+        self.assertEqual([(self.CODE[one.start:one.end].split()[0], one.fixed) for one in schemata.functions(self.CODE)],
                          [("1", True), ("let", False), ("fn", False), ("x", False)])
 
     def test_chosen(self):
@@ -948,6 +948,19 @@ trait T {
             place = 1 + next(number for number, line in enumerate(lines) if words in line)
             log = f"error[E1]: no\n  --> {self.folder}/a.rs:{place}:5\n   |\n\nwarning: x\n --> a.rs:1:1\n"
             self.assertEqual(schemata.blamed(log, {"a.rs": one}), numbers)
+
+    def test_c(self):
+        """Functions of C, unless they have labels."""
+        code = ("struct s x = {\n\t.y = 1,\n};\n\nint f(int i)\n{\n\tif (i)\n\t\treturn 2;\n\treturn 3;\n}\n\n"
+                "int g(int i)\n{\n\tif (i)\n\t\tgoto out;\n\ti = 4;\nout:\n\treturn i;\n}\n")
+        (self.folder / "a.c").write_text(code)
+        chosen = schemata.choose([Fault(old, old + "0", "a.c") for old in ("= 1", "2", "3", "4")], self.folder)
+        self.assertEqual([fault.old for fault in chosen.values()], ["2", "3"])
+        one = schemata.files(chosen, {"a.c": code})["a.c"]
+        self.assertEqual([one.text.count(f"return {value};") for value in (2, 20, 3, 30)], [2, 1, 2, 1])
+        place = 1 + next(number for number, line in enumerate(one.text.splitlines()) if "30" in line)
+        log = f"{self.folder}/a.c:{place}:5: error: no\na.c:1:1: warning: x\n"
+        self.assertEqual(schemata.blamed(log, {"a.c": one}), {2})
 
 
 if __name__ == "__main__":
