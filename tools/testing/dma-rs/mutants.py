@@ -94,6 +94,9 @@ def read_list(arch):
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: there is no suite {mutant.suites}")
     mutants = [mutant for mutant in mutants if mutant.variant in (misuse.VARIANT, *variants.VARIANTS[arch])]
     for mutant in mutants:
+        selection = Selection(mutant.suites)
+        if selection.names_only(GUEST_SUITE) and not selection.guest_tests(variants.VARIANTS[arch][mutant.variant]):
+            raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: {mutant.variant} has no {mutant.suites}")
         if flavour_of(arch, mutant) not in build.FRAGMENTS_OF:
             raise Fail(f"{LIST.relative_to(REPO)}: {mutant.name}: no small kernel of that flavour")
     return mutants

@@ -209,7 +209,7 @@ VARIANTS = {
         "controls-rt": Variant("that kernel misbehaves: its oracles must say so", WIDE, edu=WIDE_EDU,
                                slow=True, flavour="rt", controls=RT_CONTROLS),
         "net": Variant("our network interface talks to the kernel's own driver", suites=NET_SUITES, slow=True,
-                       guest_tests=("interface_rounds", *NET_TESTS)),
+                       guest_tests=("interface", "internet", "interface_rounds", *NET_TESTS)),
         "net-swiotlb": Variant("the same, every mapping bounces", "swiotlb=force", suites=NET_SUITES, slow=True,
                                guest_tests=NET_TESTS),
         "net-iommu": Variant("the same, Intel IOMMU, unmapped at once", "intel_iommu=on iommu.strict=1",
