@@ -339,6 +339,11 @@ impl Work<'_> {
             ..
         } = *operation;
 
+        // The loops count down to zero by it.
+        if operation.times.checked_rem(batch) != Some(0) {
+            return Err(EINVAL);
+        }
+
         self.batch = batch;
         self.tx.producer.queue().set_batch(batch);
         self.rx.producer.queue().set_batch(batch);

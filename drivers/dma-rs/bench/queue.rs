@@ -176,7 +176,7 @@ pub(crate) struct Done<'a>(Place<'a>);
 // 2. Completions are written one after the other.
 // 3. There are fewer tags than entries, and all completions are reaped before the next commands.
 // 4. Writing to a register is ordered.
-// 5. `Queues::new()` makes one for each controller.
+// 5. `Queues::make()` makes one for each controller.
 unsafe impl CompletionQueue for Done<'_> {
     type Entry = Completion;
 
@@ -185,7 +185,7 @@ unsafe impl CompletionQueue for Done<'_> {
     }
 
     fn start(&mut self, queue: QueueMemory<'_>) -> Result {
-        // SAFETY: The queue is accessed in `Io::doorbell()` only, which comes as long as both
+        // SAFETY: The queue is accessed in `Place::doorbell()` only, which comes as long as both
         // queues are there.
         to_result(unsafe {
             ffi::dma_bench_controller_attach_completions(
@@ -234,7 +234,7 @@ pub(crate) struct Io<'a>(Place<'a>);
 // 4. The command has the tag. There is one submission queue, which has the number 0.
 // 5. They are fetched in order.
 // 6. Writing to a register is ordered, and the CPU itself is the device.
-// 7. `Queues::new()` makes one for each controller.
+// 7. `Queues::make()` makes one for each controller.
 unsafe impl Submission for Io<'_> {
     type Entry = Command;
     type Completion = Completion;
@@ -279,7 +279,7 @@ pub(crate) struct PageList([u64; 32]);
 /// A queue of commands with a list of pages each.
 pub(crate) struct Lists<'a>(Place<'a>);
 
-// SAFETY: As for `Io`. What `describe` puts into a list is in the segment, too.
+// SAFETY: As for `Io`, number by number. 3. also holds for the list: its pages are in the segment.
 unsafe impl Submission for Lists<'_> {
     type Entry = Command;
     type Completion = Completion;
