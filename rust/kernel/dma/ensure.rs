@@ -22,4 +22,4 @@ macro_rules! dma_ensure {
     };
 }
 
-pub use dma_ensure as ensure;
+pub(super) use dma_ensure as ensure;

@@ -62,7 +62,7 @@ pub mod faults;
 mod threads;
 pub use self::threads::at_once;
 
-pub use super::ensure::ensure;
+pub use crate::dma_ensure as ensure;
 
 /// What the driver's callbacks are to do.
 ///
