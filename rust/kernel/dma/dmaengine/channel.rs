@@ -126,9 +126,9 @@ type RawDescriptor = bindings::dma_async_tx_descriptor;
 
 /// Where to find a transfer that was submitted.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Place<'c> {
     /// Its slot, what the slot was given for it, and the epoch in which that was.
-    pub(super) at: usize,
+    pub(super) slot: &'c Slot,
     pub(super) word: Word,
     pub(super) epoch: u64,
     pub(super) cookie: Cookie,
@@ -147,7 +147,7 @@ pub(super) struct Inner {
     /// The device that accesses memory.
     dev: ARef<Device>,
     record: Record,
-    slots: KVec<Slot>,
+    slots: KBox<[Slot; SLOTS]>,
     /// Where to look for a free slot first.
     next: Atomic<usize>,
     /// Whether a provider was reported for calling back when nothing was expected.
@@ -262,11 +262,6 @@ impl Inner {
         &self.events
     }
 
-    #[inline]
-    pub(super) fn slot(&self, at: usize) -> Option<&Slot> {
-        self.slots.get(at)
-    }
-
     /// Returns the permission to map for the channel.
     #[inline]
     pub(super) fn mapper(&self) -> Mapper<'_> {
@@ -317,10 +312,10 @@ impl Inner {
         &self,
         state: State,
         prepare: impl FnOnce(*mut bindings::dma_chan, c_ulong) -> *mut RawDescriptor,
-    ) -> Result<Place> {
+    ) -> Result<Place<'_>> {
         // Transfers aren't terminated until this one was submitted and its epoch was read.
         let _running = Running::enter(&self.record)?;
-        let (at, slot, word) = self.claim(state).ok_or(EBUSY)?;
+        let (slot, word) = self.claim(state).ok_or(EBUSY)?;
         let calls_back = state != State::Polled;
 
         // CAST: Small numbers.
@@ -356,7 +351,7 @@ impl Inner {
 
         slot.set_cookie(cookie);
         Ok(Place {
-            at,
+            slot,
             word,
             epoch: self.record.epoch(),
             cookie,
@@ -364,14 +359,16 @@ impl Inner {
     }
 
     #[inline]
-    fn claim(&self, state: State) -> Option<(usize, &Slot, Word)> {
-        let start = self.next.fetch_add(1, Relaxed);
+    fn claim(&self, state: State) -> Option<(&Slot, Word)> {
+        let start = self.next.load(Relaxed);
+
+        // Who comes at the same time may begin at the same slot.
+        self.next.store(start.wrapping_add(1), Relaxed);
 
         (0..SLOTS).find_map(|n| {
-            let at = start.wrapping_add(n) % SLOTS;
-            let slot = self.slots.get(at)?;
+            let slot = self.slots.get(start.wrapping_add(n) % SLOTS)?;
 
-            slot.claim(state).map(|word| (at, slot, word))
+            slot.claim(state).map(|word| (slot, word))
         })
     }
 
@@ -429,7 +426,7 @@ impl Inner {
 
     /// Returns whether transfers were terminated since that one was submitted.
     #[inline]
-    pub(super) fn is_terminated(&self, place: Place) -> bool {
+    pub(super) fn is_terminated(&self, place: Place<'_>) -> bool {
         place.epoch != self.record.epoch()
     }
 
@@ -457,7 +454,7 @@ impl Inner {
         // other devices. Nothing was submitted since, as the record is closed.
         let proven = unsafe { Quarantine::prove(&self.quarantine, &self.record) };
 
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             slot.terminated();
         }
 

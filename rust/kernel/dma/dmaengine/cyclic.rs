@@ -62,7 +62,7 @@ use core::{
 #[must_use = "the engine goes on until the channel is terminated"]
 pub struct Cyclic<'c, T: ?Sized + KnownSize, D: OneWay> {
     channel: &'c Channel<'c>,
-    place: Place,
+    place: Place<'c>,
     memory: ManuallyDrop<Shared<'c, T>>,
     _direction: PhantomData<D>,
 }
@@ -107,11 +107,11 @@ impl<'c, T: ?Sized + KnownSize, D: OneWay> Cyclic<'c, T, D> {
     }
 
     fn try_start(
-        channel: &Channel<'_>,
+        channel: &'c Channel<'_>,
         memory: &Shared<'_, T>,
         period: usize,
         peripheral: Peripheral,
-    ) -> Result<Place> {
+    ) -> Result<Place<'c>> {
         let inner = channel.inner();
         let len = memory.size();
 
@@ -178,10 +178,7 @@ impl<'c, T: ?Sized + KnownSize, D: OneWay> Cyclic<'c, T, D> {
     /// Returns after how many periods the provider has called back. It may be late, so more may be
     /// full.
     pub fn periods(&self) -> u64 {
-        self.channel
-            .inner()
-            .slot(self.place.at)
-            .map_or(0, |slot| slot.periods_of(self.place.word))
+        self.place.slot.periods_of(self.place.word)
     }
 
     /// Sleeps until the provider has called back for `count` periods, from the start on.
@@ -263,9 +260,7 @@ impl<'c, T: ?Sized + KnownSize, D: OneWay> Drop for Cyclic<'c, T, D> {
             return;
         }
 
-        if let Some(slot) = self.channel.inner().slot(self.place.at) {
-            slot.abandon(self.place.word);
-        }
+        self.place.slot.abandon(self.place.word);
 
         // Dropping it puts the memory away.
     }

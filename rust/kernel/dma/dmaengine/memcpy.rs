@@ -83,20 +83,12 @@ impl<'c, S: Buffer, T: Buffer> Memcpy<'c, S, T> {
         self.at..self.at.saturating_add(self.range.len())
     }
 
-    /// Returns where the data comes from and where it goes to, and notes that this is shown.
+    /// Returns where the data comes from and where it goes to.
     fn addresses(&self) -> Result<(DmaAddress, DmaAddress)> {
-        let from = self.from.address().slice(self.range.clone())?;
-        let to = self.to.address().slice(self.target())?;
+        let from = self.from.address_unshown().slice(self.range.clone())?;
+        let to = self.to.address_unshown().slice(self.target())?;
 
         Ok((from.bits(), to.bits()))
-    }
-
-    fn forget_addresses(&self) {
-        // SAFETY: Whoever calls this has asked for the addresses, and told nobody.
-        unsafe {
-            self.from.forget_address();
-            self.to.forget_address();
-        }
     }
 }
 
@@ -104,14 +96,14 @@ impl<'c, S: Buffer, T: Buffer> Memcpy<'c, S, T> {
 // 1. The descriptor is about parts of the two buffers, which stay mapped until they are dropped or
 //    completed.
 // 2. `check()` looks at both.
-// 3. Both count as shown from `check()` on.
+// 3. `set_shown()` notes it of both.
 unsafe impl<'c, S: Buffer, T: Buffer> Describe for Memcpy<'c, S, T> {
     type Memory = (
         StreamingBox<'c, S, ToDevice>,
         StreamingBox<'c, T, FromDevice>,
     );
 
-    fn check(&self, target: &Target<'_>) -> Result {
+    fn check(&mut self, target: &Target<'_>) -> Result {
         if !self.from.dma().has_record(target.record) || !self.to.dma().has_record(target.record) {
             return Err(EINVAL);
         }
@@ -123,20 +115,16 @@ unsafe impl<'c, S: Buffer, T: Buffer> Describe for Memcpy<'c, S, T> {
             return Err(EOPNOTSUPP);
         }
 
-        if self.from.is_shown() || self.to.is_shown() {
+        if self.from.was_shown() || self.to.was_shown() {
             return Err(EINVAL);
         }
 
-        self.addresses()
-            .and_then(|(from, to)| {
-                // SAFETY: The channel is requested.
-                unsafe {
-                    bindings::dmaengine_is_copy_aligned(target.chan, to, from, self.range.len())
-                }
-                .then_some(())
-                .ok_or(EINVAL)
-            })
-            .inspect_err(|_| self.forget_addresses())
+        let (from, to) = self.addresses()?;
+
+        // SAFETY: The channel is requested.
+        unsafe { bindings::dmaengine_is_copy_aligned(target.chan, to, from, self.range.len()) }
+            .then_some(())
+            .ok_or(EINVAL)
     }
 
     unsafe fn prepare(
@@ -157,8 +145,9 @@ unsafe impl<'c, S: Buffer, T: Buffer> Describe for Memcpy<'c, S, T> {
         self.range.len()
     }
 
-    unsafe fn refused(&self) {
-        self.forget_addresses();
+    fn set_shown(&mut self) {
+        self.from.set_shown();
+        self.to.set_shown();
     }
 
     unsafe fn complete(self, moved: usize) -> Self::Memory {

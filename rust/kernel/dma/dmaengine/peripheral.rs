@@ -198,29 +198,23 @@ impl<'c, B: Buffer, D: OneWay> Slave<'c, B, D> {
 // 1. The descriptor is about a part of the buffer, which stays mapped until it is dropped or
 //    completed.
 // 2. `check()` looks at it.
-// 3. It counts as shown from `check()` on.
+// 3. `set_shown()` notes it.
 unsafe impl<'c, B: Buffer, D: OneWay> Describe for Slave<'c, B, D> {
     type Memory = StreamingBox<'c, B, D>;
 
-    fn check(&self, target: &Target<'_>) -> Result {
+    fn check(&mut self, target: &Target<'_>) -> Result {
         if !self.buf.dma().has_record(target.record) {
             return Err(EINVAL);
         }
 
         check_slave(target)?;
 
-        if self.buf.is_shown() {
+        if self.buf.was_shown() {
             return Err(EINVAL);
         }
 
-        match self.buf.address().slice(self.range.clone()) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                // SAFETY: We have asked for the address, and told nobody.
-                unsafe { self.buf.forget_address() };
-                Err(error)
-            }
-        }
+        self.buf.address_unshown().slice(self.range.clone())?;
+        Ok(())
     }
 
     unsafe fn prepare(
@@ -228,7 +222,7 @@ unsafe impl<'c, B: Buffer, D: OneWay> Describe for Slave<'c, B, D> {
         chan: *mut bindings::dma_chan,
         flags: c_ulong,
     ) -> *mut bindings::dma_async_tx_descriptor {
-        let Ok(part) = self.buf.address().slice(self.range.clone()) else {
+        let Ok(part) = self.buf.address_unshown().slice(self.range.clone()) else {
             return core::ptr::null_mut();
         };
         let mut config = self.peripheral.to_config::<D>();
@@ -252,9 +246,8 @@ unsafe impl<'c, B: Buffer, D: OneWay> Describe for Slave<'c, B, D> {
         self.range.len()
     }
 
-    unsafe fn refused(&self) {
-        // SAFETY: By the safety requirements the engine doesn't know the memory.
-        unsafe { self.buf.forget_address() };
+    fn set_shown(&mut self) {
+        self.buf.set_shown();
     }
 
     unsafe fn complete(self, moved: usize) -> Self::Memory {
@@ -305,22 +298,21 @@ impl<'c, S: Scatter, D: OneWay> SlaveList<'c, S, D> {
 // 1. The descriptor is about the list, which stays mapped until it is dropped or completed; so does
 //    its table.
 // 2. `check()` looks at it.
-// 3. It counts as shown from `check()` on.
+// 3. `set_shown()` notes it.
 unsafe impl<'c, S: Scatter + 'c, D: OneWay> Describe for SlaveList<'c, S, D> {
     type Memory = ScatterBox<'c, S, D>;
 
-    fn check(&self, target: &Target<'_>) -> Result {
+    fn check(&mut self, target: &Target<'_>) -> Result {
         if !self.list.dma().has_record(target.record) {
             return Err(EINVAL);
         }
 
         check_slave(target)?;
 
-        if self.list.is_shown() {
+        if self.list.was_shown() {
             return Err(EINVAL);
         }
 
-        let _ = self.list.segments();
         Ok(())
     }
 
@@ -329,7 +321,7 @@ unsafe impl<'c, S: Scatter + 'c, D: OneWay> Describe for SlaveList<'c, S, D> {
         chan: *mut bindings::dma_chan,
         flags: c_ulong,
     ) -> *mut bindings::dma_async_tx_descriptor {
-        let (first, count) = self.list.segments().as_raw();
+        let (first, count) = self.list.segments_unshown().as_raw();
         let mut config = self.peripheral.to_config::<D>();
 
         // SAFETY: By the safety requirements the channel is requested. The entries have addresses
@@ -351,9 +343,8 @@ unsafe impl<'c, S: Scatter + 'c, D: OneWay> Describe for SlaveList<'c, S, D> {
         self.list.len()
     }
 
-    unsafe fn refused(&self) {
-        // SAFETY: By the safety requirements the engine doesn't know the memory.
-        unsafe { self.list.forget_addresses() };
+    fn set_shown(&mut self) {
+        self.list.set_shown();
     }
 
     unsafe fn complete(self, moved: usize) -> Self::Memory {

@@ -26,6 +26,7 @@ use crate::{
     }, //
 };
 use core::ptr::NonNull;
+use pin_init::init_array_from_fn;
 
 /// How many transfers of a channel can be in flight.
 pub(super) const SLOTS: usize = 64;
@@ -57,17 +58,6 @@ pub(super) enum State {
 }
 
 impl State {
-    const ALL: [Self; 8] = [
-        Self::Free,
-        Self::InFlight,
-        Self::Done,
-        Self::Abandoned,
-        Self::Polled,
-        Self::PolledAbandoned,
-        Self::Cyclic,
-        Self::CyclicAbandoned,
-    ];
-
     /// What becomes of it when nobody wants the transfer any more.
     fn abandoned(self) -> Self {
         match self {
@@ -107,8 +97,17 @@ impl Word {
 
     #[inline]
     fn state(self) -> State {
-        // CAST: Cut on purpose. The index is in range: there are as many as three bits can tell.
-        State::ALL[self.0 as usize & ((1 << Self::BITS) - 1)]
+        // The compiler finds that nothing is to be done.
+        match self.0 & ((1 << Self::BITS) - 1) {
+            0 => State::Free,
+            1 => State::InFlight,
+            2 => State::Done,
+            3 => State::Abandoned,
+            4 => State::Polled,
+            5 => State::PolledAbandoned,
+            6 => State::Cyclic,
+            _ => State::CyclicAbandoned,
+        }
     }
 
     #[inline]
@@ -168,25 +167,18 @@ unsafe impl Sync for Slot {}
 
 impl Slot {
     /// Makes the slots of a channel.
-    pub(super) fn table(channel: NonNull<Inner>) -> Result<KVec<Self>> {
-        let mut slots = KVec::with_capacity(SLOTS, GFP_KERNEL)?;
+    pub(super) fn table(channel: NonNull<Inner>) -> Result<KBox<[Self; SLOTS]>> {
+        // INVARIANT: The caller puts it there; there is no transfer.
+        let slots = init_array_from_fn(|_| Self {
+            channel,
+            word: Atomic::new(Word::new(0, State::Free).0),
+            result: Atomic::new(0),
+            residue: Atomic::new(0),
+            cookie: Atomic::new(0),
+            periods: Atomic::new(0),
+        });
 
-        for _ in 0..SLOTS {
-            // INVARIANT: The caller puts it there; there is no transfer.
-            slots.push(
-                Self {
-                    channel,
-                    word: Atomic::new(Word::new(0, State::Free).0),
-                    result: Atomic::new(0),
-                    residue: Atomic::new(0),
-                    cookie: Atomic::new(0),
-                    periods: Atomic::new(0),
-                },
-                GFP_KERNEL,
-            )?;
-        }
-
-        Ok(slots)
+        KBox::init(slots, GFP_KERNEL)
     }
 
     #[inline]
@@ -216,11 +208,13 @@ impl Slot {
     /// Gives the slot of a transfer back that is over, unless that was done.
     #[inline]
     pub(super) fn free(&self, taken: Word) {
-        loop {
-            let old = self.word();
+        // What it is most of the time.
+        let mut old = taken.with(State::Done);
 
-            if old.generation() != taken.generation() || self.exchange(old, old.with(State::Free)) {
-                break;
+        while old.generation() == taken.generation() {
+            match self.word.cmpxchg(old.0, old.with(State::Free).0, Full) {
+                Ok(_) => break,
+                Err(now) => old = Word(now),
             }
         }
     }

@@ -8,10 +8,7 @@ use super::{
         Inner,
         Place, //
     },
-    slot::{
-        Slot,
-        State, //
-    },
+    slot::State,
     Cookie,
     Status, //
 };
@@ -44,17 +41,18 @@ mod private {
     /// # Safety
     ///
     /// 1. The descriptor that [`prepare`](Self::prepare) returns is about memory that the value
-    ///    owns, which stays mapped as it is until the value is dropped, or one of
-    ///    [`complete`](Self::complete) and [`refused`](Self::refused) is called.
+    ///    owns, which stays mapped as it is until the value is dropped, or
+    ///    [`complete`](Self::complete) is called.
     /// 2. It was mapped with a mapper that has the record for which [`check`](Self::check)
     ///    returned `Ok`.
-    /// 3. If the value is dropped, the memory is put away, as shown: it isn't freed before a proof.
+    /// 3. If the value is dropped after [`set_shown`](Self::set_shown) was called, the memory is
+    ///    put away: it isn't freed before a proof.
     pub unsafe trait Describe: Sized {
         /// What comes back.
         type Memory;
 
-        /// Checks whether the channel can be asked, and notes that the memory is shown.
-        fn check(&self, target: &Target<'_>) -> Result;
+        /// Checks whether the channel can be asked, and that nobody has shown the memory.
+        fn check(&mut self, target: &Target<'_>) -> Result;
 
         /// Prepares a descriptor (C: `dmaengine_prep_...()`), or returns null.
         ///
@@ -70,12 +68,8 @@ mod private {
         /// Returns how many bytes are to be moved.
         fn len(&self) -> usize;
 
-        /// Notes that the memory isn't shown, as `check` has noted.
-        ///
-        /// # Safety
-        ///
-        /// The engine must not know the memory. `check` must have returned `Ok`.
-        unsafe fn refused(&self);
+        /// Notes that the engine knows the memory.
+        fn set_shown(&mut self);
 
         /// Returns the memory, after so many bytes were moved.
         ///
@@ -109,16 +103,12 @@ enum Look {
 ///
 /// By value, so that a [`Submitted`] which is waited for at once stays in registers.
 #[inline]
-fn look(channel: &Inner, place: Place, len: usize) -> Look {
-    let Some(slot) = channel.slot(place.at) else {
-        return Look::Busy;
-    };
-
+fn look(channel: &Inner, place: Place<'_>, len: usize) -> Look {
     if place.word.is(State::Polled) {
         return look_polled(channel, place, len);
     }
 
-    if let Some(report) = slot.report(place.word) {
+    if let Some(report) = place.slot.report(place.word) {
         return Look::Over(report.residue().and_then(|residue| {
             // CAST: Widening.
             Untrusted::new(residue as usize)
@@ -137,7 +127,7 @@ fn look(channel: &Inner, place: Place, len: usize) -> Look {
 
 /// As [`look`], of a transfer for which nothing calls back.
 #[inline(never)]
-fn look_polled(channel: &Inner, place: Place, len: usize) -> Look {
+fn look_polled(channel: &Inner, place: Place<'_>, len: usize) -> Look {
     let answer = channel.ask_calmly(|| ask(channel, place));
 
     // After asking: what was terminated looks as if it were complete.
@@ -150,7 +140,7 @@ fn look_polled(channel: &Inner, place: Place, len: usize) -> Look {
     }
 }
 
-fn ask(channel: &Inner, place: Place) -> Status {
+fn ask(channel: &Inner, place: Place<'_>) -> Status {
     // SAFETY: The channel is borrowed, so it wasn't released. The cookie is one of its own.
     unsafe { Status::ask(channel.chan(), place.cookie) }
 }
@@ -169,51 +159,44 @@ fn ask(channel: &Inner, place: Place) -> Status {
 #[must_use = "dropping it leaves the memory in quarantine if the transfer is in flight"]
 pub struct Submitted<'c, T: Transfer<'c>> {
     channel: &'c Inner,
-    place: Place,
+    place: Place<'c>,
     transfer: ManuallyDrop<T>,
 }
 
 impl<'c, T: Transfer<'c>> Submitted<'c, T> {
-    pub(super) fn new(channel: &'c Inner, state: State, transfer: T) -> Result<Self, ErrorWith<T>> {
+    pub(super) fn new(
+        channel: &'c Inner,
+        state: State,
+        mut transfer: T,
+    ) -> Result<Self, ErrorWith<T>> {
         let target = Target {
             record: channel.record(),
             chan: channel.chan().as_ptr(),
         };
 
-        if let Err(error) = transfer.check(&target) {
-            return Err(ErrorWith {
-                error,
-                value: transfer,
-            });
-        }
-
-        let submitted =
+        let submitted = transfer.check(&target).and_then(|()| {
             // SAFETY: The transfer owns the memory, and is kept until `look()` says that it is
-            // over. If it is dropped, the memory is put away. `check()` has seen the record of the
-            // channel.
-            unsafe { channel.submit(state, |chan, flags| transfer.prepare(chan, flags)) };
+            // over. If it is dropped, the memory is put away, since that it was shown is noted
+            // below. `check()` has seen the record of the channel.
+            unsafe { channel.submit(state, |chan, flags| transfer.prepare(chan, flags)) }
+        });
 
         match submitted {
-            // INVARIANT: It was just submitted.
-            Ok(place) => Ok(Self {
-                channel,
-                place,
-                transfer: ManuallyDrop::new(transfer),
-            }),
-            Err(error) => {
-                // SAFETY: The engine was told nothing.
-                unsafe { transfer.refused() };
+            Ok(place) => {
+                transfer.set_shown();
 
-                Err(ErrorWith {
-                    error,
-                    value: transfer,
+                // INVARIANT: It was just submitted.
+                Ok(Self {
+                    channel,
+                    place,
+                    transfer: ManuallyDrop::new(transfer),
                 })
             }
+            Err(error) => Err(ErrorWith {
+                error,
+                value: transfer,
+            }),
         }
-    }
-
-    fn slot(&self) -> Option<&'c Slot> {
-        self.channel.slot(self.place.at)
     }
 
     #[inline]
@@ -310,9 +293,7 @@ impl<'c, T: Transfer<'c>> Submitted<'c, T> {
     unsafe fn finish(self, moved: usize) -> T::Memory {
         let mut this = ManuallyDrop::new(self);
 
-        if let Some(slot) = this.slot() {
-            slot.free(this.place.word);
-        }
+        this.place.slot.free(this.place.word);
 
         // SAFETY: `this` is not dropped and not used afterwards.
         let transfer = unsafe { ManuallyDrop::take(&mut this.transfer) };
@@ -343,15 +324,13 @@ impl<'c, T: Transfer<'c>> Drop for Submitted<'c, T> {
     fn drop(&mut self) {
         let is_over = matches!(self.look(), Look::Over(_))
             // It may be over since.
-            || self.slot().is_some_and(|slot| !slot.abandon(self.place.word));
+            || !self.place.slot.abandon(self.place.word);
 
         // SAFETY: `self` is not used afterwards.
         let transfer = unsafe { ManuallyDrop::take(&mut self.transfer) };
 
         if is_over {
-            if let Some(slot) = self.slot() {
-                slot.free(self.place.word);
-            }
+            self.place.slot.free(self.place.word);
 
             // SAFETY: The slot, or the epoch of the channel, says that the transfer is over.
             drop(unsafe { transfer.complete(0) });

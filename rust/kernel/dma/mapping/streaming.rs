@@ -693,6 +693,13 @@ impl<'a, B: Buffer, D: Direction> Streaming<'a, B, D> {
         self.is_shown.load(Relaxed)
     }
 
+    /// Notes that the device was shown the address, as [`address`](Self::address) does.
+    #[cfg(CONFIG_DMA_ENGINE)]
+    #[inline]
+    pub(in crate::dma) fn set_shown(&mut self) {
+        *self.is_shown.get_mut() = true;
+    }
+
     /// Records that the buffer isn't shown, though somebody asked for the address.
     ///
     /// # Safety

@@ -1264,17 +1264,21 @@ mod peripherals {
         })
     }
 
-    /// A list that is dropped in flight.
+    /// A buffer and a list that are dropped in flight.
     #[test]
-    fn list_dropped_in_flight() -> Result {
+    fn dropped_in_flight() -> Result {
         with_channel(|engine, channel| {
             let before = quarantined();
+            let buf = Streaming::<_, FromDevice>::map(channel.mapper(), pattern(1, LEN)?)?;
             let list = ScatterMap::<_, FromDevice>::map(channel.mapper(), pages(3)?, GFP_KERNEL)?;
 
+            drop(channel.submit(Slave::new(buf, engine.peripheral(TX)))?);
+            ensure!(quarantined() == before + 1);
             drop(channel.submit(SlaveList::new(list, engine.peripheral(TX)))?);
+            ensure!(quarantined() == before + 2);
             channel.issue_pending()?;
             engine.run(TX)?;
-            ensure!(quarantined() == before + 1);
+            ensure!(quarantined() == before + 2);
             channel.terminate_sync()
         })
     }

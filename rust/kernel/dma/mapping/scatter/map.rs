@@ -441,15 +441,11 @@ impl<'a, S: Scatter, D: Direction> ScatterMap<'a, S, D> {
         *self.is_shown.get_mut()
     }
 
-    /// Records that nothing was shown, though somebody asked for the segments.
-    ///
-    /// # Safety
-    ///
-    /// The device must not have been shown an address, or must not use it. Nobody may keep one.
+    /// Notes that the device was shown the segments, as [`segments`](Self::segments) does.
     #[cfg(CONFIG_DMA_ENGINE)]
-    pub(in crate::dma) unsafe fn forget_addresses(&self) {
-        // INVARIANT: By the safety requirements nobody has an address.
-        self.is_shown.store(false, Relaxed);
+    #[inline]
+    pub(in crate::dma) fn set_shown(&mut self) {
+        *self.is_shown.get_mut() = true;
     }
 
     /// Takes back memory that the device wasn't told about, for instance when a ring refused it.
