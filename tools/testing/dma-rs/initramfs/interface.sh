@@ -105,7 +105,9 @@ says coalesce usecs 0
 ethtool coalesce "$mine" 100 || result "failed: cannot set the time between interrupts"
 says coalesce usecs 100
 ! ethtool coalesce "$mine" 100000 2> /dev/null || result "failed: too long a time was taken"
-! ethtool rings "$mine" 63 64 2> /dev/null || result "failed: a ring of 63 was taken"
+for lengths in "63 64" "64 63" "32 64" "64 32"; do
+	! ethtool rings "$mine" $lengths 2> /dev/null || result "failed: has rings of $lengths"
+done
 says rings tx 64
 works_still
 says statistics device_missed 0
