@@ -69,6 +69,8 @@ class Repository:
 
     def ensure(self):
         """Makes the repository, unless it is there."""
+        # A git that was ended leaves it, and no other would work here any more.
+        (self.folder / ".git/index.lock").unlink(missing_ok=True)
         index = self.source.home / "index.json"
         made_from = checksum([self.source.version, checksum(index.read_bytes()) if index.exists() else ""])
         stamp = self.copy.home / "base"

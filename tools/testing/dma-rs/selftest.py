@@ -33,7 +33,9 @@ import qemu_configs
 import results
 import run
 import schemata
+import series
 import series_check
+import source
 import stages
 import toolchain
 import tree
@@ -806,8 +808,8 @@ class Series(unittest.TestCase):
 
     def test_schedule(self):
         """The better name wins, and each file has one."""
-        series = [self.commit("s/1", "a/"), self.commit("s/2", "a/late.c")]
-        self.assertEqual(stages.schedule(series, ["a/late.c", "a/x"]), {"a/late.c": 1, "a/x": 0})
+        commits = [self.commit("s/1", "a/"), self.commit("s/2", "a/late.c")]
+        self.assertEqual(stages.schedule(commits, ["a/late.c", "a/x"]), {"a/late.c": 1, "a/x": 0})
         for names, paths in ((("a/", "b/"), ["a/x", "b/x", "c/x"]), (("a/x", "a/x"), ["a/x"]),
                              (("a/", "b/"), ["a/x"])):
             with self.subTest(names), self.assertRaises(Fail):
@@ -818,12 +820,23 @@ class Series(unittest.TestCase):
         def described(number, old, new):
             hunk = f"--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n-{old}\n+{new}\n end\n" if old else ""
             return stages.Commit(stages.FOLDER / f"s/{number}.patch", "", "", (), hunk)
-        series = [described(0, "", ""), described(1, "one", "two"), described(2, "two", "three")]
+        commits = [described(0, "", ""), described(1, "one", "two"), described(2, "two", "three")]
         ours = {"x": (b"three\nend\n", 0o644), "y": (b"", 0o644)}
-        self.assertEqual([form["x"][0] for form in tree.forms(series, ours)],
+        self.assertEqual([form["x"][0] for form in tree.forms(commits, ours)],
                          [b"one\nend\n", b"two\nend\n", b"three\nend\n"])
         with self.assertRaises(Fail):
-            tree.forms(series, {"x": (b"four\nend\n", 0o644)})
+            tree.forms(commits, {"x": (b"four\nend\n", 0o644)})
+
+    def test_lock_of_an_ended_git(self):
+        """It is in nobody's way."""
+        with tempfile.TemporaryDirectory() as name, \
+             mock.patch.object(series, "CACHE", pathlib.Path(name)):
+            repository = series.Repository(source.Source(pathlib.Path(name, "linux"), "7.3"))
+            common.write(repository.copy.home / "base", common.checksum(["7.3", ""]).encode())
+            left = repository.folder / ".git/index.lock"
+            common.write(left, b"")
+            repository.ensure()
+            self.assertFalse(left.exists())
 
     def test_chosen(self):
         """Numbers, ranges and globs."""
