@@ -20,7 +20,11 @@ use super::{
         TxQueue,
         BUFFER_SIZE, //
     },
-    phy::Phy,
+    phy::{
+        Choice,
+        Offer,
+        Phy, //
+    },
     regs,
     statistics::Statistics, //
 };
@@ -48,6 +52,8 @@ use kernel::{
         Events,
         Features,
         Link,
+        LinkChoice,
+        LinkModes,
         Messages,
         Napi,
         Poll,
@@ -265,12 +271,10 @@ pub(crate) fn bring_up<'a>(
         napi: netdev.napi(),
         link_changed: link_changed.clone(),
     };
-    let types = pci::IrqTypes::default()
-        .with(pci::IrqType::Msi)
-        .with(pci::IrqType::Intx);
+    let irq =
+        request_irq(pdev, handler).inspect_err(|e| dev_err!(pdev, "no interrupt ({e:?})\n"))?;
 
-    pdev.request_irq(types, c"dma_rs_e1000_net", Ok(handler))
-        .inspect_err(|e| dev_err!(pdev, "no interrupt ({e:?})\n"))?;
+    netdev.set_irq(irq)?;
 
     netdev.register(
         device,
@@ -291,6 +295,21 @@ pub(crate) fn bring_up<'a>(
     )
 }
 
+/// Requests the device's interrupt; returns its number.
+fn request_irq<'a>(pdev: &pci::Device<Core<'a>>, handler: Handler<'a>) -> Result<u32> {
+    let types = pci::IrqTypes::default()
+        .with(pci::IrqType::Msi)
+        .with(pci::IrqType::Intx);
+    let vector = pdev
+        .irq_vectors(1..=1, types, pci::IrqSpread::Anywhere)?
+        .next()
+        .ok_or(EIO)?;
+    let irq = vector.irq(pdev)?;
+
+    vector.request(pdev, c"dma_rs_e1000_net", Ok(handler))?;
+    Ok(irq)
+}
+
 /// Checks that the device can have rings of these lengths.
 ///
 /// # Errors
@@ -304,6 +323,20 @@ fn check(RingLengths { tx, rx }: RingLengths) -> Result {
     }
 
     Ok(())
+}
+
+/// Returns an offer as the stack has it.
+fn modes(offer: Offer) -> LinkModes {
+    [
+        (offer.half_10, LinkModes::HALF_10),
+        (offer.full_10, LinkModes::FULL_10),
+        (offer.half_100, LinkModes::HALF_100),
+        (offer.full_100, LinkModes::FULL_100),
+        (offer.full_1000, LinkModes::FULL_1000),
+    ]
+    .into_iter()
+    .filter(|(is_in, _)| *is_in)
+    .fold(LinkModes::NONE, |modes, (_, mode)| modes.with(mode))
 }
 
 /// Returns a time in microseconds in units of the device, as far as that goes.
@@ -365,7 +398,6 @@ impl<'a> Interface<'a> {
             Some(Link {
                 speed,
                 is_full_duplex,
-                ..
             }) => dev_info!(
                 self.dev,
                 "the link is up, {speed} Mbit/s, {} duplex\n",
@@ -661,8 +693,38 @@ impl<'a> Driver for Interface<'a> {
         Some(Link {
             speed: link.speed,
             is_full_duplex: link.full_duplex,
-            is_negotiated: link.negotiated,
         })
+    }
+
+    fn link_choice(&self) -> (LinkModes, LinkChoice) {
+        let choice = match self.phy.lock().choice() {
+            Choice::Negotiated(offer) => LinkChoice::Negotiated(modes(offer)),
+            Choice::Forced { fast, full_duplex } => LinkChoice::Forced(Link {
+                speed: if fast { 100 } else { 10 },
+                is_full_duplex: full_duplex,
+            }),
+        };
+
+        (modes(Offer::ALL), choice)
+    }
+
+    fn set_link(&self, _device: &mut netdev::Control<'_, Self>, choice: LinkChoice) -> Result {
+        let choice = match choice {
+            LinkChoice::Negotiated(modes) => Choice::Negotiated(Offer {
+                half_10: modes.contains(LinkModes::HALF_10),
+                full_10: modes.contains(LinkModes::FULL_10),
+                half_100: modes.contains(LinkModes::HALF_100),
+                full_100: modes.contains(LinkModes::FULL_100),
+                full_1000: modes.contains(LinkModes::FULL_1000),
+            }),
+            LinkChoice::Forced(Link { speed: 1000, .. }) => Choice::Negotiated(Offer::ONLY_1000),
+            LinkChoice::Forced(link) => Choice::Forced {
+                fast: link.speed == 100,
+                full_duplex: link.is_full_duplex,
+            },
+        };
+
+        self.phy.lock().choose(choice)
     }
 
     fn rings(&self) -> (RingLengths, RingLengths) {

@@ -22,15 +22,25 @@ pub(crate) type Index = Bounded<u32, 5>;
 /// The number of the PHY (section 13.4.5 of the manual).
 const PHY: Index = Index::new::<1>();
 
-// IEEE 802.3, clause 22.
+// IEEE 802.3, clauses 22, 28 and 40.
 pub(crate) const BMCR: Index = Index::new::<0>();
 const BMSR: Index = Index::new::<1>();
+pub(crate) const ANAR: Index = Index::new::<4>();
+pub(crate) const CTRL1000: Index = Index::new::<9>();
 
+const BMCR_RESET: u16 = 1 << 15;
 const BMCR_LOOPBACK: u16 = 1 << 14;
+const BMCR_100: u16 = 1 << 13;
 const BMCR_NEGOTIATE: u16 = 1 << 12;
+const BMCR_RESTART: u16 = 1 << 9;
 const BMCR_FULL_DUPLEX: u16 = 1 << 8;
 const BMCR_1000: u16 = 1 << 6;
-const BMSR_NEGOTIATED: u16 = 1 << 5;
+
+const ANAR_HALF_10: u16 = 1 << 5;
+const ANAR_FULL_10: u16 = 1 << 6;
+const ANAR_HALF_100: u16 = 1 << 7;
+const ANAR_FULL_100: u16 = 1 << 8;
+const CTRL1000_FULL: u16 = 1 << 9;
 
 /// The speeds that `STATUS` can say, in Mbit/s.
 const SPEEDS: [u32; 4] = [10, 100, 1000, 1000];
@@ -42,14 +52,60 @@ pub(crate) struct Link {
     pub(crate) full_duplex: bool,
     /// In Mbit/s.
     pub(crate) speed: u32,
-    /// Whether the partner was asked.
-    pub(crate) negotiated: bool,
+}
+
+/// What may be offered to the partner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) half_10: bool,
+    pub(crate) full_10: bool,
+    pub(crate) half_100: bool,
+    pub(crate) full_100: bool,
+    pub(crate) full_1000: bool,
+}
+
+impl Offer {
+    /// All that an 8254x can do.
+    pub(crate) const ALL: Self = Self {
+        half_10: true,
+        full_10: true,
+        half_100: true,
+        full_100: true,
+        full_1000: true,
+    };
+
+    /// The only offer of this link.
+    pub(crate) const ONLY_1000: Self = Self {
+        half_10: false,
+        full_10: false,
+        half_100: false,
+        full_100: false,
+        full_1000: true,
+    };
+}
+
+/// Which link to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// The best of the offer that the partner has, too.
+    Negotiated(Offer),
+    /// 10 Mbit/s, or 100, without asking the partner.
+    Forced { fast: bool, full_duplex: bool },
+}
+
+/// Returns a register's value with some bits set, others cleared.
+fn with_bits<const N: usize>(value: u16, bits: [(u16, bool); N]) -> u16 {
+    bits.iter().fold(value, |value, (bit, set)| match set {
+        true => value | bit,
+        false => value & !bit,
+    })
 }
 
 /// The PHY of a device.
 pub(crate) struct Phy<'a> {
     control: Control<'a>,
     loopback: bool,
+    choice: Choice,
 }
 
 impl<'a> Phy<'a> {
@@ -57,6 +113,7 @@ impl<'a> Phy<'a> {
         Self {
             control,
             loopback: false,
+            choice: Choice::Negotiated(Offer::ALL),
         }
     }
 
@@ -114,11 +171,9 @@ impl<'a> Phy<'a> {
     ///
     /// [`ETIMEDOUT`] or [`EIO`] if device or PHY don't answer.
     pub(crate) fn set_loopback(&mut self, on: bool) -> Result {
-        let mode = if on { BMCR_LOOPBACK } else { BMCR_NEGOTIATE };
+        let before = core::mem::replace(&mut self.loopback, on);
 
-        self.write(BMCR, mode | BMCR_1000 | BMCR_FULL_DUPLEX)?;
-        self.loopback = on;
-        Ok(())
+        self.restore().inspect_err(|_| self.loopback = before)
     }
 
     /// Returns whether the PHY is told to loop back.
@@ -126,13 +181,72 @@ impl<'a> Phy<'a> {
         self.loopback
     }
 
-    /// Tells the PHY again what it was told, after the device has lost its power.
+    /// Has the PHY have another link. Where it has that already, the link stays. Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_loopback`](Self::set_loopback). The choice stays as it was.
+    pub(crate) fn choose(&mut self, choice: Choice) -> Result {
+        let before = core::mem::replace(&mut self.choice, choice);
+
+        self.restore().inspect_err(|_| self.choice = before)
+    }
+
+    /// Returns which link the PHY is to have.
+    pub(crate) fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// Tells the PHY what it is to do; again, after the device has lost its power.
     ///
     /// # Errors
     ///
     /// As [`set_loopback`](Self::set_loopback).
     pub(crate) fn restore(&mut self) -> Result {
-        self.set_loopback(self.loopback)
+        let now = self.read(BMCR)?;
+
+        // What it takes for it to do something else, which goes with the mode.
+        let (mode, anew) = match self.choice {
+            _ if self.loopback => (BMCR_LOOPBACK | BMCR_1000 | BMCR_FULL_DUPLEX, 0),
+            Choice::Negotiated(offer) => {
+                let was_forced = now & (BMCR_NEGOTIATE | BMCR_LOOPBACK) == 0;
+                let anew = with_bits(0, [(BMCR_RESTART, self.offer(offer)? || was_forced)]);
+
+                (BMCR_NEGOTIATE | BMCR_1000 | BMCR_FULL_DUPLEX, anew)
+            }
+            Choice::Forced { fast, full_duplex } => {
+                let bits = [(BMCR_100, fast), (BMCR_FULL_DUPLEX, full_duplex)];
+
+                (with_bits(0, bits), BMCR_RESET)
+            }
+        };
+
+        if now == mode && anew & BMCR_RESTART == 0 {
+            return Ok(());
+        }
+
+        self.write(BMCR, mode | anew)
+    }
+
+    /// Changes what the PHY offers to the partner; returns whether that was something else.
+    fn offer(&mut self, offer: Offer) -> Result<bool> {
+        let (slow, fast) = (self.read(ANAR)?, self.read(CTRL1000)?);
+        let slow_bits = [
+            (ANAR_HALF_10, offer.half_10),
+            (ANAR_FULL_10, offer.full_10),
+            (ANAR_HALF_100, offer.half_100),
+            (ANAR_FULL_100, offer.full_100),
+        ];
+        let new_slow = with_bits(slow, slow_bits);
+        let new_fast = with_bits(fast, [(CTRL1000_FULL, offer.full_1000)]);
+
+        if (new_slow, new_fast) == (slow, fast) {
+            return Ok(false);
+        }
+
+        self.write(ANAR, new_slow)?;
+        self.write(CTRL1000, new_fast)?;
+        Ok(true)
     }
 
     /// Returns the state of the link. Context: may sleep.
@@ -141,7 +255,9 @@ impl<'a> Phy<'a> {
     ///
     /// As [`set_loopback`](Self::set_loopback).
     pub(crate) fn link(&mut self) -> Result<Link> {
-        let negotiated = self.read(BMSR)? & BMSR_NEGOTIATED != 0;
+        // There is nobody who answers if the device was pulled out, when each bit reads as one.
+        self.read(BMSR)?;
+
         let status = self.control.read(STATUS);
         let speed = usize::from(u8::from(status.speed()));
 
@@ -149,7 +265,6 @@ impl<'a> Phy<'a> {
             up: status.lu(),
             full_duplex: status.fd(),
             speed: SPEEDS.get(speed).copied().unwrap_or(0),
-            negotiated,
         })
     }
 }

@@ -25,8 +25,12 @@ use super::{
         Settings, //
     },
     phy::{
+        Choice,
         Index,
-        BMCR, //
+        Offer,
+        ANAR,
+        BMCR,
+        CTRL1000, //
     },
     regs::{
         self,
@@ -1138,6 +1142,47 @@ mod cases {
                 ensure!(has_itr(nic, itr));
             }
 
+            Ok(())
+        })
+    }
+
+    /// Which links are offered to the partner, and forced.
+    #[test]
+    fn links() -> Result {
+        const OFFERS: (u16, u16) = (0x1e0, 0x200);
+
+        with_nic(SETTINGS, |nic| {
+            let mut phy = nic.phy();
+            let only_100 = Offer {
+                full_100: true,
+                full_1000: false,
+                ..Offer::ONLY_1000
+            };
+
+            for (offer, slow, fast) in [
+                (Offer::ONLY_1000, 0, 0x200),
+                (only_100, 0x100, 0),
+                (Offer::ALL, OFFERS.0, OFFERS.1),
+            ] {
+                phy.choose(Choice::Negotiated(offer))?;
+                ensure!(phy.choice() == Choice::Negotiated(offer));
+                ensure!(phy.read(BMCR)? == 0x1140);
+                ensure!(phy.read(ANAR)? & OFFERS.0 == slow);
+                ensure!(phy.read(CTRL1000)? & OFFERS.1 == fast);
+            }
+
+            for (fast, full_duplex, told) in [
+                (false, false, 0),
+                (false, true, 0x100),
+                (true, false, 0x2000),
+                (true, true, 0x2100),
+            ] {
+                phy.choose(Choice::Forced { fast, full_duplex })?;
+                ensure!(phy.read(BMCR)? == told);
+            }
+
+            phy.choose(Choice::Negotiated(Offer::ALL))?;
+            ensure!(phy.read(BMCR)? == 0x1140);
             Ok(())
         })
     }

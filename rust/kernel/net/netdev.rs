@@ -14,7 +14,7 @@
 //! | [`SkBuff`] | a frame that is ours, and can't be forgotten |
 //! | [`Features`] | what the device does itself: checksums, segmentation, VLAN tags |
 //! | [`RxMode`] | which frames it is to receive |
-//! | [`Link`], [`RingLengths`], [`Messages`] | what administrators ask, and set |
+//! | [`Link`], [`LinkChoice`], [`RingLengths`], [`Messages`] | what administrators ask, and set |
 //! | [`Napi`] | the handle by which an interrupt handler schedules polling |
 //! | [`Device`] | the handle by which the rest of the driver schedules work |
 //!
@@ -76,6 +76,8 @@ pub use self::{
     },
     ethtool::{
         Link,
+        LinkChoice,
+        LinkModes,
         Messages,
         RingLengths, //
     },

@@ -2,7 +2,7 @@
 /*
  * Asks a network interface, and tells it, what ethtool would:
  *
- *     ethtool link INTERFACE
+ *     ethtool link INTERFACE [offer MODES | force SPEED DUPLEX]
  *     ethtool rings INTERFACE [TX RX [NTH]]
  *     ethtool coalesce INTERFACE [MICROSECONDS]
  *     ethtool offloads INTERFACE on|off
@@ -62,16 +62,31 @@ static int stop_failing(void)
 	return atoi(left);
 }
 
-static void show_link(void)
+static void show_or_set_link(int argc, char **argv)
 {
 	struct ethtool_cmd settings = { .cmd = ETHTOOL_GSET };
 	struct ethtool_value up = { .cmd = ETHTOOL_GLINK };
 
 	ask(&up, "link");
 	ask(&settings, "settings");
-	printf("up %d\nspeed %d\nduplex %d\nautoneg %d\n", up.data,
-	       settings.speed | settings.speed_hi << 16, settings.duplex,
-	       settings.autoneg);
+	if (argc <= 4) {
+		printf("up %d\nspeed %d\nduplex %d\nautoneg %d\nsupported 0x%x\nadvertising 0x%x\n",
+		       up.data, settings.speed | settings.speed_hi << 16,
+		       settings.duplex, settings.autoneg, settings.supported,
+		       settings.advertising);
+		return;
+	}
+
+	settings.cmd = ETHTOOL_SSET;
+	settings.autoneg = argc <= 5;
+	if (settings.autoneg) {
+		settings.advertising = strtoul(argv[4], NULL, 0);
+	} else {
+		settings.speed_hi = 0;
+		settings.speed = atoi(argv[4]);
+		settings.duplex = atoi(argv[5]);
+	}
+	ask(&settings, "set link");
 }
 
 static void show_or_set_rings(int argc, char **argv)
@@ -212,7 +227,7 @@ int main(int argc, char **argv)
 	       strnlen(argv[2], sizeof(request.name) - 1));
 
 	if (!strcmp(argv[1], "link"))
-		show_link();
+		show_or_set_link(argc, argv);
 	else if (!strcmp(argv[1], "rings"))
 		show_or_set_rings(argc, argv);
 	else if (!strcmp(argv[1], "coalesce"))

@@ -7,6 +7,8 @@
 use super::{
     ethtool::{
         Link,
+        LinkChoice,
+        LinkModes,
         Messages,
         RingLengths, //
     },
@@ -251,6 +253,27 @@ pub trait Driver: Send + Sync + Sized {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
+    /// Returns which kinds of links the device can have, and which link administrators want (C:
+    /// `ethtool_ops::get_link_ksettings`). It goes with [`link`](Self::link).
+    ///
+    /// Context: may sleep.
+    fn link_choice(&self) -> (LinkModes, LinkChoice) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Has the device have another link, of a kind that [`link_choice`](Self::link_choice) has
+    /// said, whether it is open or not (C: `ethtool_ops::set_link_ksettings`).
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// Any, by which it stays as it is.
+    fn set_link(&self, device: &mut Control<'_, Self>, choice: LinkChoice) -> Result {
+        let _ = (device, choice);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
     /// Returns how long the rings are, and how long they can be (C: `ethtool_ops::get_ringparam`).
     ///
     /// Context: may sleep.
@@ -443,13 +466,16 @@ impl Drop for Memory {
 ///
 /// fn bring_up<'a, T: netdev::Driver + 'a>(
 ///     dev: &Device<Core<'a>>,
-///     request_irq: impl FnOnce(&'a Napi) -> Result,
+///     request_irq: impl FnOnce(&'a Napi) -> Result<u32>,
 ///     driver: impl PinInit<T, Error>,
 /// ) -> Result<&'a netdev::Device> {
 ///     let mut netdev = Unregistered::<T>::new(dev)?;
 ///
 ///     netdev.set_mac_address([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-///     request_irq(netdev.napi())?;
+///
+///     let irq = request_irq(netdev.napi())?;
+///
+///     netdev.set_irq(irq)?;
 ///     netdev.register(dev, driver)
 /// }
 /// ```
@@ -491,11 +517,16 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
         // static. Its private part is zeroed, where a NAPI may be added, which stays there.
         unsafe {
             bindings::netdev_prepare(raw, dev.as_raw(), Core::<T>::OPS, Core::<T>::ETHTOOL);
-            bindings::netif_napi_add(
-                raw,
-                (*device.private()).napi.as_raw(),
-                Some(Core::<T>::poll),
-            );
+            let napi = (*device.private()).napi.as_raw();
+
+            bindings::netif_napi_add(raw, napi, Some(Core::<T>::poll));
+
+            for queues in [
+                bindings::netdev_queue_type_NETDEV_QUEUE_TYPE_RX,
+                bindings::netdev_queue_type_NETDEV_QUEUE_TYPE_TX,
+            ] {
+                bindings::netif_queue_set_napi(raw, 0, queues, napi);
+            }
         }
 
         // SAFETY: As above.
@@ -509,6 +540,21 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
             has_ring: false,
             _driver: PhantomData,
         })
+    }
+
+    /// Says by which interrupt the device has itself polled, for user space to see (C:
+    /// `netif_napi_set_irq()`).
+    ///
+    /// # Errors
+    ///
+    /// [`EOVERFLOW`] if there can't be an interrupt of that number.
+    pub fn set_irq(&mut self, irq: u32) -> Result {
+        let irq = c_int::try_from(irq)?;
+
+        // SAFETY: NAPI was added. The device isn't registered, so no lock is needed. The number is
+        // only kept: the device has no map of CPUs, and doesn't have the stack set affinities.
+        unsafe { bindings::netif_napi_set_irq_locked(self.napi().as_raw(), irq) };
+        Ok(())
     }
 
     /// Returns what the interrupt handler needs.

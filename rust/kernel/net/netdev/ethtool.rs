@@ -24,8 +24,67 @@ pub struct Link {
     pub speed: u32,
     /// Whether both ends may send at the same time.
     pub is_full_duplex: bool,
-    /// Whether the two ends have agreed on it, and nobody has set it.
-    pub is_negotiated: bool,
+}
+
+/// A set of kinds of links, over twisted pair (C: `ETHTOOL_LINK_MODE_..._BIT`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkModes(c_ulong);
+
+impl LinkModes {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// 10 Mbit/s, one end at a time.
+    pub const HALF_10: Self =
+        Self(1 << bindings::ethtool_link_mode_bit_indices_ETHTOOL_LINK_MODE_10baseT_Half_BIT);
+    /// 10 Mbit/s, both ends at the same time.
+    pub const FULL_10: Self =
+        Self(1 << bindings::ethtool_link_mode_bit_indices_ETHTOOL_LINK_MODE_10baseT_Full_BIT);
+    /// 100 Mbit/s, one end at a time.
+    pub const HALF_100: Self =
+        Self(1 << bindings::ethtool_link_mode_bit_indices_ETHTOOL_LINK_MODE_100baseT_Half_BIT);
+    /// 100 Mbit/s, both ends at the same time.
+    pub const FULL_100: Self =
+        Self(1 << bindings::ethtool_link_mode_bit_indices_ETHTOOL_LINK_MODE_100baseT_Full_BIT);
+    /// 1000 Mbit/s, both ends at the same time.
+    pub const FULL_1000: Self =
+        Self(1 << bindings::ethtool_link_mode_bit_indices_ETHTOOL_LINK_MODE_1000baseT_Full_BIT);
+
+    const NEGOTIATION: Self =
+        Self(1 << bindings::ethtool_link_mode_bit_indices_ETHTOOL_LINK_MODE_Autoneg_BIT);
+    const TWISTED_PAIR: Self =
+        Self(1 << bindings::ethtool_link_mode_bit_indices_ETHTOOL_LINK_MODE_TP_BIT);
+
+    /// Adds those of another set.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of another set are in this one.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Returns the kind of a link; none if there is no such kind.
+    const fn of(link: Link) -> Self {
+        match (link.speed, link.is_full_duplex) {
+            (10, false) => Self::HALF_10,
+            (10, true) => Self::FULL_10,
+            (100, false) => Self::HALF_100,
+            (100, true) => Self::FULL_100,
+            (1000, true) => Self::FULL_1000,
+            _ => Self::NONE,
+        }
+    }
+}
+
+/// Which link administrators want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkChoice {
+    /// The best of these that the partner has, too.
+    Negotiated(LinkModes),
+    /// This one, and the partner isn't asked. Links of 1000 Mbit/s take two ends that negotiate.
+    Forced(Link),
 }
 
 /// How many descriptors each ring has.
@@ -75,6 +134,11 @@ impl<T: Driver> Core<T> {
         set_msglevel: Some(Self::set_msglevel),
         get_link_ksettings: if T::HAS_LINK {
             Some(Self::get_link_ksettings)
+        } else {
+            None
+        },
+        set_link_ksettings: if T::HAS_SET_LINK {
+            Some(Self::set_link_ksettings)
         } else {
             None
         },
@@ -131,7 +195,8 @@ impl<T: Driver> Core<T> {
         settings: *mut bindings::ethtool_link_ksettings,
     ) -> c_int {
         // SAFETY: By the safety requirements.
-        let (this, base) = unsafe { (Self::of(dev), &mut (*settings).base) };
+        let (driver, settings) = unsafe { (Self::of(dev).driver(), &mut *settings) };
+        let base = &mut settings.base;
 
         // CAST: Small numbers.
         base.port = bindings::PORT_TP as u8;
@@ -139,16 +204,72 @@ impl<T: Driver> Core<T> {
         base.duplex = bindings::DUPLEX_UNKNOWN as u8;
         base.autoneg = bindings::AUTONEG_ENABLE as u8;
 
-        if let Some(link) = this.driver().link() {
+        if let Some(link) = driver.link() {
             base.speed = link.speed;
             base.duplex = match link.is_full_duplex {
                 true => bindings::DUPLEX_FULL as u8,
                 false => bindings::DUPLEX_HALF as u8,
             };
-            base.autoneg = u8::from(link.is_negotiated);
+        }
+
+        if T::HAS_LINK_CHOICE {
+            let (possible, choice) = driver.link_choice();
+            let offered = match choice {
+                LinkChoice::Negotiated(modes) => modes.with(LinkModes::NEGOTIATION),
+                LinkChoice::Forced(_) => {
+                    base.autoneg = bindings::AUTONEG_DISABLE as u8;
+                    LinkModes::NONE
+                }
+            };
+            let modes = &mut settings.link_modes;
+
+            // All of them are in the first word.
+            modes.supported[0] = possible
+                .with(LinkModes::NEGOTIATION)
+                .with(LinkModes::TWISTED_PAIR)
+                .0;
+            modes.advertising[0] = offered.with(LinkModes::TWISTED_PAIR).0;
         }
 
         0
+    }
+
+    /// # Safety
+    ///
+    /// As [`set_ringparam`](Self::set_ringparam).
+    unsafe extern "C" fn set_link_ksettings(
+        dev: *mut bindings::net_device,
+        settings: *const bindings::ethtool_link_ksettings,
+    ) -> c_int {
+        // SAFETY: As in `set_ringparam()`.
+        let mut control = unsafe { Control::<T>::new(dev) };
+
+        // SAFETY: By the safety requirements.
+        let (base, modes) = unsafe { (&(*settings).base, &(*settings).link_modes) };
+
+        from_result(|| {
+            let (possible, _) = control.driver().link_choice();
+            let (choice, modes) = if u32::from(base.autoneg) == bindings::AUTONEG_ENABLE {
+                let kinds = !LinkModes::NEGOTIATION.with(LinkModes::TWISTED_PAIR).0;
+                let modes = LinkModes(modes.advertising[0] & kinds);
+
+                (LinkChoice::Negotiated(modes), modes)
+            } else {
+                let link = Link {
+                    speed: base.speed,
+                    is_full_duplex: u32::from(base.duplex) == bindings::DUPLEX_FULL,
+                };
+
+                (LinkChoice::Forced(link), LinkModes::of(link))
+            };
+
+            if modes == LinkModes::NONE || !possible.contains(modes) {
+                return Err(EINVAL);
+            }
+
+            control.driver().set_link(&mut control, choice)?;
+            Ok(0)
+        })
     }
 
     /// # Safety

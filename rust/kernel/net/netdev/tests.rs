@@ -106,6 +106,9 @@ const PROTOCOL: [u8; 2] = [0x88, 0xb5];
 
 const ADDRESS: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 
+/// The number of its interrupt, which it doesn't have.
+const IRQ: u32 = 77;
+
 /// A descriptor of the device.
 #[derive(Clone, Copy, FromBytes, IntoBytes)]
 #[repr(C)]
@@ -672,6 +675,7 @@ impl<'a> Nic<'a> {
         let session = Session::new(dev, Stopper(hardware.clone()), Ok::<_, Error>(()))?;
         let napi = netdev.napi();
 
+        netdev.set_irq(IRQ)?;
         first(&session, &mut tx, &mut cleaner)?;
 
         // Nobody polls a device that isn't open.
@@ -1438,6 +1442,19 @@ mod cases {
 
             nic.hardware.refuses.store(0, Relaxed);
             nic.exchange(&tap, 3)
+        })
+    }
+
+    /// User space can see which interrupt a NAPI has, and which NAPI a queue.
+    #[test]
+    fn interrupt_is_shown() -> Result {
+        with_nic(|nic| {
+            let napi = nic.napi.as_raw();
+            // SAFETY: The device is registered, and has a transmit queue.
+            let (irq, of_queue) = unsafe { ((*napi).irq, (*(*nic.raw())._tx).napi) };
+
+            ensure!(irq == IRQ as c_int && of_queue == napi);
+            Ok(())
         })
     }
 

@@ -132,14 +132,18 @@ impl<'a> FreeVector<'a> {
         self.index
     }
 
-    /// Looks up the interrupt.
+    /// Returns the interrupt's number, by which user space knows it (C: `pci_irq_vector()`).
     ///
-    /// `Core` says that a callback of the bus is running, so the early resources are still there.
-    fn irq(&self, pdev: &Device<Core<'a>>) -> Result<u32> {
+    /// # Errors
+    ///
+    /// [`EINVAL`] if `pdev` is another device.
+    pub fn irq(&self, pdev: &Device<Core<'a>>) -> Result<u32> {
         if !core::ptr::eq(self.dev.as_raw(), pdev.as_raw()) {
             return Err(EINVAL);
         }
 
+        // `Core` says that a callback of the bus is running, so the early resources are there yet.
+        //
         // SAFETY: `dev` is a valid `struct pci_dev`, by the type invariant of `Device`.
         let irq = unsafe { bindings::pci_irq_vector(self.dev.as_raw(), self.index) };
 

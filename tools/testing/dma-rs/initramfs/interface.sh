@@ -99,6 +99,9 @@ says() {
 says link up 1
 says link speed 1000
 says link duplex 1
+says link autoneg 1
+says link supported 0xef
+says link advertising 0xef
 says rings tx 64
 says rings rx 64
 says coalesce usecs 0
@@ -110,6 +113,36 @@ for lengths in "63 64" "64 63" "32 64" "64 32"; do
 done
 says rings tx 64
 works_still
+
+# link_back: whether ours has a link again, and frames arrive.
+link_back() {
+	within 10 has_carrier "$mine" || result "failed: no link, $1"
+	pause 1.2
+	works_still
+}
+
+# Only 100 Mbit/s are offered; 10 and 100 are taken for granted; all are offered again. A link of
+# 1000 takes two that negotiate.
+ethtool link "$mine" offer 0x8 || result "failed: cannot offer one kind of link"
+says link advertising 0xc8
+link_back "with one kind offered"
+for forced in "10 0" "100 1"; do
+	ethtool link "$mine" force $forced || result "failed: cannot have a link of $forced"
+	says link autoneg 0
+	says link advertising 0x80
+	link_back "forced to be $forced"
+done
+ethtool link "$mine" force 1000 1 || result "failed: cannot have a link of 1000"
+says link autoneg 1
+says link advertising 0xe0
+link_back "with 1000 offered"
+for wrong in "offer 0" "offer 0x10" "offer 0x1000f" "force 1000 0" "force 2500 1"; do
+	! ethtool link "$mine" $wrong 2> /dev/null || result "failed: can $wrong"
+done
+says link advertising 0xe0
+ethtool link "$mine" offer 0x2f || result "failed: cannot offer all kinds of links"
+says link advertising 0xef
+link_back "with all kinds offered"
 says statistics device_missed 0
 says messages mask 7
 ethtool messages "$mine" 3 > /dev/null || result "failed: cannot choose messages"
