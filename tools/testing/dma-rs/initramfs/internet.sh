@@ -48,6 +48,11 @@ tcp() {
 	same /tmp/at-us
 }
 
+# refused: how many frames the peer's device has refused.
+refused() {
+	over awk -v "name=$interface:" '$1 == name { print $4 }' /proc/net/dev
+}
+
 # same FILE: whether what was sent by TCP is in the file, when who receives it has ended.
 same() {
 	within 60 is Z || result "failed: TCP does not end"
@@ -94,6 +99,11 @@ pieces=$(left_to_device "data_len=[1-9]")
 	[ "$pieces" -gt 20 ] ||
 	result "failed: left to it: $checksums checksums, $divided and $divided6 divisions," \
 		"$pieces in pieces"
+
+# TCP gets through even if nothing is divided: what is too long is sent again, frame by frame. The
+# peer asks its device every two seconds.
+pause 3
+[ "$(refused)" = 0 ] || result "failed: the peer has refused $(refused) frames"
 
 [ "$(counted tx_packets)" -gt 1000 ] && [ "$(counted rx_packets)" -gt 1000 ] ||
 	result "failed: $(counted tx_packets) sent, $(counted rx_packets) received"
