@@ -72,6 +72,14 @@ misuse: ## see that each mistake in misuse/ doesn't compile, and that its repair
 shell: ## boot an interactive shell with the devices attached (Ctrl-A X leaves)
 	@$(RUN) shell
 
+.PHONY: kselftest
+kselftest: ## run the kernel's own tests of network interfaces with its own driver and with ours, compare
+	@tools/testing/dma-rs/kselftest.py --ksrc='$(KSRC)'
+
+.PHONY: pairings
+pairings: ## have the kernel's own network driver and ours carry 100 MiB in all four pairings
+	@tools/testing/dma-rs/pairings.py --ksrc='$(KSRC)'
+
 .PHONY: coverage
 coverage: ## say of each C function of the DMA API what stands for it in Rust, see that it is so
 	@tools/testing/dma-rs/coverage.py --ksrc='$(KSRC)' $(if $(filter-out 0,$(WRITE)),--write)

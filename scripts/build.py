@@ -48,10 +48,11 @@ SMALL_FRAGMENTS = ("common", "{arch}", "dma_rs", "mutants")
 FRAGMENTS_OF = {
     "": TEST_FRAGMENTS,
     "clippy": (*TEST_FRAGMENTS, "clippy"),
-    "kcsan": (*SMALL_FRAGMENTS, "kcsan"),
+    "kcsan": (*SMALL_FRAGMENTS, "network", "netdev", "kcsan"),
     "rt": (*SMALL_FRAGMENTS, "rt"),
     "mutants": SMALL_FRAGMENTS,
     "mutants-net": (*SMALL_FRAGMENTS, "network", "netdev"),
+    "userspace": (*SMALL_FRAGMENTS, "network", "netdev", "userspace"),
     "series": (*SMALL_FRAGMENTS, "netdev", "series"),
     "bench": ("common", "{arch}", "bench"),
     "bench-calls": ("common", "{arch}", "bench", "bench_calls"),

@@ -181,7 +181,9 @@ impl<'a> Phy<'a> {
         self.loopback
     }
 
-    /// Has the PHY have another link. Where it has that already, the link stays. Context: may sleep.
+    /// Has the PHY have another link. Where it has that already, the link stays.
+    ///
+    /// Context: may sleep.
     ///
     /// # Errors
     ///

@@ -54,6 +54,8 @@ class Guest:
     total: int = TOTAL
     # What it is ended for, if it says so: a pattern.
     enough: object = None
+    # More of QEMU's arguments.
+    extra: tuple = ()
 
     @property
     def log(self):
@@ -86,7 +88,7 @@ class Guest:
                           "-device", f"{self.supported(device)},netdev=end{end}"]
         for number, slot in enumerate(self.slots):
             words += self.slot_arguments(number, slot)
-        return words
+        return words + list(self.extra)
 
     def firmware(self):
         """What starts the kernel. The fast one does not start where there is a hub."""

@@ -25,6 +25,7 @@ import console
 import controls
 import floors
 import fresh
+import kselftest
 import misuse
 import misuse_rst
 import oracle
@@ -849,6 +850,40 @@ class Series(unittest.TestCase):
                 self.assertEqual("".join(str(one.number) for one in found), expected)
         with self.assertRaises(Fail):
             series_check.chosen(made, ["9"])
+
+
+class Kselftest(unittest.TestCase):
+    """What the kernel's own tests say, and how two drivers compare."""
+
+    def check(self, text, status, **expected):
+        """Asserts the names of the outcomes of some output."""
+        found = {name: outcome.name.lower() for name, outcome in kselftest.outcomes(text, status).items()}
+        self.assertEqual(found, expected)
+
+    def test_cases(self):
+        """In Python and in shell; of cases of the same name the worst counts."""
+        self.check("TAP version 13\n1..4\nok 1 a\nnot ok 2 b\nok 3 c # SKIP none\nnot ok 4 d # XFAIL\n", 1,
+                   a="passes", b="fails", c="does_not_apply", d="does_not_apply")
+        self.check("# ok 1 a\n# Totals: pass:1\n", 0, a="passes")
+        self.check("TEST: a    [ OK ]\nTEST: b   [FAIL]\n\twhy\nTEST: c   [SKIP]\n", 1,
+                   a="passes", b="fails", c="does_not_apply")
+        self.check("ok 1 a\nnot ok 2 a\nok 3 a\n", 1, a="fails")
+
+    def test_status(self):
+        """It counts where the cases don't say it."""
+        self.check("SKIP: no mausezahn\n", kselftest.NOT_APPLICABLE, all="does_not_apply")
+        self.check("", 0, all="passes")
+        self.check("", 1, all="fails")
+        self.check("ok 1 a\n", 124, a="passes", all="fails")
+
+    def test_comparison(self):
+        """Only what is worse with ours fails, also what didn't come to an end there."""
+        theirs = dict(zip("abcd", (kselftest.Outcome.PASSES, kselftest.Outcome.PASSES, kselftest.Outcome.FAILS,
+                                   kselftest.Outcome.DOES_NOT_APPLY)))
+        ours = {"a": kselftest.Outcome.PASSES, "b": kselftest.Outcome.DOES_NOT_APPLY, "c": kselftest.Outcome.FAILS,
+                "e": kselftest.Outcome.PASSES}
+        failed = [case.name for case in kselftest.compared("t", theirs, ours) if case.status == results.FAILED]
+        self.assertEqual(failed, ["b", "d"])
 
 
 class Floors(unittest.TestCase):
