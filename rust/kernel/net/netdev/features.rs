@@ -32,11 +32,10 @@ impl Features {
     /// (C: `NETIF_F_HW_CSUM`).
     pub const CHECKSUM: Self = Self::bit(bindings::NETIF_F_HW_CSUM_BIT);
 
-    /// It divides frames of TCP: see
-    /// [`SkBuff::prepare_segmentation`](super::SkBuff::prepare_segmentation) (C: `NETIF_F_TSO`,
-    /// `NETIF_F_TSO6`). Without [`SG`](Self::SG) the stack doesn't use it.
-    pub const TSO: Self =
-        Self::bit(bindings::NETIF_F_TSO_BIT).with(Self::bit(bindings::NETIF_F_TSO6_BIT));
+    /// It divides frames of TCP over IPv4: see
+    /// [`SkBuff::prepare_segmentation`](super::SkBuff::prepare_segmentation) (C: `NETIF_F_TSO`).
+    /// Without [`SG`](Self::SG) the stack doesn't use it.
+    pub const TSO: Self = Self::bit(bindings::NETIF_F_TSO_BIT);
 
     /// It inserts VLAN tags: see [`SkBuff::vlan_tag`](super::SkBuff::vlan_tag) (C:
     /// `NETIF_F_HW_VLAN_CTAG_TX`).
