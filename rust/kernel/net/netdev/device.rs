@@ -514,7 +514,8 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
         let device: &'a Device = unsafe { &*raw.cast() };
 
         // SAFETY: The device was just allocated, and nobody else knows it. Its operations are
-        // static. Its private part is zeroed, where a NAPI may be added, which stays there.
+        // static. Its private part is zeroed, where a NAPI may be added, which stays there for as
+        // long as its queues, of which it has one each way.
         unsafe {
             bindings::netdev_prepare(raw, dev.as_raw(), Core::<T>::OPS, Core::<T>::ETHTOOL);
             let napi = (*device.private()).napi.as_raw();
@@ -547,7 +548,7 @@ impl<'a, T: Driver + 'a> Unregistered<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`EOVERFLOW`] if there can't be an interrupt of that number.
+    /// [`EINVAL`] if there can't be an interrupt of that number.
     pub fn set_irq(&mut self, irq: u32) -> Result {
         let irq = c_int::try_from(irq)?;
 
