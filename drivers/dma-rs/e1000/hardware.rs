@@ -653,7 +653,7 @@ pub(crate) struct Context {
     pub(crate) segments: Option<Segments>,
 }
 
-/// How a frame of TCP is divided.
+/// How a frame of TCP over IPv4 is divided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Segments {
     /// How long all headers are together.
@@ -661,16 +661,13 @@ pub(crate) struct Segments {
     /// How much payload there is, in bytes, and how much goes into each frame.
     pub(crate) payload: u32,
     pub(crate) size: u16,
-    pub(crate) is_ipv6: bool,
 }
 
 impl Segments {
     /// Returns what of it is in the command, and in the status.
     fn bits(self) -> (u32, u32) {
-        let version = if self.is_ipv6 { 0 } else { IP };
-
         (
-            TSE | TCP | version | self.payload & 0xf_ffff,
+            TSE | TCP | IP | self.payload & 0xf_ffff,
             u32::from(self.headers) << 8 | u32::from(self.size) << 16,
         )
     }

@@ -504,7 +504,7 @@ fn divide(
         return Err((skb, DropReason::DEV_HDR));
     };
     let data = Data {
-        ip_checksum: !how.is_ipv6,
+        ip_checksum: true,
         transport_checksum: true,
         segmented: true,
         ..data
@@ -518,17 +518,13 @@ fn divide(
 fn segments(len: u32, how: Segmentation) -> Option<Context> {
     let network = u8::try_from(how.network).ok()?;
     let transport = u8::try_from(how.transport).ok()?;
-    let ip = match how.is_ipv6 {
-        false => Checksum {
+
+    Some(Context {
+        ip: Checksum {
             start: network,
             offset: network.checked_add(IP_CHECKSUM)?,
             end: how.transport.checked_sub(1)?,
         },
-        true => Checksum::default(),
-    };
-
-    Some(Context {
-        ip,
         transport: Checksum {
             start: transport,
             offset: transport.checked_add(TCP_CHECKSUM)?,
@@ -538,7 +534,6 @@ fn segments(len: u32, how: Segmentation) -> Option<Context> {
             headers: how.headers.try_into().ok()?,
             payload: len.checked_sub(how.headers.into())?,
             size: how.size,
-            is_ipv6: how.is_ipv6,
         }),
     })
 }

@@ -9,7 +9,6 @@
 #include <net/checksum.h>
 #include <net/dst.h>
 #include <net/gro.h>
-#include <net/ip6_checksum.h>
 #include <net/netdev_lock.h>
 #include <net/netdev_queues.h>
 #include <net/sch_generic.h>
@@ -308,36 +307,33 @@ __rust_helper bool rust_helper_skb_is_gso(const struct sk_buff *skb)
 }
 
 /*
- * Prepares the headers of a frame that the device is to divide (TCP), so that
- * it can put lengths and checksums into each part.
+ * Prepares the headers of a frame that the device is to divide (TCP over IPv4),
+ * so that it can put lengths and checksums into each part.
  */
 __rust_helper int rust_helper_skb_prepare_tso(struct sk_buff *skb, u16 *size,
 					      u16 *headers, u16 *network,
-					      u16 *transport, bool *ipv6)
+					      u16 *transport)
 {
-	int err = skb_cow_head(skb, 0);
+	struct iphdr *ip;
+	int err;
 
+	if (!(skb_shinfo(skb)->gso_type & SKB_GSO_TCPV4))
+		return -EPROTONOSUPPORT;
+
+	err = skb_cow_head(skb, 0);
 	if (err)
 		return err;
 
-	if (skb_is_gso_v6(skb)) {
-		tcp_v6_gso_csum_prep(skb);
-	} else if (skb_shinfo(skb)->gso_type & SKB_GSO_TCPV4) {
-		struct iphdr *ip = ip_hdr(skb);
-
-		ip->tot_len = 0;
-		ip->check = 0;
-		tcp_hdr(skb)->check = ~csum_tcpudp_magic(ip->saddr, ip->daddr,
-							 0, IPPROTO_TCP, 0);
-	} else {
-		return -EPROTONOSUPPORT;
-	}
+	ip = ip_hdr(skb);
+	ip->tot_len = 0;
+	ip->check = 0;
+	tcp_hdr(skb)->check = ~csum_tcpudp_magic(ip->saddr, ip->daddr, 0,
+						 IPPROTO_TCP, 0);
 
 	*size = skb_shinfo(skb)->gso_size;
 	*headers = skb_tcp_all_headers(skb);
 	*network = skb_network_offset(skb);
 	*transport = skb_transport_offset(skb);
-	*ipv6 = skb_is_gso_v6(skb);
 	return 0;
 }
 

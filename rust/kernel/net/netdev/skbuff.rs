@@ -51,7 +51,7 @@ pub struct Checksum {
     pub offset: u16,
 }
 
-/// How the device is to divide a frame of TCP: into frames with the same headers.
+/// How the device is to divide a frame of TCP over IPv4: into frames with the same headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segmentation {
     /// How much payload goes into each, in bytes; the last one has the rest.
@@ -62,8 +62,6 @@ pub struct Segmentation {
     pub network: u16,
     /// Where the header of TCP begins, counted from the start of the frame.
     pub transport: u16,
-    /// Whether it is IPv6. Otherwise it is IPv4, whose header has a checksum of its own.
-    pub is_ipv6: bool,
 }
 
 /// A socket buffer that is ours (C: `struct sk_buff`): a frame to be sent.
@@ -325,14 +323,15 @@ impl SkBuff {
     ///
     /// # Errors
     ///
-    /// The frame comes back if there is no memory for headers that clones of it have, too.
+    /// The frame comes back if it isn't to be divided, if it isn't TCP over IPv4 (the stack gives
+    /// no other to a device with [`Features::TSO`](super::Features::TSO)), and if there is no
+    /// memory for headers that clones of it have, too.
     pub fn prepare_segmentation(self) -> Result<(Self, Segmentation), Self> {
         let mut how = Segmentation {
             size: 0,
             headers: 0,
             network: 0,
             transport: 0,
-            is_ipv6: false,
         };
 
         if !self.is_segmented() {
@@ -350,7 +349,6 @@ impl SkBuff {
                 &mut how.headers,
                 &mut how.network,
                 &mut how.transport,
-                &mut how.is_ipv6,
             )
         });
 
