@@ -138,6 +138,25 @@ class Oracle(unittest.TestCase):
                 if race[-1]:
                     self.assertEqual(oracle.judge([*race, *foreign, COUNT.format(0)]), [race[1]])
 
+    def test_contexts(self):
+        """A thread that was taken for an interrupt doesn't count; an interrupt does, and what has no end."""
+        warning = "[    1.0] WARNING: at complete_all+0x1/0x2, CPU#1: kworker/1"
+        def report(*stack, end="[    1.0] ---[ end trace 0000000000000000 ]---"):
+            return ["[    1.0] Not in threaded context on PREEMPT_RT as expected", warning,
+                    *(f"[    1.0]  {frame}" for frame in stack), end]
+        misread = report("complete_all+0x1/0x2 (P)", "device_resume+0x1/0x2")
+        self.assertEqual(oracle.judge([*misread, COUNT.format(0)]), [])
+        for context in (report("<IRQ>", "complete_all+0x1/0x2", "</IRQ>"),
+                        report("complete_all+0x1/0x2", "el1_interrupt+0x1/0x2", "device_resume+0x1/0x2"),
+                        report("complete_all+0x1/0x2", "call_on_irq_stack+0x1/0x2"),
+                        report("device_resume+0x1/0x2", end=""),
+                        misread[1:]):
+            with self.subTest(context):
+                self.assertEqual(oracle.judge([*misread, *context, COUNT.format(0)]), [warning])
+        # Another offence in the middle of it.
+        for at in range(1, len(misread)):
+            self.assertEqual(oracle.judge([*misread[:at], ERROR, *misread[at:], COUNT.format(0)]), [ERROR])
+
     def test_no_dma_debug(self):
         """A kernel that is meant to be without."""
         self.assertEqual(oracle.judge([COUNT.format("")], dma_debug=False), [])

@@ -6,7 +6,7 @@ test=mmap_sweep
 . /mapped.sh
 . /failures.sh
 
-sweep "$device"
+sweep_probe "$device"
 [ $failed -gt 5 ] || result "failed: only $failed of $number probes failed"
 
 said=$(mapper $file $driver/unbind "$device") || result "failed: $said"
