@@ -28,6 +28,7 @@ use crate::{
             Acquire,
             Atomic,
             Full,
+            Relaxed,
             Release, //
         },
         Arc,
@@ -37,6 +38,7 @@ use crate::{
     workqueue,
     ThisModule, //
 };
+use core::mem::ManuallyDrop;
 
 #[cfg(CONFIG_PCI)]
 mod pci;
@@ -451,6 +453,32 @@ pub fn open(dev: &device::Device<Bound>) -> Result<Mapper<'_>> {
     }
 
     Ok(dma)
+}
+
+/// As [`core::mem::forget`], but kmemleak doesn't take for lost what the value owns: it can reach the
+/// value. Without memory for that, the value is forgotten all the same.
+pub fn forget<T>(value: T) -> Result {
+    /// The last one.
+    static LAST: Atomic<usize> = Atomic::new(0);
+
+    /// One of a list.
+    struct Forgotten<T> {
+        before: Atomic<usize>,
+        _value: ManuallyDrop<T>,
+    }
+
+    let forgotten = KBox::new(
+        Forgotten {
+            before: Atomic::new(0),
+            _value: ManuallyDrop::new(value),
+        },
+        GFP_KERNEL,
+    )?;
+    let forgotten = KBox::leak(forgotten);
+    let before = LAST.xchg((&raw const *forgotten).expose_provenance(), Relaxed);
+
+    forgotten.before.store(before, Relaxed);
+    Ok(())
 }
 
 /// Frees the buffer of a forgotten mapping, which otherwise kmemleak would find.

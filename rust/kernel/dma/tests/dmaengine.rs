@@ -1764,9 +1764,6 @@ mod unbinding {
         Ok(())
     }
 
-    /// A channel whose engine is gone, and which was forgotten before: for kmemleak.
-    static FORGOTTEN: Atomic<usize> = Atomic::new(0);
-
     /// The engine goes after its client, also if that has forgotten its channel.
     #[test]
     fn provider_of_the_forgotten() -> Result {
@@ -1777,10 +1774,9 @@ mod unbinding {
 
         fixture::with_platform_device(|pdev| {
             let channel = Channel::request_by_mask(pdev.as_ref(), Capabilities::MEMCPY)?;
-            let channel = KBox::into_raw(KBox::new(channel, GFP_KERNEL)?);
             let engine = left.take().ok_or(EINVAL)?;
 
-            FORGOTTEN.store(channel.expose_provenance(), Relaxed);
+            fixture::forget(channel)?;
             engine.release_leaked();
             going = Some(fixture::spawn(move || drop(engine))?);
 

@@ -7,6 +7,7 @@ use super::{
     ensure,
     fixture::{
         at_once,
+        forget,
         on_each_bus,
         on_platform_device, //
     },
@@ -557,7 +558,7 @@ mod cases {
                 let area = map_all(&memory, PAGE_SIZE)?;
 
                 left.set(Some((place, memory.address().bits())));
-                core::mem::forget(memory);
+                forget(memory)?;
                 area.poke(3, 0x33)?;
                 ensure!(area.peek(3)? == 0x33);
 

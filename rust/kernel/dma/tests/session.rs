@@ -71,7 +71,6 @@ use crate::{
     },
     types::ForLt, //
 };
-use core::mem::ManuallyDrop;
 
 const TICK: Delta = Delta::from_millis(1);
 const LONG: Delta = Delta::from_secs(10);
@@ -1136,16 +1135,6 @@ mod cases {
     /// Guards that are forgotten: the device is stopped all the same, and nothing is freed.
     #[test]
     fn forgotten() -> Result {
-        type Forgotten<'a> = (
-            DevresSrcu<ForLt!(Owner)>,
-            TestSession<'a>,
-            Streaming<'a, KVec<u8>, FromDevice>,
-            StreamingBox<'a, KVec<u8>, ToDevice>,
-        );
-
-        // What is forgotten, so that kmemleak doesn't take it for lost.
-        static FORGOTTEN: SetOnce<ManuallyDrop<Forgotten<'static>>> = SetOnce::new();
-
         let puppet = Puppet::new()?;
         let lost = leaked();
 
@@ -1156,19 +1145,13 @@ mod cases {
             let _ = session.transfers.lock().start(outbound(dma)?, 0..256, ())?;
 
             let dev: &Device<Core<'_>> = pdev.as_ref();
-            let forgotten: Forgotten<'_> = (
+
+            fixture::forget((
                 DevresSrcu::<ForLt!(Owner)>::new(dev, Ok::<_, Error>(puppet.owner()))?,
                 session,
-                Streaming::map(dma, bytes()?)?,
-                StreamingBox::map(dma, bytes()?)?,
-            );
-
-            // SAFETY: Only the lifetime changes, and nobody uses it.
-            let forgotten =
-                unsafe { core::mem::transmute::<Forgotten<'_>, Forgotten<'static>>(forgotten) };
-
-            FORGOTTEN.populate(ManuallyDrop::new(forgotten));
-            Ok(())
+                Streaming::<_, FromDevice>::map(dma, bytes()?)?,
+                StreamingBox::<_, ToDevice>::map(dma, bytes()?)?,
+            ))
         })?;
 
         ensure!(puppet.stops.load(Relaxed) == 1);

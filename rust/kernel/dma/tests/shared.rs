@@ -6,6 +6,7 @@ use super::{
     ensure,
     fixture::{
         self,
+        forget,
         on_each_bus,
         on_each_bus_set_up,
         on_platform_device,
@@ -573,7 +574,7 @@ mod cases {
                     memory.as_ptr().cast::<u8>(),
                     memory.address().bits(),
                 )));
-                core::mem::forget(memory);
+                forget(memory)?;
                 Ok(())
             },
             |raw| {

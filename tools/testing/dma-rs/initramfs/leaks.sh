@@ -6,6 +6,6 @@
 echo scan > /sys/kernel/debug/kmemleak
 sleep 5
 echo scan > /sys/kernel/debug/kmemleak
-head -n 60 /sys/kernel/debug/kmemleak | while IFS= read -r line; do
+head -n 300 /sys/kernel/debug/kmemleak | while IFS= read -r line; do
 	echo "<4>kmemleak| $line" > /dev/kmsg
 done
