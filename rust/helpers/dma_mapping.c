@@ -6,8 +6,10 @@
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/radix-tree.h>
 #include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
+#include <linux/sched.h>
 #include <linux/swiotlb.h>
 #include <linux/vmalloc.h>
 
@@ -223,6 +225,40 @@ __rust_helper void rust_helper_dev_assign_dma_coherent(struct device *dev,
 {
 	dev_assign_dma_coherent(dev, coherent);
 }
+
+#ifdef CONFIG_FAULT_INJECTION
+/*
+ * Has the n-th allocation of this thread fail, from now on. dma-debug keeps what
+ * is mapped in a radix tree, and is off for good if it gets no node for that: so
+ * this CPU, where the thread stays, gets spare ones.
+ */
+__rust_helper int rust_helper_dma_fault_begin(unsigned int nth)
+{
+	int err;
+
+	migrate_disable();
+	err = radix_tree_preload(GFP_KERNEL);
+	if (err) {
+		migrate_enable();
+		return err;
+	}
+	radix_tree_preload_end();
+	WRITE_ONCE(current->fail_nth, nth);
+	return 0;
+}
+
+/*
+ * No more allocations fail. Returns zero if one did.
+ */
+__rust_helper unsigned int rust_helper_dma_fault_end(void)
+{
+	unsigned int left = READ_ONCE(current->fail_nth);
+
+	WRITE_ONCE(current->fail_nth, 0);
+	migrate_enable();
+	return left;
+}
+#endif /* CONFIG_FAULT_INJECTION */
 #endif /* CONFIG_RUST_DMA_FIXTURE */
 
 #ifndef CONFIG_HAS_DMA

@@ -75,7 +75,7 @@ mod cases {
                         } else {
                             Channel::request_by_mask(dev, Capabilities::MEMCPY)
                         }
-                    }) {
+                    })? {
                         Ok(channel) => {
                             let done = channel.submit(copy(channel.mapper(), 1)?)?;
 
@@ -156,7 +156,7 @@ mod cases {
                     match fault.strike(|| match handler {
                         Some(handler) => channel.lend_with(dev, handler),
                         None => channel.lend(dev),
-                    }) {
+                    })? {
                         Ok(channel) => {
                             let done = channel.submit(copy(channel.mapper(), 1)?)?;
 
@@ -207,7 +207,7 @@ mod cases {
                         } else {
                             channel.submit(copy)
                         }
-                    }) {
+                    })? {
                         Ok(copy) => {
                             channel.terminate_sync()?;
                             ensure!(copy.into_memory().is_ok());
@@ -234,7 +234,7 @@ mod cases {
                 let buf = Streaming::<_, ToDevice>::map(channel.mapper(), pattern(1, LEN)?)?;
                 let slave = Slave::new(buf, fifo);
 
-                match fault.strike(|| channel.submit(slave)) {
+                match fault.strike(|| channel.submit(slave))? {
                     Ok(sent) => {
                         channel.terminate_sync()?;
                         ensure!(sent.into_memory().is_ok());
@@ -257,7 +257,7 @@ mod cases {
                 let list = ScatterMap::<_, ToDevice>::map(channel.mapper(), pages(3)?, GFP_KERNEL)?;
                 let slave = SlaveList::new(list, fifo);
 
-                match fault.strike(|| channel.submit(slave)) {
+                match fault.strike(|| channel.submit(slave))? {
                     Ok(sent) => {
                         channel.terminate_sync()?;
                         ensure!(sent.into_memory().is_ok());
@@ -289,7 +289,7 @@ mod cases {
                 let memory = memory.submit();
 
                 match fault
-                    .strike(|| Cyclic::<_, FromDevice>::start(channel, memory, LEN / 4, fifo))
+                    .strike(|| Cyclic::<_, FromDevice>::start(channel, memory, LEN / 4, fifo))?
                 {
                     Ok(round) => drop(round.stop()?),
                     Err(refused) => {

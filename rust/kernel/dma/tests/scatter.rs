@@ -729,6 +729,7 @@ mod cases {
 #[kunit_tests(rust_dma_scatter_faults)]
 mod with_faults {
     use super::*;
+    use crate::error::to_result;
 
     /// Each allocation that fails gives the memory back.
     #[test]
@@ -742,18 +743,15 @@ mod with_faults {
             fill(&mut memory);
 
             for k in 1..100 {
-                // SAFETY: The current task is valid, and nobody else writes that.
-                let fail_nth = unsafe { &raw mut (*bindings::get_current()).fail_nth };
-
-                // SAFETY: As above.
-                unsafe { fail_nth.write_volatile(k) };
+                // SAFETY: It is ended below, by this thread.
+                to_result(unsafe { bindings::dma_fault_begin(k) })?;
 
                 // Only allocations that can't wait are made to fail.
                 let outcome =
                     ScatterMap::<_, FromDevice>::map(dma, memory, GFP_NOWAIT | __GFP_NOWARN);
 
-                // SAFETY: As above.
-                let left = unsafe { fail_nth.replace(0) };
+                // SAFETY: It was begun above, by this thread.
+                let left = unsafe { bindings::dma_fault_end() };
 
                 memory = match outcome {
                     Ok(list) => match list.take_back() {

@@ -33,17 +33,17 @@ both_ways() {
 
 # tcp HERE THERE: sends by TCP from one of these addresses to the other, and back. Who listens has
 # an input that stays open: it would shut down its side otherwise, and who sends would end before
-# all is sent.
+# all is sent. It is given to TCP in long pieces, for devices to divide.
 tcp() {
 	over nc -l -p 5000 > /tmp/at-peer <&9 &
 	transfer=$!
 	pause 0.5
-	nc "$2" 5000 < /tmp/sent > /dev/null || result "failed: cannot send to $2 by TCP"
+	nc "$2" 5000 -e dd if=/tmp/sent bs=64k 2> /dev/null || result "failed: cannot send to $2 by TCP"
 	same /tmp/at-peer
 	nc -l -p 5001 > /tmp/at-us <&9 &
 	transfer=$!
 	pause 0.5
-	over nc "$1" 5001 < /tmp/sent > /dev/null ||
+	over nc "$1" 5001 -e dd if=/tmp/sent bs=64k 2> /dev/null ||
 		result "failed: the peer cannot send to $1 by TCP"
 	same /tmp/at-us
 }
