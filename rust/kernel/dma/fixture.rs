@@ -455,8 +455,8 @@ pub fn open(dev: &device::Device<Bound>) -> Result<Mapper<'_>> {
     Ok(dma)
 }
 
-/// As [`core::mem::forget`], but kmemleak doesn't take for lost what the value owns: it can reach the
-/// value. Without memory for that, the value is forgotten all the same.
+/// As [`core::mem::forget`], but kmemleak can reach the value, and doesn't take for lost what it
+/// owns. Without memory for that, the value is forgotten all the same.
 pub fn forget<T>(value: T) -> Result {
     /// The last one.
     static LAST: Atomic<usize> = Atomic::new(0);

@@ -1120,8 +1120,9 @@ impl Racy {
     const VALUES: u32 = 2_500;
     const LOADS: u32 = 20_000;
 
-    /// How often all of them are handed over where that is to be reported: of one time's stores KCSAN
-    /// looks at some ten, and in a busy guest the other CPU may not run at any of these moments.
+    /// How often all of them are handed over where that is to be reported: of one time's stores
+    /// KCSAN looks at some ten, and in a busy guest the other CPU may not run at any of these
+    /// moments.
     const TURNS: u32 = 4;
 
     /// How often one looks for an answer before one sleeps: long enough that one that is awake

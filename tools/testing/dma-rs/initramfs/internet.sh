@@ -38,7 +38,8 @@ tcp() {
 	over nc -l -p 5000 > /tmp/at-peer <&9 &
 	transfer=$!
 	pause 0.5
-	nc "$2" 5000 -e dd if=/tmp/sent bs=64k 2> /dev/null || result "failed: cannot send to $2 by TCP"
+	nc "$2" 5000 -e dd if=/tmp/sent bs=64k 2> /dev/null ||
+		result "failed: cannot send to $2 by TCP"
 	same /tmp/at-peer
 	nc -l -p 5001 > /tmp/at-us <&9 &
 	transfer=$!
