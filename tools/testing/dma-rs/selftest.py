@@ -138,6 +138,21 @@ class Oracle(unittest.TestCase):
                 if race[-1]:
                     self.assertEqual(oracle.judge([*race, *foreign, COUNT.format(0)]), [race[1]])
 
+    def test_byte_limits(self):
+        """A race of C's that is inlined into a helper, and none with another side."""
+        def report(*sides):
+            return ["=" * 66, f"[    1.0] BUG: KCSAN: data-race in {' / '.join(sides)}",
+                    "read (marked) to 0x1 of 4 bytes by interrupt on cpu 0:", f"[    1.0]  {sides[0]}+0x1/0x2", "",
+                    "[    1.0] read-write to 0x1 of 4 bytes by task 1 on cpu 1:", f"[    1.0]  {sides[1]}+0x1/0x2", "",
+                    "=" * 66]
+        sent = "rust_helper_netdev_tx_sent"
+        theirs = report("dql_completed", sent)
+        self.assertEqual(oracle.judge([*theirs, COUNT.format(0)]), [])
+        for sides in ((sent, sent), ("dql_reset", sent), ("dql_completed", "rust_helper_netdev_tx_reset")):
+            ours = report(*sides)
+            with self.subTest(sides):
+                self.assertEqual(oracle.judge([*theirs, *ours, *theirs, COUNT.format(0)]), [ours[1]])
+
     def test_contexts(self):
         """A thread that was taken for an interrupt doesn't count; an interrupt does, and what has no end."""
         warning = "[    1.0] WARNING: at complete_all+0x1/0x2, CPU#1: kworker/1"
