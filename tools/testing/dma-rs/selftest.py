@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import json
 import pathlib
 import sys
 import tempfile
@@ -645,6 +646,18 @@ class Bench(unittest.TestCase):
         self.assertEqual(bench.worse(counts, {"counts": []}), [])
         self.assertEqual(bench.unknown(counts, {"counts": []}), ["op on x86_64 dma-direct"])
         self.assertEqual(bench.unknown(counts, {"counts": counts}), [])
+
+    def test_judge(self):
+        """What is compared is the baseline as it was, not what it becomes; worse counts don't become it."""
+        for rust, compare, status, now in ((92, True, 1, 90), (91, True, 0, 91), (92, False, 0, 92)):
+            with self.subTest((rust, compare)), tempfile.TemporaryDirectory() as folder:
+                baseline = pathlib.Path(folder) / "baseline.json"
+                baseline.write_text(json.dumps(self.count(90)))
+                with mock.patch.multiple(bench, BASELINE=baseline, REPO=baseline.parent,
+                                         FIGURES=baseline.with_suffix(".rst"), say=lambda _: None,
+                                         figures=lambda _: ""):
+                    self.assertEqual(bench.judge(self.count(rust), compare, True), status)
+                self.assertEqual(json.loads(baseline.read_text())["counts"][0]["rust"], now)
 
     def test_speeds(self):
         """The slowest CPU ends a round; the best round counts."""
