@@ -95,11 +95,12 @@ def outcomes(text, status):
 
 
 def compared(path, theirs, ours):
-    """Cases of the comparison of a test with both drivers."""
+    """Cases of the comparison of a test with both drivers. A case of which a test says nothing doesn't apply:
+    what is left out as a whole is named otherwise, and a test that dies fails in `all`."""
     if not theirs or not ours:
         yield results.Case(DRIVERS[1], path, "tried", results.FAILED, "with one driver or both it was not tried")
     for name in sorted({*theirs, *ours}):
-        before, now = theirs.get(name, Outcome.FAILS), ours.get(name, Outcome.FAILS)
+        before, now = (driver.get(name, Outcome.DOES_NOT_APPLY) for driver in (theirs, ours))
         status = results.FAILED if now < before else results.PASSED
         yield results.Case(DRIVERS[1], path, name, status, f"{before.name} with {DRIVERS[0]}, {now.name} with ours")
 
@@ -160,6 +161,12 @@ def worse(found):
         path, *(found[driver][path] for driver in DRIVERS)))]
 
 
+def best(before, now):
+    """The better outcome of each case in two attempts. A test that dies in one of them only (`all`) doesn't die."""
+    merged = {name: max(before.get(name, Outcome.FAILS), now.get(name, Outcome.FAILS)) for name in {*before, *now}}
+    return {name: outcome for name, outcome in merged.items() if name != "all" or name in before and name in now}
+
+
 def attempt_all(guest):
     """Tries all tests with both drivers, and some more times with ours what was worse, of which the best
     counts: tests wait for a second or two, in which a slow guest gets nowhere. Returns the outcomes, and cases
@@ -176,9 +183,7 @@ def attempt_all(guest):
         say(f"trying once more what was worse: {' '.join(again)}")
         by_test, boots[f"again-{number}"] = attempt(DRIVERS[1], guest, again, f"-again-{number}")
         for path, outcomes_now in by_test.items():
-            before = found[DRIVERS[1]][path]
-            found[DRIVERS[1]][path] = {name: max(before.get(name, Outcome.FAILS), outcomes_now.get(name, Outcome.FAILS))
-                                       for name in {*before, *outcomes_now}}
+            found[DRIVERS[1]][path] = best(found[DRIVERS[1]][path], outcomes_now)
     return found, [results.Case(name, "runner", "log", results.FAILED if complaints else results.PASSED,
                                 "\n".join(complaints)) for name, complaints in boots.items()]
 

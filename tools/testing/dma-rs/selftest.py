@@ -923,14 +923,33 @@ class Kselftest(unittest.TestCase):
         self.check("", 1, all="fails")
         self.check("ok 1 a\n", 124, a="passes", all="fails")
 
+    def failed(self, theirs, ours):
+        """The names of the cases that are worse with ours."""
+        cases = kselftest.compared("t", *({name: kselftest.Outcome(int(outcome)) for name, outcome in
+                                           (word.split("=") for word in words.split())} for words in (theirs, ours)))
+        return [case.name for case in cases if case.status == results.FAILED]
+
     def test_comparison(self):
-        """Only what is worse with ours fails, also what didn't come to an end there."""
-        theirs = dict(zip("abcd", (kselftest.Outcome.PASSES, kselftest.Outcome.PASSES, kselftest.Outcome.FAILS,
-                                   kselftest.Outcome.DOES_NOT_APPLY)))
-        ours = {"a": kselftest.Outcome.PASSES, "b": kselftest.Outcome.DOES_NOT_APPLY, "c": kselftest.Outcome.FAILS,
-                "e": kselftest.Outcome.PASSES}
-        failed = [case.name for case in kselftest.compared("t", theirs, ours) if case.status == results.FAILED]
-        self.assertEqual(failed, ["b", "d"])
+        """Only what is worse with ours fails, also a test that dies there."""
+        self.assertEqual(self.failed("a=2 b=2 c=0 d=2", "a=2 b=1 c=0 e=2"), ["b", "d"])
+        self.assertEqual(self.failed("a=2 b=1", "a=2 all=0"), ["all"])
+        self.assertEqual(self.failed("a=2 all=0", "a=2 all=0"), [])
+        self.assertEqual(self.failed("a=2", ""), ["tried", "a"])
+
+    def test_left_out(self):
+        """What is left out as a whole may be named otherwise; what fails where it doesn't apply with C is worse."""
+        self.assertEqual(self.failed("a=2 group-b=1 group-c=0", "a=2 b=1 c=1"), [])
+        self.assertEqual(self.failed("a=2 b=1", "a=2 group-b=0"), ["group-b"])
+
+    def test_best(self):
+        """The best of some attempts counts."""
+        fails, passes = kselftest.Outcome.FAILS, kselftest.Outcome.PASSES
+        self.assertEqual(kselftest.best({"a": fails, "b": passes}, {"a": passes, "b": fails}),
+                         {"a": passes, "b": passes})
+        self.assertEqual(kselftest.best({"a": fails, "b": passes}, {"all": fails}), {"a": fails, "b": passes})
+        self.assertEqual(kselftest.best({"all": fails}, {"a": fails}), {"a": fails})
+        self.assertEqual(kselftest.best({"all": fails}, {"all": passes}), {"all": passes})
+        self.assertEqual(kselftest.best({"all": fails}, {"all": fails}), {"all": fails})
 
 
 class Floors(unittest.TestCase):
