@@ -144,6 +144,10 @@ impl<'a, R: Send + 'a> Session<'a, R> {
     /// Stops the device until it is [started](Self::start) again, and wakes the threads that wait
     /// for it. Returns whether the device was proven to have stopped.
     ///
+    /// After something for which the device must not run, have it go on by
+    /// [`restart`](Self::restart), not by [`start`](Self::start). If a suspend or a reset has begun
+    /// meanwhile, both are refused, but only a `restart` is made up for when that is over.
+    ///
     /// With a proof, [`StopOutcome::Stopped`] or [`StopOutcome::Gone`], all transfers are over and
     /// quarantined memory is freed. With [`StopOutcome::Unproven`] nothing is freed, and this may
     /// be called again. Context: may sleep.

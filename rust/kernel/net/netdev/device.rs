@@ -1084,7 +1084,9 @@ impl<'n, T: Driver> Control<'n, T> {
     /// Halts the device, calls `again` with both states, and goes on: for a device that hangs, or
     /// forgot its rings.
     ///
-    /// While `again` runs, nobody sends or polls, and [`Driver::rearm`] isn't called. Does nothing
+    /// While `again` runs, nobody sends or polls, and [`Driver::rearm`] isn't called. Interrupts of
+    /// that time go by, also those that tell of the link, and a restart that fails takes the
+    /// carrier away: call [`set_carrier`](Self::set_carrier) after one that doesn't. Does nothing
     /// if the device is closed. Context: may sleep.
     ///
     /// # Errors
@@ -1166,12 +1168,13 @@ impl<'n, T: Driver> Control<'n, T> {
         unsafe {
             *core.control.get() = State::Running;
             *core.poll.get() = Some(poll);
-            bindings::napi_enable_locked(core.napi().as_raw());
 
+            // Before NAPI is enabled, or who polls could wake a queue whose frames find no state.
             bindings::netif_tx_lock_queue_bh(queue);
             *core.tx.get() = Some(tx);
             bindings::netif_tx_unlock_queue_bh(queue);
 
+            bindings::napi_enable_locked(core.napi().as_raw());
             bindings::netif_tx_wake_queue(queue);
             bindings::napi_kick(core.napi().as_raw());
         }
