@@ -300,6 +300,32 @@ impl SkBuff {
         .then_some(checksum)
     }
 
+    /// Computes the checksum that was left to the device, and inserts it: for a frame of which the
+    /// device can't (C: `skb_checksum_help()`). Context: any.
+    ///
+    /// # Errors
+    ///
+    /// The frame comes back if there is no memory for bytes that clones of it have, too, and if the
+    /// device is to [divide](Self::is_segmented) it.
+    pub fn compute_checksum(self) -> Result<Self, Self> {
+        if self.is_segmented() {
+            return Err(self);
+        }
+
+        if self.checksum().is_none() {
+            return Ok(self);
+        }
+
+        let skb = self.unshared()?;
+
+        // SAFETY: By the type invariants it is valid, and nobody else has a reference.
+        if unsafe { bindings::skb_checksum_help(skb.as_ptr()) } == 0 {
+            Ok(skb)
+        } else {
+            Err(skb)
+        }
+    }
+
     /// Returns the VLAN tag that the device is to insert, if it is
     /// ([`Features::VLAN_INSERT`](super::Features::VLAN_INSERT)). Context: any.
     #[inline]

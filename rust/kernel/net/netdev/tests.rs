@@ -1137,6 +1137,71 @@ mod cases {
         Ok(())
     }
 
+    /// A checksum that the device can't compute is inserted, but not where somebody else has the
+    /// frame, too.
+    #[test]
+    fn compute_checksum() -> Result {
+        const START: u16 = 300;
+        const OFFSET: u16 = 16;
+        const AT: usize = (START + OFFSET) as usize;
+        const AFTER: usize = AT + 1;
+
+        for is_shared in [false, true] {
+            let skb = SkBuff::copy_of(&[7; 400])?;
+            let shared = skb.as_ptr();
+
+            // SAFETY: It is valid, and in one piece. The other reference is given up below.
+            unsafe {
+                bindings::skb_partial_csum_set(shared, START, OFFSET);
+                bindings::skb_get(shared);
+            }
+
+            if !is_shared {
+                // SAFETY: The reference is ours.
+                let _ = unsafe { SkBuff::from_raw(shared) }.free(DropReason::NOMEM);
+            }
+
+            let was_left = skb.checksum().is_some();
+            let is_right = skb
+                .compute_checksum()
+                .map(|skb| {
+                    // SAFETY: It is valid: there are so many bytes.
+                    let bytes = unsafe {
+                        core::slice::from_raw_parts((*skb.as_ptr()).data, skb.len() as usize)
+                    };
+                    // Fifty words of 0x0707 add up to 0x5f5f.
+                    let is_right = bytes.iter().enumerate().all(|(at, byte)| match at {
+                        AT | AFTER => *byte == 0xa0,
+                        _ => *byte == 7,
+                    });
+                    let is_inserted = bytes.len() == 400 && skb.checksum().is_none();
+                    let is_other = skb.as_ptr() != shared;
+                    let _ = skb.free(DropReason::NOMEM);
+
+                    is_right && is_inserted && is_other == is_shared
+                })
+                .unwrap_or_else(|skb| {
+                    let _ = skb.free(DropReason::NOMEM);
+                    false
+                });
+
+            ensure!(was_left && is_right);
+
+            if is_shared {
+                // SAFETY: The reference is ours.
+                let shared = unsafe { SkBuff::from_raw(shared) };
+                // SAFETY: It is valid: there are so many bytes.
+                let bytes = unsafe { core::slice::from_raw_parts((*shared.as_ptr()).data, 400) };
+                let is_as_before = bytes == [7; 400] && shared.checksum().is_some();
+                let _ = shared.free(DropReason::NOMEM);
+
+                ensure!(is_as_before);
+            }
+        }
+
+        Ok(())
+    }
+
     /// What is sent comes back, whole and in order, and is counted.
     #[test]
     fn frames() -> Result {
