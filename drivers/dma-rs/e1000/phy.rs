@@ -22,6 +22,9 @@ pub(crate) type Index = Bounded<u32, 5>;
 /// The number of the PHY (section 13.4.5 of the manual).
 const PHY: Index = Index::new::<1>();
 
+/// How often it is asked.
+const TRIES: u32 = 3;
+
 // IEEE 802.3, clauses 22, 28 and 40.
 pub(crate) const BMCR: Index = Index::new::<0>();
 const BMSR: Index = Index::new::<1>();
@@ -106,6 +109,8 @@ pub(crate) struct Phy<'a> {
     control: Control<'a>,
     loopback: bool,
     choice: Choice,
+    /// Whether it offers what the partner hasn't been told of yet.
+    offers_anew: bool,
 }
 
 impl<'a> Phy<'a> {
@@ -114,15 +119,24 @@ impl<'a> Phy<'a> {
             control,
             loopback: false,
             choice: Choice::Negotiated(Offer::ALL),
+            offers_anew: false,
         }
     }
 
-    /// Carries out what `MDIC` was told.
+    /// Carries out what `MDIC` was told. Tries it more than once: the device tells once of a link
+    /// that has changed, and nobody asks the PHY again until the next change.
     ///
     /// # Errors
     ///
     /// [`ETIMEDOUT`] if the device doesn't answer, [`EIO`] if the PHY doesn't.
     fn access(&mut self, command: MDIC) -> Result<u16> {
+        (1..TRIES).fold(self.access_once(command), |answer, _| {
+            answer.or_else(|_| self.access_once(command))
+        })
+    }
+
+    /// As [`access`](Self::access), once.
+    fn access_once(&mut self, command: MDIC) -> Result<u16> {
         self.control.write_reg(command.with_phyadd(PHY));
 
         let answer = read_poll_timeout(
@@ -173,7 +187,8 @@ impl<'a> Phy<'a> {
     pub(crate) fn set_loopback(&mut self, on: bool) -> Result {
         let before = core::mem::replace(&mut self.loopback, on);
 
-        self.restore().inspect_err(|_| self.loopback = before)
+        // If it can't be ended, the next `restore()` does so.
+        self.restore().inspect_err(|_| self.loopback = before && on)
     }
 
     /// Returns whether the PHY is told to loop back.
@@ -212,7 +227,10 @@ impl<'a> Phy<'a> {
             _ if self.loopback => (BMCR_LOOPBACK | BMCR_1000 | BMCR_FULL_DUPLEX, 0),
             Choice::Negotiated(offer) => {
                 let was_forced = now & (BMCR_NEGOTIATE | BMCR_LOOPBACK) == 0;
-                let anew = with_bits(0, [(BMCR_RESTART, self.offer(offer)? || was_forced)]);
+
+                self.offer(offer)?;
+
+                let anew = with_bits(0, [(BMCR_RESTART, self.offers_anew || was_forced)]);
 
                 (BMCR_NEGOTIATE | BMCR_1000 | BMCR_FULL_DUPLEX, anew)
             }
@@ -227,11 +245,13 @@ impl<'a> Phy<'a> {
             return Ok(());
         }
 
-        self.write(BMCR, mode | anew)
+        self.write(BMCR, mode | anew)?;
+        self.offers_anew &= anew & BMCR_RESTART == 0;
+        Ok(())
     }
 
-    /// Changes what the PHY offers to the partner; returns whether that was something else.
-    fn offer(&mut self, offer: Offer) -> Result<bool> {
+    /// Changes what the PHY offers to the partner the next time that they negotiate.
+    fn offer(&mut self, offer: Offer) -> Result {
         let (slow, fast) = (self.read(ANAR)?, self.read(CTRL1000)?);
         let slow_bits = [
             (ANAR_HALF_10, offer.half_10),
@@ -243,12 +263,12 @@ impl<'a> Phy<'a> {
         let new_fast = with_bits(fast, [(CTRL1000_FULL, offer.full_1000)]);
 
         if (new_slow, new_fast) == (slow, fast) {
-            return Ok(false);
+            return Ok(());
         }
 
+        self.offers_anew = true;
         self.write(ANAR, new_slow)?;
-        self.write(CTRL1000, new_fast)?;
-        Ok(true)
+        self.write(CTRL1000, new_fast)
     }
 
     /// Returns the state of the link. Context: may sleep.

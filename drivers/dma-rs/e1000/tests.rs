@@ -1171,6 +1171,15 @@ mod cases {
                 ensure!(phy.read(CTRL1000)? & OFFERS.1 == fast);
             }
 
+            // The partner is told of another offer, which takes half a second, without a link.
+            let mut has_told = false;
+
+            for offer in [only_100, Offer::ALL].into_iter().cycle().take(8) {
+                phy.choose(Choice::Negotiated(offer))?;
+                has_told |= !phy.link()?.up;
+            }
+            ensure!(has_told);
+
             for (fast, full_duplex, told) in [
                 (false, false, 0),
                 (false, true, 0x100),
