@@ -473,7 +473,7 @@ fn offload(skb: SkBuff) -> Result<(SkBuff, Option<TxOptions>, Data), (SkBuff, Dr
 
     // The device has eight bits for each.
     let (Ok(start), Ok(offset)) = (checksum.start.try_into(), checksum.offset.try_into()) else {
-        return Err((skb, DropReason::DEV_HDR));
+        return compute(skb, data);
     };
     let context = Context {
         transport: Checksum {
@@ -489,6 +489,17 @@ fn offload(skb: SkBuff) -> Result<(SkBuff, Option<TxOptions>, Data), (SkBuff, Dr
     };
 
     Ok((skb, Some(TxOptions::Context(context)), data))
+}
+
+/// As [`offload`], for a frame of which the device can't compute the checksum.
+#[cold]
+fn compute(
+    skb: SkBuff,
+    data: Data,
+) -> Result<(SkBuff, Option<TxOptions>, Data), (SkBuff, DropReason)> {
+    skb.compute_checksum()
+        .map(|skb| (skb, None, data))
+        .map_err(|skb| (skb, DropReason::NOMEM))
 }
 
 /// As [`offload`], for a frame that the device divides.
@@ -762,10 +773,11 @@ impl<'a> Driver for Interface<'a> {
             self.silence();
             self.session.stop();
             resized = resize(tx, work);
-            // It goes on in any case.
-            self.session.start()?;
+            // It goes on in any case: if an event is under way, when that is over.
+            self.session.restart()?;
             self.begin(tx, work)
         })?;
+        self.tell_carrier(device);
         resized
     }
 
@@ -838,6 +850,10 @@ impl<'a> Driver for Interface<'a> {
                     looped = self.test_loopback(tx, work);
                     self.begin_again(tx, work)
                 });
+
+                if restarted.is_ok() {
+                    self.tell_carrier(device);
+                }
 
                 looped = looped.and(restarted);
             }

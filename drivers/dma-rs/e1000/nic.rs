@@ -615,9 +615,10 @@ impl<'a> Nic<'a> {
             StopOutcome::Gone => Err(ENODEV),
             StopOutcome::Unproven => Err(EBUSY),
         };
+        // An event that is under way starts it later.
         let started = self
             .session
-            .start()
+            .restart()
             .and_then(|()| self.begin(&mut all, cancelled));
 
         resized

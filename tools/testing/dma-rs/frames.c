@@ -10,6 +10,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/socket.h>
+#include <linux/virtio_net.h>
 
 #define TYPE ETH_P_802_EX1
 #define SHORTEST 60
@@ -18,7 +19,11 @@
 #define PF_PACKET 17
 #define SOCKET_RAW 3
 #define SOCKET_LEVEL 1
+#define PACKET_LEVEL 263
 #define RECEIVE_BUFFER_FORCE 33
+
+/* Where the checksum is in what it is of, as in TCP. */
+#define CHECKSUM 16
 
 static const int room = 1 << 20;
 
@@ -148,6 +153,75 @@ static void send_frames(const char *port, const char *path)
 	}
 }
 
+/*
+ * The checksum of some bytes, of which the last one may stand alone. Never 0, which says that there
+ * is none.
+ */
+static unsigned short checksum(const unsigned char *data, int len)
+{
+	unsigned int sum = 0;
+
+	for (int at = 0; at < len; at += 2)
+		sum += data[at] << 8 | (at + 1 < len ? data[at + 1] : 0);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff ? 0xffff : ~sum;
+}
+
+static void set_checksum(unsigned char *data, unsigned short value)
+{
+	data[CHECKSUM] = value >> 8;
+	data[CHECKSUM + 1] = value & 0xff;
+}
+
+/* Gives frames in a file a checksum of what they have from a byte on, if they have that much. */
+static void sum(const char *path, int start)
+{
+	int file = open_file(path, O_RDWR);
+	unsigned char head[2], frame[1 << 16];
+
+	while (read_all(file, head, sizeof(head))) {
+		int len = head[0] << 8 | head[1];
+
+		read_all(file, frame, len);
+		if (len < start + CHECKSUM + 2)
+			continue;
+
+		set_checksum(frame + start, 0);
+		set_checksum(frame + start, checksum(frame + start, len - start));
+		if (lseek(file, -len, SEEK_CUR) < 0)
+			fail(path);
+		write_all(file, frame, len);
+	}
+}
+
+/* Sends frames that sum() has made, and leaves the checksums to the interface. */
+static void send_unsummed(const char *interface, const char *path, int start)
+{
+	static const int on = 1;
+	int to = open_socket(interface);
+	int from = open_file(path, O_RDONLY);
+	unsigned char head[2], data[sizeof(struct virtio_net_hdr) + (1 << 16)];
+	unsigned char *frame = data + sizeof(struct virtio_net_hdr);
+
+	if (syscall(__NR_setsockopt, to, PACKET_LEVEL, PACKET_VNET_HDR, &on, sizeof(on)) < 0)
+		fail("setsockopt");
+	while (read_all(from, head, sizeof(head))) {
+		struct virtio_net_hdr about = { 0 };
+		int len = head[0] << 8 | head[1];
+
+		read_all(from, frame, len);
+		if (len >= start + CHECKSUM + 2) {
+			about.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+			about.csum_start = start;
+			about.csum_offset = CHECKSUM;
+			set_checksum(frame + start, 0);
+		}
+		memcpy(data, &about, sizeof(about));
+		write_all(to, data, sizeof(about) + len);
+	}
+}
+
 /* Until there were that many, or none came for some seconds. Listens when the file is there. */
 static void receive(const char *port, const char *path, int count, int seconds)
 {
@@ -185,11 +259,17 @@ int main(int argc, char **argv)
 		make(argv[2], atoi(argv[3]), argv[4]);
 	} else if (argc == 4 && !strcmp(command, "send")) {
 		send_frames(argv[2], argv[3]);
+	} else if (argc == 4 && !strcmp(command, "sum")) {
+		sum(argv[2], atoi(argv[3]));
+	} else if (argc == 5 && !strcmp(command, "send-unsummed")) {
+		send_unsummed(argv[2], argv[3], atoi(argv[4]));
 	} else if (argc == 6 && !strcmp(command, "receive")) {
 		receive(argv[2], argv[3], atoi(argv[4]), atoi(argv[5]));
 	} else {
 		fprintf(stderr, "usage: frames make FILE COUNT STATION\n"
 				"       frames send INTERFACE|FILE FRAMES\n"
+				"       frames sum FRAMES START\n"
+				"       frames send-unsummed INTERFACE FRAMES START\n"
 				"       frames receive INTERFACE|FILE FRAMES COUNT SECONDS\n");
 		return 2;
 	}

@@ -120,7 +120,8 @@ NIC_SLOTS = (Slot("nic", 1), *[Slot("nic")] * 7)
 NVME_SLOTS = (Slot("nvme", 1, speed=20), *[Slot("nvme")] * 7)
 SLOT_TESTS = {
     "reset": EDU_SLOTS, "unplug": EDU_SLOTS,
-    "nic_reset": NIC_SLOTS, "rebind": NIC_SLOTS, "nic_unplug": NIC_SLOTS, "interface_unplug": NIC_SLOTS,
+    "nic_reset": NIC_SLOTS, "rebind": NIC_SLOTS, "nic_unplug": NIC_SLOTS, "interface_reset": NIC_SLOTS,
+    "interface_unplug": NIC_SLOTS,
     "nvme_suspend": NVME_SLOTS, "nvme_rebind": NVME_SLOTS, "nvme_unplug": NVME_SLOTS,
 }
 
@@ -132,8 +133,8 @@ TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
 NET_TESTS = ("interface_faults", "interface_floods", "interface_unplug")
 
 # What disturbs devices at work. unplug leaves lockdep off.
-DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "internet", "nic_reset", "nic_suspend", "rebind",
-                "nvme_suspend", "nvme_rebind", "unplug", "nic_unplug", "nvme_unplug")
+DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "internet", "nic_reset", "nic_suspend",
+                "interface_reset", "rebind", "nvme_suspend", "nvme_rebind", "unplug", "nic_unplug", "nvme_unplug")
 
 # Suites that must appear in every variant for which they matter; a missing one is a failure.
 COMMON_SUITES = (

@@ -66,6 +66,18 @@ within 5 all_counted ||
 	result "failed: $(counts) counted, of $((2 * count)) frames, $((2 * bytes)) bytes each way"
 no_errors
 
+# Checksums that the stack leaves to the device, from a byte on that it can name in its eight bits,
+# and from others, of which the driver computes them.
+for start in 34 200 250 400; do
+	frames make /tmp/sums $count "$(cat "/sys/class/net/$interface/address")"
+	frames sum /tmp/sums $start || result "failed: cannot compute checksums"
+	listen "$interface" /tmp/at-peer
+	frames send-unsummed "$mine" /tmp/sums $start ||
+		result "failed: cannot send without checksums"
+	arrived "the peer, checksums from byte $start on left to the device," /tmp/sums /tmp/at-peer
+done
+no_errors
+
 # What it takes besides what is for itself.
 frames make /tmp/to-other $count 02:00:00:00:00:07
 frames make /tmp/to-group $count 01:00:5e:00:00:07
@@ -143,6 +155,21 @@ says link advertising 0xe0
 ethtool link "$mine" offer 0x2f || result "failed: cannot offer all kinds of links"
 says link advertising 0xef
 link_back "with all kinds offered"
+
+# While both ends negotiate, for half a second, there is no link. Who changes rings then notices.
+changes=/sys/class/net/$mine/carrier_changes
+noticed=
+for offer in 0x8 0x2f 0x8 0x2f; do
+	seen=$(cat "$changes")
+	ethtool link "$mine" offer $offer && ethtool rings "$mine" 128 128 ||
+		result "failed: cannot have other rings while a link is negotiated"
+	[ "$(cat "$changes")" = "$seen" ] || noticed=1
+	within 10 has_carrier "$mine" || result "failed: no link after other rings"
+done
+[ "$noticed" ] || result "failed: it has a link for all that, while one is negotiated"
+ethtool rings "$mine" 64 64 || result "failed: cannot have rings of 64"
+link_back "with other rings"
+says link advertising 0xef
 says statistics device_missed 0
 says messages mask 7
 ethtool messages "$mine" 3 > /dev/null || result "failed: cannot choose messages"

@@ -1,10 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Resets a NIC while it sends itself frames: by its driver, by rings of another length, and by the
-# bus that it is alone on.
+# Resets a NIC while it sends itself frames: by its driver, by rings of another length, by the bus
+# that it is alone on, and by both of these at once.
 
 test=nic_reset
 . /nics.sh
+
+# resize_during_reset: for as long as the bus resets it, which keeps it from being started.
+resize_during_reset() {
+	echo 1 > "$devices/$device/reset" &
+	reset=$!
+	while kill -0 $reset 2> /dev/null; do
+		echo "$length $length" > "$debugfs/dma_rs_e1000-$device/resize"
+	done 2> /dev/null
+	wait $reset
+}
 
 # disturb WAY: whoever sends frames is told so, and nothing arrives that was not sent.
 disturb() {
@@ -17,6 +27,7 @@ disturb() {
 	driver) echo 1 > "$debugfs/dma_rs_e1000-$device/reset" ;;
 	resize) echo "$length $length" > "$debugfs/dma_rs_e1000-$device/resize" ;;
 	bus) echo 1 > "$devices/$device/reset" ;;
+	both) resize_during_reset ;;
 	esac || result "failed: cannot reset by $1"
 
 	# They may not have noticed.
@@ -26,22 +37,14 @@ disturb() {
 	works "$device" || result "failed: the device does not work after a reset by $1"
 }
 
-# With others in the slot, the first of them has the attribute too, in vain.
-for path in $devices/????:*; do
-	set -- "$path"/????:??:??.?
-	device=${1##*/}
-	[ $# != 1 ] || [ ! -e "$1/reset" ] || ! is_ours "$device" || break
-done
-[ -e "$devices/$device/reset" ] && own "$device" ||
-	result "failed: no NIC that can be reset can be bound"
-
+alone
 before=$(leaked)
 for length in 128 4096 64; do
-	for way in driver resize bus; do
+	for way in driver resize bus both; do
 		disturb $way
 	done
 done
 [ "$(leaked)" = "$before" ] || result "failed: memory was leaked"
 echo "$device" > $driver/unbind
 
-result "passed: 9 times"
+result "passed: 12 times"

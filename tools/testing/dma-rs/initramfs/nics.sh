@@ -17,6 +17,18 @@ is_ours() {
 
 . /binding.sh
 
+# alone: finds a device of ours that can be reset by its bus, and binds our driver to it. Leaves it
+# in $device. With others in the slot, the first of them has the attribute too, in vain.
+alone() {
+	for path in $devices/????:*; do
+		set -- "$path"/????:??:??.?
+		device=${1##*/}
+		[ $# != 1 ] || [ ! -e "$1/reset" ] || ! is_ours "$device" || break
+	done
+	[ -e "$devices/$device/reset" ] && own "$device" ||
+		result "failed: no NIC that can be reset can be bound"
+}
+
 # traffic DEVICE FRAMES BYTES: whether the device has sent itself frames of that length. What came
 # of them is in variables that are named as in the report. Without a process.
 traffic() {

@@ -81,8 +81,9 @@ ping_lengths() {
 no_losses() {
 	for number in 4 5 12 13; do
 		both="$(column in_host "$mine" $number) $(column over "$interface" $number)"
-		[ "$both" = "0 0" ] ||
-			result "failed: column $number of /proc/net/dev is $both, here and there"
+		[ "$both" = "0 0" ] && continue
+		{ in_host ethtool -S "$mine"; over ethtool -S "$interface"; } > /dev/kmsg
+		result "failed: column $number of /proc/net/dev is $both, here and there"
 	done
 }
 
