@@ -311,6 +311,11 @@ class Choice(unittest.TestCase):
             with self.subTest(selection):
                 self.assertEqual(selection.kernel_arguments(variant), words)
 
+    def test_many_globs(self):
+        """The kernel's command line takes one."""
+        with self.assertRaises(Fail):
+            Selection("rust_kvec rust_bitmap")
+
     def test_slow_variant(self):
         """There all tests are slow."""
         variant = variants.Variant("", slow=True)
