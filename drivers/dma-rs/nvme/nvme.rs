@@ -663,7 +663,10 @@ impl<'a> Nvme<'a> {
         if *resets == seen {
             self.session.restart()?;
             self.start().inspect_err(|_| {
-                self.session.stop();
+                // Unless an event has stopped it, at whose end it is started again.
+                if self.session.running().is_ok() {
+                    self.session.stop();
+                }
             })?;
             *resets = resets.wrapping_add(1);
         }
