@@ -1120,8 +1120,8 @@ impl Racy {
     /// How many values are handed over, and how often each is loaded. KCSAN looks at one store of
     /// some hundred, and then again while the answer is waited for, after some hundred looks:
     /// values must be loaded for longer than that, on fast hosts, too.
-    const VALUES: u32 = 2_500;
-    const LOADS: u32 = 5_000;
+    const VALUES: u32 = 1_500;
+    const LOADS: u32 = 300;
 
     /// How often all of them are handed over where that is to be reported: of one time's stores
     /// KCSAN looks at some ten, and in a busy guest the other CPU may not run at any of these
