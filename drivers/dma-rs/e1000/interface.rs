@@ -70,6 +70,7 @@ use kernel::{
         Xmit, //
     },
     new_mutex,
+    new_spinlock,
     pci,
     prelude::*,
     sync::{
@@ -78,7 +79,8 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SpinLock, //
     },
     time::{
         delay::fsleep,
@@ -169,7 +171,7 @@ struct Interface<'a> {
     /// The least time between interrupts, in microseconds.
     coalescing: Atomic<u32>,
     #[pin]
-    statistics: Mutex<Statistics>,
+    statistics: SpinLock<Statistics>,
     #[pin]
     mac: Mutex<eeprom::MacAddress>,
     /// What is received, by what the stack has said last.
@@ -284,7 +286,7 @@ pub(crate) fn bring_up<'a>(
             control,
             lengths <- new_mutex!(lengths),
             coalescing: Atomic::new(0),
-            statistics <- new_mutex!(Statistics::new()),
+            statistics <- new_spinlock!(Statistics::new()),
             mac <- new_mutex!(mac),
             filters <- new_mutex!(Filters::NONE),
             link_changed,
@@ -691,6 +693,13 @@ impl<'a> Driver for Interface<'a> {
         *self.mac.lock() = address;
         self.control.set_address(0, Some(address));
         Ok(())
+    }
+
+    fn missed(&self) -> u64 {
+        let mut counted = self.statistics.lock();
+
+        counted.add(&self.control);
+        counted.missed
     }
 
     fn link(&self) -> Option<Link> {

@@ -246,6 +246,14 @@ pub trait Driver: Send + Sync + Sized {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
+    /// Returns how many frames the device had no room for since it was bound (C:
+    /// `rtnl_link_stats64::rx_missed_errors`). All other frames are counted for the driver.
+    ///
+    /// Context: must not sleep.
+    fn missed(&self) -> u64 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
     /// Returns how the link is, if there is one (C: `ethtool_ops::get_link_ksettings`).
     ///
     /// Context: may sleep.
@@ -1005,13 +1013,13 @@ impl<T: Driver> Core<T> {
         stats: *mut bindings::rtnl_link_stats64,
     ) {
         // SAFETY: The stack asks registered devices only.
-        let counters = unsafe { &Self::of(dev).counters };
+        let this = unsafe { Self::of(dev) };
+        let counters = &this.counters;
         // In a message of netlink they may lie at any multiple of four.
         //
         // SAFETY: The caller's statistics are valid, and nobody else has them.
-        let tell = |field: *mut u64, counter: &Atomic<u64>| unsafe {
-            field.write_unaligned(counter.load(Relaxed))
-        };
+        let write = |field: *mut u64, value: u64| unsafe { field.write_unaligned(value) };
+        let tell = |field: *mut u64, counter: &Atomic<u64>| write(field, counter.load(Relaxed));
 
         // SAFETY: As above; there are no references to them.
         unsafe {
@@ -1026,6 +1034,10 @@ impl<T: Driver> Core<T> {
             tell(&raw mut (*stats).tx_packets, &counters.tx_packets);
             tell(&raw mut (*stats).tx_bytes, &counters.tx_bytes);
             tell(&raw mut (*stats).tx_dropped, &counters.tx_dropped);
+
+            if T::HAS_MISSED {
+                write(&raw mut (*stats).rx_missed_errors, this.driver.missed());
+            }
         }
     }
 }

@@ -252,6 +252,7 @@ struct Hardware {
     kicks: Atomic<u32>,
     restarts: Atomic<u32>,
     stops: Atomic<u32>,
+    missed: Atomic<u64>,
 }
 
 impl Hardware {
@@ -283,6 +284,7 @@ impl Hardware {
                 kicks: zero(),
                 restarts: zero(),
                 stops: zero(),
+                missed: Atomic::new(0),
             },
             GFP_KERNEL,
         )?)
@@ -598,6 +600,10 @@ impl<'a> Driver for Fake<'a> {
         self.hardware
             .restarts
             .store(self.hardware.restarts.load(Relaxed) + 1, Release);
+    }
+
+    fn missed(&self) -> u64 {
+        self.hardware.missed.load(Relaxed)
     }
 
     fn set_rx_mode(&self, _device: &mut Control<'_, Self>, mode: &RxMode<'_>) -> Result {
@@ -1214,6 +1220,7 @@ mod cases {
             let tap = Tap::new(nic)?;
 
             nic.exchange(&tap, 300)?;
+            nic.hardware.missed.store(7, Relaxed);
 
             let bytes: usize = (0..300).map(|i| length(i).max(SHORTEST)).sum();
             let stats = nic.statistics();
@@ -1222,6 +1229,7 @@ mod cases {
             // CAST: Widening.
             ensure!(stats.tx_bytes == bytes as u64 && stats.rx_bytes == bytes as u64);
             ensure!(stats.tx_dropped == 0 && stats.rx_dropped == 0 && stats.rx_errors == 0);
+            ensure!(stats.rx_missed_errors == 7);
             // The interrupt is unmasked by whoever has nothing more to do.
             ensure!(nic.hardware.rearms.load(Relaxed) > 1);
             Ok(())

@@ -176,22 +176,24 @@ ethtool messages "$mine" 3 > /dev/null || result "failed: cannot choose messages
 says messages mask 3
 ethtool messages "$mine" 7 > /dev/null
 
-# device_sent: how many frames the device says it has sent.
-device_sent() {
-	ethtool statistics "$mine" | sed -n 's/^device_sent //p'
+# device_counted NAME: what the device says it has counted.
+device_counted() {
+	ethtool statistics "$mine" | sed -n "s/^device_$1 //p"
 }
 
-sent=$(device_sent)
+sent=$(device_counted sent)
 says test failed 0
-[ "$(device_sent)" = "$sent" ] || result "failed: a test that is not to disturb sends frames"
+[ "$(device_counted sent)" = "$sent" ] ||
+	result "failed: a test that is not to disturb sends frames"
 
 # healthy WHEN: whether it passes all tests of itself, also those that disturb traffic.
 healthy() {
-	sent=$(device_sent)
+	sent=$(device_counted sent)
 	ethtool test "$mine" offline > /tmp/tests || result "failed: cannot test it, $1"
 	grep -qx "loopback (offline) 0" /tmp/tests && grep -qx "failed 0" /tmp/tests ||
 		result "failed: $1: $(tr '\n' ' ' < /tmp/tests)"
-	[ "$(device_sent)" -gt "$sent" ] || result "failed: no frame was sent to see it loop, $1"
+	[ "$(device_counted sent)" -gt "$sent" ] ||
+		result "failed: no frame was sent to see it loop, $1"
 }
 
 healthy "while open"
@@ -215,6 +217,8 @@ ethtool rings "$mine" 256 128 || result "failed: cannot have other rings while c
 open
 says rings tx 256
 calm "after other rings"
+[ "$(counted rx_missed_errors)" = "$(device_counted missed)" ] ||
+	result "failed: $(device_counted missed) missed, $(counted rx_missed_errors) counted"
 ethtool rings "$mine" 64 64
 
 floods
