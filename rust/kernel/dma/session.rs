@@ -43,6 +43,7 @@ pub(crate) use self::events::{
 };
 #[cfg(any(CONFIG_PCI, CONFIG_RUST_DMA_KUNIT_TEST))]
 pub(crate) use self::events::{
+    give_up,
     pause,
     resume, //
 };

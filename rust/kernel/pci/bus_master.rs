@@ -196,25 +196,26 @@ impl BusMaster {
         let vendor = read(&self.pdev, bindings::PCI_VENDOR_ID as i32);
         let (mut capabilities, mut status) = (0, 0);
 
-        if !bridge.is_null() {
-            // SAFETY: It isn't null, and valid as said. For a bridge without links, this reads
-            // zeros.
-            unsafe {
-                bindings::pcie_capability_read_dword(
-                    bridge,
-                    // CAST: Small numbers.
-                    bindings::PCI_EXP_LNKCAP as i32,
-                    &mut capabilities,
-                );
-                bindings::pcie_capability_read_word(
-                    bridge,
-                    bindings::PCI_EXP_LNKSTA as i32,
-                    &mut status,
-                );
-            }
+        if bridge.is_null() {
+            return false;
         }
 
-        has_left(vendor, capabilities, status)
+        // SAFETY: It isn't null, and valid as said. For a bridge without links, this reads zeros.
+        // If a read fails, it leaves zeros, too.
+        let failed = unsafe {
+            bindings::pcie_capability_read_dword(
+                bridge,
+                // CAST: Small numbers.
+                bindings::PCI_EXP_LNKCAP as i32,
+                &mut capabilities,
+            ) | bindings::pcie_capability_read_word(
+                bridge,
+                bindings::PCI_EXP_LNKSTA as i32,
+                &mut status,
+            )
+        };
+
+        failed == 0 && has_left(vendor, capabilities, status)
     }
 
     /// Switches off the legacy interrupts of a function that may go on to raise them though its

@@ -166,7 +166,8 @@ pub trait DmaDriver {
     /// nothing left of what it was told.
     ///
     /// Called for drivers that can go on ([`RESUMES`](Self::RESUMES)). Other threads may use the
-    /// device already. If it fails, the device is stopped for good. Context: may sleep.
+    /// device already. If it fails, the device is stopped for good, unless another thread has
+    /// stopped it meanwhile. Context: may sleep.
     fn resume<'bound>(dev: &Device<Core<'bound>>, this: Pin<&Self::Data<'bound>>) -> Result {
         let _ = (dev, this);
 

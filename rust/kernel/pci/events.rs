@@ -82,10 +82,15 @@ impl<T: DmaDriver> DmaAdapter<T> {
         // which it isn't unbound: the driver's data was set by the probe.
         let data = unsafe { pdev.as_ref().drvdata_borrow::<T::Data<'_>>() };
 
-        T::resume(pdev, data).inspect_err(|e| {
+        T::resume(pdev, data).or_else(|e| {
+            // Better stopped than half set up. If it fails since somebody has stopped the device
+            // meanwhile, it is up to them.
+            if !session::give_up(pdev.as_ref()) {
+                return Ok(());
+            }
+
             dev_err!(pdev, "the driver does not go on after a stop ({e:?})\n");
-            // Better stopped than half set up.
-            session::finish(pdev.as_ref());
+            Err(e)
         })
     }
 

@@ -48,6 +48,7 @@ use crate::{
             Relaxed, //
         },
         Mutex,
+        MutexGuard,
         SpinLockIrq,
         WaitQueue, //
     }, //
@@ -62,7 +63,8 @@ struct Machine {
     is_retired: bool,
     /// How many events, like a suspend, keep the device from being started.
     holds: u32,
-    /// Whether to start it when the last of these events is over.
+    /// Whether to start it when the last of these events is over. Also set while there is none, if
+    /// it was to be restarted and couldn't be: the next one may put it right.
     is_wanted: bool,
     /// Whether a bus error is under way.
     #[cfg(CONFIG_PCI)]
@@ -293,11 +295,17 @@ impl Control {
         let is_over = machine.is_retired || matches!(machine.known, State::Ended | State::Lost);
 
         let started = if machine.holds > 0 && !is_over {
-            machine.is_wanted |= again && self.resumes();
             Err(EBUSY)
         } else {
             self.start_locked(&mut machine, Event::Start)
         };
+
+        if started.is_ok() {
+            machine.is_wanted = false;
+        } else {
+            // An event makes up for it: one that is under way, or the one that it fails for.
+            machine.is_wanted |= again && !is_over && self.resumes();
+        }
 
         // Freeing may call methods of `self`, so the lock is released before.
         drop(machine);
@@ -353,7 +361,7 @@ impl Control {
     pub(super) fn stop(&self) -> StopOutcome {
         let mut machine = self.machine.lock();
 
-        // An event that is under way doesn't start it either.
+        // No event starts it either.
         machine.is_wanted = false;
 
         let (outcome, proven) = self.stop_locked(&mut machine);
@@ -432,8 +440,25 @@ impl Control {
     /// Stops the device for good, and disarms it. A stop isn't enough: the next driver may let the
     /// device access memory as it is.
     pub(super) fn end(&self) {
-        let mut machine = self.machine.lock();
+        self.end_locked(self.machine.lock());
+    }
 
+    /// As [`end`](Self::end), for a driver that doesn't go on after an event. Does nothing, and
+    /// returns false, if the device was stopped since: who did that may start it again.
+    #[cfg(any(CONFIG_PCI, CONFIG_RUST_DMA_KUNIT_TEST))]
+    pub(super) fn end_if_running(&self) -> bool {
+        let machine = self.machine.lock();
+        let is_running = machine.known == State::Running;
+
+        if is_running {
+            self.end_locked(machine);
+        }
+
+        is_running
+    }
+
+    /// As [`end`](Self::end). Releases the lock.
+    fn end_locked(&self, mut machine: MutexGuard<'_, Machine>) {
         if machine.known.on(Event::End) != Action::End {
             return;
         }
@@ -502,25 +527,27 @@ impl Control {
         let mut machine = self.machine.lock();
 
         if machine.holds == 0 {
-            machine.is_wanted = machine.known == State::Running;
+            machine.is_wanted |= machine.known == State::Running;
         }
 
         machine.holds += 1;
 
         let (outcome, proven) = self.stop_locked(&mut machine);
+        // All is kept that it may access, and it isn't started again: there is nothing to wait for.
+        let is_lost = machine.known == State::Lost;
 
         drop(machine);
         proven.reclaim(&self.quarantine);
 
         match outcome {
-            StopOutcome::Unproven => Err(EBUSY),
-            StopOutcome::Stopped | StopOutcome::Gone => Ok(()),
+            StopOutcome::Unproven if !is_lost => Err(EBUSY),
+            _ => Ok(()),
         }
     }
 
-    /// Ends an event. If it was the last one, and the device ran before, this starts the device if
+    /// Ends an event. If it was the last one, and the device is to run, this starts the device if
     /// the driver can go on, and otherwise lets nothing start it any more. Returns whether it was
-    /// started.
+    /// started. If that fails, the next event tries again.
     pub(super) fn release_hold(&self) -> Result<bool> {
         let mut machine = self.machine.lock();
 
@@ -528,18 +555,20 @@ impl Control {
 
         if machine.holds > 0
             || matches!(machine.known, State::Ended | State::Lost)
-            || !core::mem::take(&mut machine.is_wanted)
+            || !machine.is_wanted
         {
             return Ok(false);
         }
 
         if !self.resumes() {
+            machine.is_wanted = false;
             machine.is_retired = true;
             return Ok(false);
         }
 
         let started = self.start_locked(&mut machine, Event::Resume);
 
+        machine.is_wanted = started.is_err();
         drop(machine);
         started.map(|proven| proven.reclaim(&self.quarantine))?;
         Ok(true)

@@ -72,6 +72,15 @@ pub(crate) fn finish(dev: &Device<Bound>) {
     }
 }
 
+/// As [`finish`], for a driver that doesn't go on after an event. Does nothing, and returns false,
+/// if the device was stopped since.
+///
+/// Called by the buses. Context: may sleep.
+#[cfg(any(CONFIG_PCI, CONFIG_RUST_DMA_KUNIT_TEST))]
+pub(crate) fn give_up(dev: &Device<Bound>) -> bool {
+    Control::find(dev).is_some_and(Control::end_if_running)
+}
+
 /// Stops a device before an event after which it may go on, such as a suspend or a reset.
 ///
 /// Called by the buses. Context: may sleep.

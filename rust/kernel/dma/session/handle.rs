@@ -135,8 +135,9 @@ impl<'a, R: Send + 'a> Session<'a, R> {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start). With [`EBUSY`] the device was stopped. It is started when its
-    /// suspend or reset is over, if the driver can go on then.
+    /// As [`start`](Self::start). The device was stopped then, or is gone. With [`EBUSY`] it is
+    /// started when its suspend or reset is over, else when the next one is, if the driver can go
+    /// on then, and unless it is [stopped](Self::stop) first.
     pub fn restart(&self) -> Result {
         self.control.start(true)
     }

@@ -42,9 +42,8 @@ pub enum StopOutcome {
 ///    device would use by itself. (In the data sheet: base addresses, lengths, heads, tails, enable
 ///    bits, queues of commands; what a reset clears.)
 /// 3. What the device wrote before `disarm` returned `Ok`, or before [`quiesce`](Self::quiesce)
-///    returned [`StopOutcome::Stopped`], has arrived in memory, or will have before the CPU's next
-///    read of a register of the device returns. (On PCI, a read of a register after the last write
-///    has that effect.)
+///    returned [`StopOutcome::Stopped`], has arrived in memory by then. (On PCI, a read of a
+///    register after the device's last write has that effect.)
 /// 4. `disarm` returns an error if the device isn't there. A register that reads as all ones proves
 ///    nothing, since an unplugged device reads so. (In the data sheet: a register with a known
 ///    value.)

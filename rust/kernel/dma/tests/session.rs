@@ -711,6 +711,12 @@ mod cases {
 
                 session.start()?;
                 puppet.disarms.store(0, Relaxed);
+
+                // There is nothing more that an event could wait for.
+                events::finish(pdev.as_ref());
+                ensure!(session.start() == Err(ESHUTDOWN));
+                ensure!(events::pause(pdev.as_ref()) == Ok(()));
+                ensure!(events::resume(pdev.as_ref()) == Ok(false));
                 Ok(())
             },
             |_| Ok(()),
@@ -1076,7 +1082,28 @@ mod cases {
                 ensure!(events::resume(dev) == Err(ETIMEDOUT));
                 puppet.disarms.store(1, Relaxed);
 
+                // The next event tries again, and so it does for a restart that failed.
+                events::pause(dev)?;
+                ensure!(events::resume(dev) == Ok(true));
+                puppet.on_stop(StopOutcome::Gone);
+                ensure!(session.restart() == Err(ENODEV));
+                puppet.on_stop(StopOutcome::Stopped);
+                events::pause(dev)?;
+                ensure!(events::resume(dev) == Ok(true));
+
+                // But not if it is stopped afterwards.
+                puppet.disarms.store(0, Relaxed);
+                ensure!(session.restart() == Err(ETIMEDOUT));
+                puppet.disarms.store(1, Relaxed);
+                session.stop();
+                events::pause(dev)?;
+                ensure!(events::resume(dev) == Ok(false));
+
+                // A driver that doesn't go on gives it up only if nobody has stopped it.
+                ensure!(!events::give_up(dev));
                 session.start()?;
+                ensure!(events::give_up(dev));
+                ensure!(session.start() == Err(ESHUTDOWN));
                 events::finish(dev);
                 ensure!(session.start() == Err(ESHUTDOWN));
                 events::pause(dev)?;
