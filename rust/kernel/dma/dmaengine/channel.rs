@@ -609,6 +609,8 @@ impl<'a> Channel<'a> {
     /// - [`EPROBE_DEFER`] if the provider isn't there yet: return it from `probe()`;
     /// - [`ENODEV`] if there is no such channel, or if its provider is being unbound;
     /// - [`EBUSY`] if the provider is a driver in Rust that has a session of its own;
+    /// - [`EOPNOTSUPP`] if the provider completes transfers in any order, so that cookies don't say
+    ///   which are over (C: `DMA_COMPLETION_NO_ORDER`);
     /// - [`ESHUTDOWN`] if `dev` is being unbound;
     /// - [`EINVAL`] if the provider depends on `dev`, for instance as a child of it, or if its
     ///   device has no power management at all, as those on the faux bus;
@@ -669,6 +671,17 @@ impl<'a> Channel<'a> {
         // What a session of that driver proves isn't what this channel proves.
         if Record::find(mapping).is_some() || Record::find(provider).is_some() {
             return Err(EBUSY);
+        }
+
+        // SAFETY: The channel is valid.
+        if unsafe {
+            bindings::dmaengine_can_do(chan, bindings::dma_transaction_type_DMA_COMPLETION_NO_ORDER)
+        } {
+            dev_err!(
+                dev,
+                "the DMA provider completes transfers in any order: not supported\n"
+            );
+            return Err(EOPNOTSUPP);
         }
 
         // SAFETY: The device is valid. A provider sets its masks before it registers channels.

@@ -194,6 +194,23 @@ mod channels {
         })
     }
 
+    /// A provider of which cookies don't say which transfers are over.
+    #[test]
+    fn provider_without_order() -> Result {
+        let disorderly = Features {
+            in_order: false,
+            ..Features::ALL
+        };
+
+        with_device(disorderly, |engine, pdev| {
+            let refused = Channel::request(pdev.as_ref(), c"tx");
+
+            ensure!(refused.is_err_and(|e| e == EOPNOTSUPP));
+            ensure!(engine.released().0 == 1);
+            Ok(())
+        })
+    }
+
     /// Without a mask nothing can be mapped.
     #[test]
     fn without_a_mask() -> Result {
