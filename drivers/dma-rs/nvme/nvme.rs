@@ -618,13 +618,14 @@ impl<'a> Nvme<'a> {
     /// As [`submit`](Self::submit) and [`wait`](Self::wait); [`EIO`] if the device says that it has
     /// failed. After [`ETIMEDOUT`] the device was reset, so nothing is in flight any more.
     pub(crate) fn execute(&self, command: IoCommand, data: Data<'a>) -> Result<Back<'a>> {
-        let resets = self.resets();
         let pair = self.pair_here();
         let mut request = None;
         let submitted = self.submit(pair, [(command, data)], |submitted| {
             request = Some(submitted);
             Ok(())
         });
+        // Not before, or a reset that came in between would be taken for one that came after.
+        let resets = self.resets();
         let Some(request) = request else {
             return Err(submitted.err().unwrap_or(EIO));
         };
