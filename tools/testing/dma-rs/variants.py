@@ -130,7 +130,7 @@ TEST_KERNEL = ("dma_rs_e1000.tx_descriptors=64 dma_rs_e1000.rx_descriptors=64 "
                "dma_rs_e1000_net.tx_descriptors=64 dma_rs_e1000_net.rx_descriptors=64")
 
 # What takes our interface long.
-NET_TESTS = ("interface_faults", "interface_floods", "interface_unplug")
+NET_TESTS = ("interface_faults", "interface_floods", "interface_reset", "interface_unplug")
 
 # What disturbs devices at work. unplug leaves lockdep off.
 DISTURBANCES = ("mmap", "reset", "suspend", "peer", "interface", "internet", "nic_reset", "nic_suspend",
