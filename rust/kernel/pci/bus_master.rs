@@ -86,8 +86,8 @@ struct Switch(Arc<BusMaster>);
 //    plugged in comes up reset.
 // 3. It says `Unproven` otherwise.
 unsafe impl Bus for Switch {
-    fn open(&self, disarmed: Disarmed) {
-        self.0.on(disarmed);
+    fn open(&self, _disarmed: Disarmed) -> Result {
+        self.0.on()
     }
 
     fn close(&self) -> StopOutcome {
@@ -139,12 +139,23 @@ impl BusMaster {
     /// Switches it on.
     ///
     /// C: `pci_set_master()`. Context: may sleep.
-    fn on(&self, _disarmed: Disarmed) {
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`] if it stays off. The PCI core writes nothing to a function that it takes for gone,
+    /// though that may answer.
+    fn on(&self) -> Result {
         let _core = self.exclude();
         let _command = self.command.lock();
 
         // SAFETY: `self.pdev` is a valid `struct pci_dev`, by the type invariant of `Device`.
         unsafe { bindings::pci_set_master(self.pdev.as_raw()) };
+
+        if read(&self.pdev, COMMAND) & MASTER == 0 {
+            return Err(EIO);
+        }
+
+        Ok(())
     }
 
     /// Switches it off, and finds out what that is worth.
@@ -463,9 +474,9 @@ mod tests {
         Ok(())
     }
 
-    /// What switching it off says, and does.
+    /// What switching it off and on says, and does.
     #[test]
-    fn off() -> Result {
+    fn off_and_on() -> Result {
         with_function(|pdev, bit| {
             let off = || bit.off();
             let is_on = || read(pdev, COMMAND) & MASTER != 0;
@@ -478,9 +489,11 @@ mod tests {
             // The PCI core writes nothing to a function that is taken for gone.
             ensure!(taken_for_gone(pdev, off) == StopOutcome::Stopped);
             ensure!(!is_on());
+            ensure!(taken_for_gone(pdev, || bit.on()) == Err(EIO));
+            ensure!(!is_on());
 
-            // SAFETY: By the type invariant of `Device`. The device was told to access nothing.
-            unsafe { bindings::pci_set_master(pdev.as_raw()) };
+            // The device was told to access nothing.
+            bit.on()?;
             ensure!(is_on());
             ensure!(off() == StopOutcome::Stopped && !is_on());
             Ok(())

@@ -12,6 +12,7 @@ use super::quiesce::{
     Disarmed,
     StopOutcome, //
 };
+use crate::prelude::*;
 
 /// How a bus keeps a device from memory, and lets it.
 ///
@@ -31,7 +32,11 @@ pub(crate) unsafe trait Bus: Send + Sync {
     /// Lets the device access memory.
     ///
     /// `disarmed` is the proof that the device holds no address that it was shown before.
-    fn open(&self, disarmed: Disarmed);
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`] if the switch stays closed.
+    fn open(&self, disarmed: Disarmed) -> Result;
 
     /// Keeps the device from memory, and returns whether that is a proof.
     ///

@@ -331,14 +331,19 @@ impl Control {
             )
         })?;
 
-        // SAFETY: A device that was disarmed accesses nothing. It is closed: it was never opened,
-        // or has been closed since it was stopped.
-        let proven = unsafe { Quarantine::prove(&self.quarantine, self.record()) };
-
         // Before the device is shown anything, or else its first accesses could fail.
         if let Some(bus) = &self.bus {
-            bus.open(disarmed);
+            bus.open(disarmed).inspect_err(|e| {
+                dev_err!(
+                    &self.dev,
+                    "its bus keeps the device from memory ({e:?}): not started\n"
+                )
+            })?;
         }
+
+        // SAFETY: A device that was disarmed accesses nothing, also if its bus lets it. It is
+        // closed: it was never opened, or has been closed since it was stopped.
+        let proven = unsafe { Quarantine::prove(&self.quarantine, self.record()) };
 
         // SAFETY: The proof was just recorded, and a device that isn't open is shown nothing. It
         // was disarmed, so it holds no address.

@@ -124,6 +124,7 @@ impl<'a, R: Send + 'a> Session<'a, R> {
     /// - [`EBUSY`] during a suspend or a reset of the device;
     /// - [`ESHUTDOWN`] if the device is being unbound or shut down, or was reset and the driver
     ///   can't go on;
+    /// - [`EIO`] if its bus keeps the device from memory all the same;
     /// - [`ENODEV`] if the device has left the bus.
     pub fn start(&self) -> Result {
         self.control.start(false)
