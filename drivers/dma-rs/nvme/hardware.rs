@@ -284,7 +284,8 @@ fn halves(address: u64) -> (u32, u32) {
 pub(crate) struct Control<'a>(Hardware<'a>);
 
 impl Control<'_> {
-    /// Enables a device that runs, and that was told where both admin queues are.
+    /// Enables a device that runs, and that was told where both admin queues are. Without messages
+    /// for interrupts, it is told not to use its pin, where nobody would quiet it.
     ///
     /// Context: any.
     ///
@@ -292,7 +293,7 @@ impl Control<'_> {
     ///
     /// [`EINVAL`] if it wasn't told: it would take them to be at the bus address 0. [`ESHUTDOWN`]
     /// if it is stopped.
-    pub(crate) fn enable(&self) -> Result {
+    pub(crate) fn enable(&self, has_vectors: bool) -> Result {
         // It isn't stopped in between: then it would be enabled all the same. `claim()` has seen
         // that this is the device's own: `Admin::new()` refuses another one.
         let _running = self.0.dma.running()?;
@@ -313,7 +314,19 @@ impl Control<'_> {
                 .with_const_submission_size::<6>()
                 .with_enable(true),
         );
+
+        // It forgets that when it is reset. It isn't to be written with MSI-X (3.1.3).
+        if !has_vectors {
+            registers.write_reg(regs::INTMS::from(u32::MAX));
+        }
+
         Ok(())
+    }
+
+    /// Returns whether the device doesn't use its pin. Context: any.
+    #[cfg(CONFIG_DMA_RS_NVME_KUNIT_TEST)]
+    pub(crate) fn is_pin_masked(&self) -> bool {
+        self.0.registers.read(regs::INTMS).into_raw() == u32::MAX
     }
 
     /// Returns how often the device was ready when it was stopped. Context: any.

@@ -138,6 +138,8 @@ pub(crate) struct Nvme<'a> {
     usable: Atomic<u32>,
     /// Held while the device is reset, and counts how often it was.
     resets: Pin<KBox<Mutex<u32>>>,
+    /// Whether the last reset has failed. Whoever comes next tries again.
+    needs_reset: Atomic<bool>,
     pub(crate) identity: Identity,
 }
 
@@ -299,6 +301,7 @@ impl<'a> Nvme<'a> {
             vectors,
             usable: Atomic::new(0),
             resets: KBox::pin_init(new_mutex!(0), GFP_KERNEL)?,
+            needs_reset: Atomic::new(false),
             identity: Identity {
                 model: [b' '; 40],
                 firmware: [b' '; 8],
@@ -344,7 +347,10 @@ impl<'a> Nvme<'a> {
 
         match self.start() {
             Err(e) if e == EBUSY => Ok(()),
-            outcome => outcome,
+            outcome => {
+                self.needs_reset.store(outcome.is_err(), Relaxed);
+                outcome
+            }
         }
     }
 
@@ -357,7 +363,7 @@ impl<'a> Nvme<'a> {
 
         admin.start()?;
 
-        self.control.enable()?;
+        self.control.enable(self.vectors > 0)?;
         self.control.wait_ready()?;
 
         let io = &self.session.io;
@@ -616,8 +622,11 @@ impl<'a> Nvme<'a> {
     /// # Errors
     ///
     /// As [`submit`](Self::submit) and [`wait`](Self::wait); [`EIO`] if the device says that it has
-    /// failed. After [`ETIMEDOUT`] the device was reset, so nothing is in flight any more.
+    /// failed. After [`ETIMEDOUT`] the device was reset, so nothing is in flight any more. If that
+    /// fails, the next command tries it again, and returns what comes of it.
     pub(crate) fn execute(&self, command: IoCommand, data: Data<'a>) -> Result<Back<'a>> {
+        self.mend()?;
+
         let pair = self.pair_here();
         let mut request = None;
         let submitted = self.submit(pair, [(command, data)], |submitted| {
@@ -662,16 +671,40 @@ impl<'a> Nvme<'a> {
         let mut resets = self.resets.lock();
 
         if *resets == seen {
-            self.session.restart()?;
+            self.reset_locked(&mut resets)?;
+        }
+
+        Ok(())
+    }
+
+    /// Resets a device whose last reset has failed, and does nothing else.
+    fn mend(&self) -> Result {
+        if !self.needs_reset.load(Relaxed) {
+            return Ok(());
+        }
+
+        let mut resets = self.resets.lock();
+
+        if self.needs_reset.load(Relaxed) {
+            self.reset_locked(&mut resets)?;
+        }
+
+        Ok(())
+    }
+
+    fn reset_locked(&self, resets: &mut u32) -> Result {
+        let begun = self.session.restart().and_then(|()| {
             self.start().inspect_err(|_| {
                 // Unless an event has stopped it, at whose end it is started again.
                 if self.session.running().is_ok() {
                     self.session.stop();
                 }
-            })?;
-            *resets = resets.wrapping_add(1);
-        }
+            })
+        });
 
+        self.needs_reset.store(begun.is_err(), Relaxed);
+        begun?;
+        *resets = resets.wrapping_add(1);
         Ok(())
     }
 

@@ -29,6 +29,11 @@ register! {
         31:16 major;
     }
 
+    /// Interrupt Mask Set (3.1.3): of the pin, and of MSI.
+    pub(crate) INTMS(u32) @ 0x0c {
+        31:0 vectors;
+    }
+
     /// Controller Configuration (3.1.5).
     pub(crate) CC(u32) @ 0x14 {
         23:20 completion_size;

@@ -620,6 +620,49 @@ mod cases {
         Ok(())
     }
 
+    /// A device whose reset fails is reset by whoever comes next.
+    #[cfg(CONFIG_FAILSLAB)]
+    #[test]
+    fn failed_resets() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        with_nvme(|nvme| {
+            let mut failures = 0;
+
+            nvme.write(6, pattern(512, 6)?)?;
+            fixture::faults::each_allocation(|fault| {
+                let resets = nvme.resets();
+                let reset = fault.strike(|| nvme.reset(resets))?;
+
+                failures += u32::from(reset.is_err());
+                ensure!(nvme.resets() == resets + u32::from(reset.is_ok()));
+                ensure!(nvme.read(6, blank(512)?)? == pattern(512, 6)?);
+                ensure!(nvme.resets() == resets + 1);
+                Ok(())
+            })?;
+
+            ensure!(failures > 0);
+            ensure_idle(nvme)
+        })
+    }
+
+    /// Without messages for interrupts, nobody would quiet the pin.
+    #[test]
+    fn without_vectors() -> Result {
+        if is_absent() {
+            return Ok(());
+        }
+
+        with_nvme(|nvme| {
+            ensure!(nvme.vectors > 0 || nvme.control.is_pin_masked());
+            nvme.reset(nvme.resets())?;
+            ensure!(nvme.vectors > 0 || nvme.control.is_pin_masked());
+            Ok(())
+        })
+    }
+
     /// A device that works is told before it is stopped.
     #[test]
     fn says_goodbye() -> Result {
@@ -714,7 +757,7 @@ mod cases {
                 nvme.write(turn, pattern(512, 7)?)?;
                 ensure!(nvme.session.stop() == StopOutcome::Stopped);
                 ensure!(nvme.read(turn, blank(512)?).err() == Some(ESHUTDOWN));
-                ensure!(nvme.control.enable() == Err(ESHUTDOWN));
+                ensure!(nvme.control.enable(true) == Err(ESHUTDOWN));
 
                 nvme.start()?;
                 ensure!(nvme.read(turn, blank(512)?)? == pattern(512, 7)?);
