@@ -6,12 +6,13 @@
 test=nic_reset
 . /nics.sh
 
-# resize_during_reset: for as long as the bus resets it, which keeps it from being started.
+# resize_during_reset: until that is refused, since the bus resets it, which keeps it from being
+# started. It must not be the one after the reset that starts it.
 resize_during_reset() {
 	echo 1 > "$devices/$device/reset" &
 	reset=$!
-	while kill -0 $reset 2> /dev/null; do
-		echo "$length $length" > "$debugfs/dma_rs_e1000-$device/resize"
+	while kill -0 $reset && echo "$length $length" > "$debugfs/dma_rs_e1000-$device/resize"; do
+		:
 	done 2> /dev/null
 	wait $reset
 }
