@@ -621,7 +621,7 @@ mod cases {
     }
 
     /// A device whose reset fails is reset by whoever comes next.
-    #[cfg(CONFIG_FAILSLAB)]
+    #[cfg(all(CONFIG_FAILSLAB, not(CONFIG_KCSAN)))]
     #[test]
     fn failed_resets() -> Result {
         if is_absent() {
