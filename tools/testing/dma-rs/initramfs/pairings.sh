@@ -13,7 +13,7 @@ jumbo=9000
 # losses WHO INTERFACE: errors and drops that somebody's interface has counted, of what it received
 # and of what it sent.
 losses() {
-	$1 ip -j -s link show dev "$2" | python3 -c 'import json, sys
+	$1 ip -j -s link show dev "$2" | in_host python3 -c 'import json, sys
 stats = json.load(sys.stdin)[0]["stats64"]
 print(*(stats[way][what] for way in ("rx", "tx") for what in ("errors", "dropped")))'
 }
