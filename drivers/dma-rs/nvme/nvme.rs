@@ -692,6 +692,7 @@ impl<'a> Nvme<'a> {
         Ok(())
     }
 
+    /// Resets the device, and starts it again. The caller has locked `resets`.
     fn reset_locked(&self, resets: &mut u32) -> Result {
         let begun = self.session.restart().and_then(|()| {
             self.start().inspect_err(|_| {
